@@ -1,0 +1,202 @@
+"""Views of a mesh by ray casting on the CPU (Embree): no window system, the same pixels on every run.
+
+One primary ray a sample; Lambert shading in world space with fixed lights, no shadows, nothing specular, so that a
+surface point has one colour from every view.
+"""
+
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules.sources.base import Mesh, srgb_to_linear
+from scaled_ig.errors import UsageError
+
+FOCAL = 1.025390625  # focal length over image width
+
+GROUND, SKY = 0.30, 0.52  # ambient light on surfaces that look down, and on those that look up
+LIGHTS = np.array([[0.35, -0.60, 0.72], [-0.80, 0.355, 0.48], [0.55, 0.80, 0.24]])  # towards key, fill and rim light
+INTENSITIES = np.array([0.55, 0.22, 0.15])
+
+SRGB_TO_LINEAR = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
+
+
+def scene_generator(seed: int, scene_id: str) -> np.random.Generator:
+    """The random numbers of one scene, independent of all other scenes."""
+    digest = hashlib.sha256(f"{seed}/{scene_id}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+def draw_cameras(
+    count: int,
+    distance: float,
+    azimuth: tuple[float, float],
+    elevation: tuple[float, float],
+    generator: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Cameras drawn independently and uniformly by area on a patch of a sphere, looking at its centre.
+
+    Args:
+        count: number of cameras V.
+        distance: radius of the sphere.
+        azimuth: degrees, 0 stands before the front (-Y), 90 at +X.
+        elevation: degrees above the horizon, within [-90, 90].
+        generator: source of the draws.
+
+    Returns:
+        camera_to_world float32 [V, 4, 4] in OpenCV axes; intrinsics float32 [V, 4].
+    """
+    angle = np.radians(generator.uniform(*azimuth, size=count))
+    low, high = np.sin(np.radians(elevation))
+    height = generator.uniform(low, high, size=count)
+    across = np.sqrt(1 - height**2)
+    outward = np.stack([across * np.sin(angle), -across * np.cos(angle), height], axis=1)
+    right = np.stack([np.cos(angle), np.sin(angle), np.zeros(count)], axis=1)
+    camera_to_world = np.zeros((count, 4, 4))
+    camera_to_world[:, :3, 0] = right
+    camera_to_world[:, :3, 1] = np.cross(-outward, right)
+    camera_to_world[:, :3, 2] = -outward
+    camera_to_world[:, :3, 3] = distance * outward
+    camera_to_world[:, 3, 3] = 1.0
+    intrinsics = np.tile([FOCAL, FOCAL, 0.5, 0.5], (count, 1))
+    return camera_to_world.astype(np.float32), intrinsics.astype(np.float32)
+
+
+def shade(normals: NDArray[Any]) -> NDArray[Any]:
+    """Light that falls on surfaces: [..., 3] unit normals in world axes to [...] linear values."""
+    ambient = GROUND + (SKY - GROUND) * (normals[..., 2] + 1) / 2
+    return ambient + np.maximum(normals @ LIGHTS.T, 0.0) @ INTENSITIES
+
+
+class RayCaster:
+    """Renders one mesh from any camera.
+
+    Args:
+        mesh: triangles around the origin.
+        samples_per_pixel: a square number, samples on a regular grid in the pixel.
+
+    Raises:
+        UsageError: Embree is not to be had on this machine, or ``samples_per_pixel`` is no square.
+    """
+
+    def __init__(self, mesh: Mesh, samples_per_pixel: int = 16) -> None:
+        try:
+            from embreex.mesh_construction import TriangleMesh
+            from embreex.rtcore_scene import EmbreeScene
+        except ImportError as error:
+            raise UsageError(
+                f"rendering meshes needs embreex ({error}), which has no wheel for linux-aarch64 and macOS-arm64: "
+                "pack on an x86-64 machine and copy the pack"
+            ) from None
+        self.grid = math.isqrt(max(samples_per_pixel, 1))
+        if self.grid**2 != samples_per_pixel:
+            raise UsageError(f"--samples_per_pixel {samples_per_pixel} is no square number: use 1, 4, 9, 16, 25, ...")
+        self.mesh = mesh
+        self.radius = float(np.linalg.norm(mesh.vertices, axis=1).max())
+        self.scene = EmbreeScene()
+        TriangleMesh(self.scene, mesh.vertices[mesh.faces].astype(np.float32))
+        self._prepare_surface()
+
+    def _prepare_surface(self) -> None:
+        mesh = self.mesh
+        edges = mesh.vertices[mesh.faces[:, 1:]] - mesh.vertices[mesh.faces[:, :1]]
+        self.face_normals = _unit(np.cross(edges[:, 0], edges[:, 1])).astype(np.float32)
+        missing = ~mesh.normals.any(axis=-1, keepdims=True)
+        self.corner_normals = np.where(missing, self.face_normals[:, None], mesh.normals)
+        textures = [np.full((1, 1, 3), 255, np.uint8) if m.texture is None else m.texture for m in mesh.materials]
+        self.texels = np.concatenate([texture.reshape(-1, 3) for texture in textures])
+        self.texture_size = np.array([texture.shape[1::-1] for texture in textures])
+        self.texture_start = np.cumsum([0, *self.texture_size.prod(axis=1)])[:-1]
+        self.material_color = np.array([m.color for m in mesh.materials], dtype=np.float32)
+
+    def render(
+        self, camera_to_world: NDArray[np.float32], intrinsics: NDArray[np.float32], image_size: tuple[int, int]
+    ) -> NDArray[np.uint8]:
+        """Renders one view on white.
+
+        Args:
+            camera_to_world: [4, 4], OpenCV axes.
+            intrinsics: [4], fx / W, fy / H, cx / W, cy / H.
+            image_size: H, W.
+
+        Returns:
+            uint8 [H, W, 3], sRGB.
+        """
+        height, width = image_size
+        directions, pixel = self._rays(camera_to_world, intrinsics, height, width)
+        origins = np.broadcast_to(camera_to_world[:3, 3], directions.shape).astype(np.float32)
+        hit = self.scene.run(origins, directions, output=True)
+        seen = hit["primID"] >= 0
+        face, u, v = hit["primID"][seen], hit["u"][seen], hit["v"][seen]
+        barycentric = np.stack([1 - u - v, u, v], axis=1)
+        light = shade(self._normals(face, barycentric, directions[seen]))
+        radiance = self._albedo(face, barycentric) * light[:, None]
+        pixel, pixels = pixel[seen], height * width
+        count = np.bincount(pixel, minlength=pixels)[:, None]
+        total = np.stack([np.bincount(pixel, radiance[:, c], minlength=pixels) for c in range(3)], axis=1)
+        # Averaging hits in linear light and blending with white in display space leaves no dark fringe.
+        display = _linear_to_srgb(total / np.maximum(count, 1))
+        coverage = count / self.grid**2
+        image = display * coverage + (1 - coverage)
+        return np.round(image * 255).astype(np.uint8).reshape(height, width, 3)
+
+    def _rays(
+        self, camera_to_world: NDArray[np.float32], intrinsics: NDArray[np.float32], height: int, width: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Directions [R, 3] of the samples that meet the bounding ball, and their pixels [R]."""
+        columns = (np.arange(width * self.grid) + 0.5) / (width * self.grid)
+        rows = (np.arange(height * self.grid) + 0.5) / (height * self.grid)
+        x = (columns - intrinsics[2]) / intrinsics[0]
+        y = (rows - intrinsics[3]) / intrinsics[1]
+        rotation, origin = camera_to_world[:3, :3].astype(np.float64), camera_to_world[:3, 3].astype(np.float64)
+        towards = origin @ rotation
+        # A ray o + t d passes the centre at a distance whose square is |o|^2 - (o.d)^2 / |d|^2.
+        along = (x * towards[0])[None, :] + (y * towards[1] + towards[2])[:, None]
+        length = (x**2)[None, :] + (y**2 + 1)[:, None]
+        row, column = np.nonzero(along**2 >= (origin @ origin - (self.radius * 1.001) ** 2) * length)
+        directions = np.stack([x[column], y[row], np.ones(len(row))], axis=1) @ rotation.T
+        return directions.astype(np.float32), (row // self.grid) * width + column // self.grid
+
+    def _normals(
+        self, face: NDArray[np.int64], barycentric: NDArray[np.float32], directions: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Smooth normals, on the viewer's side of the face: windings of real files cannot be trusted."""
+        smooth = np.einsum("nk,nkd->nd", barycentric, self.corner_normals[face])
+        flat = self.face_normals[face]
+        flat = np.where(_dot(flat, directions) > 0, -flat, flat)
+        return _unit(np.where(_dot(smooth, flat) < 0, -smooth, smooth))
+
+    def _albedo(self, face: NDArray[np.int64], barycentric: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Linear RGB [R, 3]: material times bilinear texture times vertex colour."""
+        material = self.mesh.material_index[face]
+        size = self.texture_size[material]
+        uv = np.einsum("nk,nkd->nd", barycentric, self.mesh.uv[face])
+        place = np.stack([uv[:, 0], 1 - uv[:, 1]], axis=1) * size - 0.5
+        corner = np.floor(place).astype(np.int64)
+        weight = (place - corner).astype(np.float32)
+        color = np.zeros((len(face), 3), np.float32)
+        for right in (0, 1):
+            for down in (0, 1):
+                column, row = ((corner + np.array([right, down])) % size).T
+                texel = self.texels[self.texture_start[material] + row * size[:, 0] + column]
+                part = np.abs(1 - right - weight[:, 0]) * np.abs(1 - down - weight[:, 1])
+                color += SRGB_TO_LINEAR[texel] * part[:, None]
+        color *= self.material_color[material]
+        if self.mesh.vertex_colors is not None:
+            color *= np.einsum("nk,nkd->nd", barycentric, self.mesh.vertex_colors[self.mesh.faces[face]])
+        return color
+
+
+def _unit(vectors: NDArray[Any]) -> NDArray[Any]:
+    return vectors / np.maximum(np.sqrt(_dot(vectors, vectors)), 1e-12)
+
+
+def _dot(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    return np.einsum("nk,nk->n", first, second)[:, None]
+
+
+def _linear_to_srgb(linear: NDArray[Any]) -> NDArray[Any]:
+    linear = np.clip(linear, 0.0, 1.0)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055)

@@ -1,0 +1,133 @@
+"""Writes the files of a pack: whole shards and their index, each renamed to its name when its bytes are on the disk."""
+
+import hashlib
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules import layout
+from data_modules.sources.base import file_sha256
+from scaled_ig.errors import UsageError
+
+
+def write_shard(path: Path, scenes: list[dict[str, str]], files: list[Path], attributes: dict[str, Any]) -> None:
+    """Puts finished scenes together to one shard; it gets its name when it is whole.
+
+    Args:
+        path: the shard.
+        scenes: ``id`` and ``category`` of its scenes.
+        files: their views, as ``np.savez`` wrote ``images``, ``camera_to_world``, ``intrinsics`` and ``record``.
+        attributes: further attributes of the shard.
+
+    Raises:
+        UsageError: the scenes' images differ in size.
+    """
+    poses = [_member(file, "camera_to_world") for file in files]
+    intrinsics = [_member(file, "intrinsics") for file in files]
+    records = [str(_member(file, "record")) for file in files]
+    offsets = np.cumsum([0] + [len(pose) for pose in poses])
+    image_size = _member(files[0], "images").shape[1:3]
+    digests = []
+    temporary = path.with_suffix(".h5.part")
+    with h5py.File(temporary, "w", libver=layout.LIBVER) as file:
+        views = file.create_dataset(
+            layout.VIEWS,
+            (offsets[-1], *image_size, 3),
+            np.uint8,
+            chunks=(1, *image_size, 3),
+            compression="gzip",
+            compression_opts=layout.GZIP_LEVEL,
+            fletcher32=True,
+        )
+        for row, scene_file in enumerate(files):
+            images = _member(scene_file, "images")
+            if images.shape[1:3] != image_size:
+                found, expected = scenes[row]["id"], scenes[0]["id"]
+                raise UsageError(
+                    f"scene {found} has images of {images.shape[1:3]} pixels, {expected} of {image_size}: "
+                    "pack each size for itself"
+                )
+            views[offsets[row] : offsets[row + 1]] = images
+            digests.append(layout.scene_sha256(images, poses[row], intrinsics[row]))
+        small = {
+            layout.CAMERA_TO_WORLD: np.concatenate(poses),
+            layout.INTRINSICS: np.concatenate(intrinsics),
+            layout.OFFSET: offsets.astype(np.int64),
+            layout.SCENE_ID: _text([scene["id"] for scene in scenes]),
+            layout.CATEGORY: _text([scene["category"] for scene in scenes]),
+            layout.SHA256: np.array(digests, "S64"),
+            layout.SOURCE: _text(records),
+        }
+        for name, values in small.items():
+            file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
+        distance = np.median(np.linalg.norm(small[layout.CAMERA_TO_WORLD][:, :3, 3], axis=1))
+        content = hashlib.sha256("".join(digests).encode()).hexdigest()
+        file.attrs.update(layout.WORLD_ATTRIBUTES | attributes)
+        file.attrs.update(
+            schema=layout.SCHEMA,
+            schema_version=layout.SCHEMA_VERSION,
+            image_size=image_size,
+            camera_distance=float(distance),
+            created_by=f"scaled-ig {version('scaled-ig')}",
+            content_sha256=content,
+        )
+        file.attrs["complete"] = True
+    publish(temporary, path)
+
+
+def _member(file: Path, name: str) -> NDArray[Any]:
+    with np.load(file) as part:
+        return part[name]
+
+
+def _text(values: list[str]) -> NDArray[Any]:
+    """Fixed-length UTF-8, since HDF5 has no checksum over strings of variable length."""
+    encoded = [value.encode() for value in values]
+    return np.array(encoded, h5py.string_dtype("utf-8", max(len(value) for value in encoded)))
+
+
+def write_index(out: Path, files: list[Path], split_rule: str) -> None:
+    """Writes ``pack.json`` beside the finished shards ``files``."""
+    shards: list[dict[str, Any]] = []
+    first = 0
+    for file in files:
+        with h5py.File(file, "r") as shard:
+            scenes, views = len(shard[layout.SCENE_ID]), len(shard[layout.VIEWS])
+        shards.append(
+            {
+                "file": file.name,
+                "bytes": file.stat().st_size,
+                "sha256": file_sha256(file),
+                "scenes": [first, first + scenes],
+                "n_views": views,
+            }
+        )
+        first += scenes
+    totals = {key: sum(shard[key] for shard in shards) for key in ("n_views", "bytes")}
+    index = {
+        "schema_version": layout.SCHEMA_VERSION,
+        "shards": shards,
+        "totals": {"scenes": first, **totals},
+        "split": {"test": split_rule, "fraction": layout.TEST_FRACTION},
+    }
+    write_json(out / layout.INDEX_FILE, index)
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Writes a JSON file that is never seen half written."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    publish(temporary, path)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Renames a file once its bytes are on the disk."""
+    with temporary.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    temporary.replace(path)

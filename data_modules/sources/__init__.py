@@ -1,0 +1,1 @@
+"""Readers of scenes, one a format: meshes, ShapeNetCore, Basel Face Model, posed images."""

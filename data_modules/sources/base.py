@@ -1,0 +1,157 @@
+"""What every reader of scenes gives to the packer: a list of scenes, and each scene as a mesh or as posed views."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaled_ig.errors import UsageError
+
+SourceRecord = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Diffuse colour of a surface: ``color`` times the texture.
+
+    Attributes:
+        color: linear RGB in [0, 1].
+        texture: uint8 [h, w, 3], sRGB, first row at the top (v = 1); None is plain white.
+    """
+
+    color: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    texture: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles with diffuse colours.
+
+    Attributes:
+        vertices: float64 [V, 3].
+        faces: int [F, 3], rows of ``vertices``.
+        normals: float32 [F, 3, 3], a normal for every corner of a face, zero where the file gives none.
+        uv: float32 [F, 3, 2], texture coordinates of every corner, v upwards; textures repeat outside [0, 1].
+        material_index: int [F], rows of ``materials``.
+        materials: diffuse colours.
+        vertex_colors: float32 [V, 3], linear RGB in [0, 1], multiplies the material; or None.
+    """
+
+    vertices: NDArray[np.float64]
+    faces: NDArray[np.int64]
+    normals: NDArray[np.float32]
+    uv: NDArray[np.float32]
+    material_index: NDArray[np.int64]
+    materials: tuple[Material, ...]
+    vertex_colors: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class PosedViews:
+    """Ready images with their cameras.
+
+    Attributes:
+        images: uint8 [V, H, W, 3], sRGB on white.
+        camera_to_world: float32 [V, 4, 4], OpenCV axes (x right, y down, z forward).
+        intrinsics: float32 [V, 4], fx / W, fy / H, cx / W, cy / H.
+    """
+
+    images: NDArray[np.uint8]
+    camera_to_world: NDArray[np.float32]
+    intrinsics: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SceneEntry:
+    """One line of a source's list: a unique ``id`` and a ``category`` such as ``car``."""
+
+    id: str
+    category: str
+
+
+@dataclass(frozen=True)
+class Viewpoints:
+    """Where the cameras of rendered scenes stand by default; angles in degrees, azimuth 0 looks at the front."""
+
+    views: int
+    azimuth: tuple[float, float]
+    elevation: tuple[float, float]
+
+
+UPPER_HEMISPHERE = Viewpoints(views=160, azimuth=(-180.0, 180.0), elevation=(0.0, 85.0))
+FRONTAL = Viewpoints(views=50, azimuth=(-45.0, 45.0), elevation=(-20.0, 30.0))
+
+
+class SceneSource(ABC):
+    """A reader of one format. Picklable, since worker processes load the scenes.
+
+    ``viewpoints`` is None where the scenes come as ready views.
+    """
+
+    viewpoints: ClassVar[Viewpoints | None]
+
+    @abstractmethod
+    def scenes(self) -> list[SceneEntry]:
+        """All scenes in a fixed order, found without reading meshes or images."""
+
+    @abstractmethod
+    def load(self, scene_id: str) -> tuple[Mesh | PosedViews, SourceRecord]:
+        """Reads one scene.
+
+        Returns:
+            The scene in world axes (+Z up, front -Y, box centred, diagonal 1), and where it came from: ``file``,
+            ``sha256``, ``license``, ``shape`` (variants of one shape share it), ``normalization``.
+
+        Raises:
+            UsageError: a file is missing or malformed.
+        """
+
+
+def normalize(mesh: Mesh, up: str, yaw_degrees: float = 0.0, box_of: Mesh | None = None) -> tuple[Mesh, dict[str, Any]]:
+    """Brings a mesh to world axes: +Z up, then a turn about +Z, then box centred with diagonal 1.
+
+    Args:
+        mesh: triangles in the file's own axes.
+        up: ``y`` (x, y, z become x, -z, y) or ``z``.
+        yaw_degrees: turn about +Z that brings the front to -Y.
+        box_of: mesh in the same axes whose box is centred instead; None takes the mesh's own.
+
+    Returns:
+        The mesh, and the normalization: world = (turned - ``center``) * ``scale``.
+
+    Raises:
+        UsageError: no triangle, a vertex that is not finite, or a box without extent.
+    """
+    if up not in ("y", "z"):
+        raise UsageError(f"up axis {up!r} is not known: use y or z")
+    cosine, sine = np.cos(np.radians(yaw_degrees)), np.sin(np.radians(yaw_degrees))
+    turn = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+    if up == "y":
+        turn = turn @ np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+    measured = mesh if box_of is None else box_of
+    used = measured.vertices[np.unique(measured.faces)] @ turn.T
+    if not len(used) or not np.isfinite(used).all():
+        raise UsageError("the mesh has no triangle or a vertex that is not a finite number: repair or remove it")
+    low, high = used.min(axis=0), used.max(axis=0)
+    diagonal = float(np.linalg.norm(high - low))
+    if diagonal == 0.0:
+        raise UsageError("all vertices of the mesh are one point: repair or remove it")
+    center = (low + high) / 2
+    vertices = (mesh.vertices @ turn.T - center) / diagonal
+    moved = replace(mesh, vertices=vertices, normals=(mesh.normals @ turn.T).astype(np.float32))
+    return moved, {"center": center.tolist(), "scale": 1.0 / diagonal, "up": up, "yaw_degrees": float(yaw_degrees)}
+
+
+def srgb_to_linear(display: NDArray[Any]) -> NDArray[Any]:
+    """sRGB display values in [0, 1] to linear light."""
+    return np.where(display <= 0.04045, display / 12.92, ((np.maximum(display, 0.04045) + 0.055) / 1.055) ** 2.4)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

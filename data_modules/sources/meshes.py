@@ -1,0 +1,119 @@
+"""Mesh files of one's own: a folder of them, or a JSON manifest that says how each is turned and licensed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from data_modules.sources.base import (
+    UPPER_HEMISPHERE,
+    Mesh,
+    SceneEntry,
+    SceneSource,
+    SourceRecord,
+    Viewpoints,
+    file_sha256,
+    normalize,
+)
+from data_modules.sources.gltf import read_with_trimesh
+from data_modules.sources.obj import read_obj, read_texture
+from scaled_ig.errors import UsageError
+
+SUFFIXES = (".obj", ".glb", ".gltf", ".ply")
+
+
+class MeshSource(SceneSource):
+    """Meshes found in a folder, or listed in a manifest.
+
+    A manifest is a JSON list of rows ``{"id", "mesh", "up": "y" | "z", "yaw_deg", "category", "license", "sha256":
+    {file: digest}, "variant_of", "texture_override"}``; only ``id`` and ``mesh`` must be there, paths are relative to
+    the manifest. A variant takes the axes of the row that it names. In a folder every mesh is +Y up, front +Z, and its
+    id is its path.
+
+    Args:
+        path: folder or manifest.
+        category: category of rows that name none.
+
+    Raises:
+        UsageError: nothing found, an unreadable manifest, an id that is missing or not unique.
+    """
+
+    viewpoints: ClassVar[Viewpoints | None] = UPPER_HEMISPHERE
+
+    def __init__(self, path: Path, category: str = "object") -> None:
+        self.folder = path if path.is_dir() else path.parent
+        self.category = category
+        rows = _search(path) if path.is_dir() else _manifest(path)
+        self.rows = {row["id"]: row for row in rows}
+        if len(self.rows) < len(rows):
+            raise UsageError(f"{path} names the same scene id twice: give every scene an id of its own")
+
+    def scenes(self) -> list[SceneEntry]:
+        """The rows of the manifest, or the files of the folder by name."""
+        return [SceneEntry(row["id"], row.get("category", self.category)) for row in self.rows.values()]
+
+    def load(self, scene_id: str) -> tuple[Mesh, SourceRecord]:
+        """Reads one mesh and turns it into world axes."""
+        row = self.rows[scene_id]
+        path = self.folder / row["mesh"]
+        shape = row.get("variant_of", scene_id)
+        axes = self.rows.get(shape, row) | row
+        self._refuse_changed_files(axes)
+        mesh = read_mesh(path)
+        if "texture_override" in row:
+            mesh = _with_texture(mesh, self.folder / row["texture_override"])
+        mesh, normalization = normalize(mesh, axes.get("up", "y"), axes.get("yaw_deg", 0.0))
+        record: SourceRecord = {
+            "file": row["mesh"],
+            "sha256": file_sha256(path),
+            "license": axes.get("license"),
+            "shape": shape,
+            "normalization": normalization,
+        }
+        return mesh, record | {key: row[key] for key in ("variant_of", "texture_override", "author") if key in row}
+
+    def _refuse_changed_files(self, row: dict[str, Any]) -> None:
+        for name, digest in row.get("sha256", {}).items():
+            path = self.folder / name
+            if not path.is_file():
+                raise UsageError(f"scene {row['id']}: {path} is not there: restore it or remove the row")
+            if file_sha256(path) != digest:
+                raise UsageError(f"scene {row['id']}: {path} is not the file of the manifest: restore it or its sha256")
+
+
+def read_mesh(path: Path) -> Mesh:
+    """Reads a mesh file by its suffix.
+
+    Raises:
+        UsageError: the file is missing, of an unknown kind, or malformed.
+    """
+    if not path.is_file():
+        raise UsageError(f"the mesh {path} is not there: restore it or remove it from the list")
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path} is of no known kind: use {', '.join(SUFFIXES)}")
+    return read_obj(path) if path.suffix.lower() == ".obj" else read_with_trimesh(path)
+
+
+def _with_texture(mesh: Mesh, path: Path) -> Mesh:
+    texture = read_texture(path)
+    painted = [m if m.texture is None else replace(m, texture=texture) for m in mesh.materials]
+    return replace(mesh, materials=tuple(painted))
+
+
+def _search(folder: Path) -> list[dict[str, Any]]:
+    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    if not found:
+        raise UsageError(f"{folder} holds no mesh ({', '.join(SUFFIXES)}): name another folder or a JSON manifest")
+    names = [file.relative_to(folder) for file in found]
+    return [{"id": name.with_suffix("").as_posix(), "mesh": name.as_posix()} for name in names]
+
+
+def _manifest(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is neither a folder nor a JSON manifest ({error}): name one of them") from None
+    complete = isinstance(rows, list) and all(isinstance(row, dict) and {"id", "mesh"} <= row.keys() for row in rows)
+    if not complete or not rows:
+        raise UsageError(f'{path} must be a list of rows that hold at least "id" and "mesh": complete it')
+    return rows

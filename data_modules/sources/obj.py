@@ -1,0 +1,152 @@
+"""Wavefront OBJ and MTL as they are found in the wild.
+
+Faces of any number of corners, negative indices, ``a//c``, empty groups, backslashes, blanks and wrong case in texture
+names, and textures outside the mesh's folder are all common in ShapeNet.
+"""
+
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from data_modules.sources.base import Material, Mesh, srgb_to_linear
+from scaled_ig.errors import UsageError
+
+DEFAULT_GREY = 0.8
+MAP_OPTIONS = {"-blendu": 1, "-blendv": 1, "-cc": 1, "-clamp": 1, "-bm": 1, "-texres": 1, "-imfchan": 1, "-boost": 1,
+               "-mm": 2, "-o": 3, "-s": 3, "-t": 3}  # fmt: skip
+
+
+def read_obj(path: Path) -> Mesh:
+    """Reads the triangles and diffuse colours of an OBJ file; polygons become fans.
+
+    ``Kd`` is taken as a display (sRGB) value, and ignored beside ``map_Kd``, where it is an exporter's leftover;
+    ``d`` and ``Tr`` are ignored: glass is drawn opaque.
+
+    Raises:
+        UsageError: an index out of range, no face, an unreadable line, or a texture that is missing.
+    """
+    values: dict[str, list[list[float]]] = {"v": [], "vt": [], "vn": []}
+    corners: list[tuple[int, int, int]] = []
+    materials: dict[str, Material] = {}
+    names: dict[str, int] = {}
+    face_material: list[int] = []
+    current = names.setdefault("", 0)
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        keyword, _, rest = line.strip().partition(" ")
+        try:
+            if keyword in values:
+                values[keyword].append([float(word) for word in rest.split()])
+            elif keyword == "f":
+                ring = [_corner(word, values) for word in rest.split()]
+                for second, third in pairwise(ring[1:]):
+                    corners += (ring[0], second, third)
+                    face_material.append(current)
+            elif keyword == "usemtl":
+                current = names.setdefault(rest.strip(), len(names))
+            elif keyword == "mtllib":
+                materials |= _read_mtl(_find(path.parent, rest, path))
+        except ValueError as error:
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(f"{path}, line {number}: cannot read {line.strip()!r} ({error}); repair it") from None
+    if not corners:
+        raise UsageError(f"{path} holds no face: repair or remove it")
+    return _assemble(path, values, np.array(corners).reshape(-1, 3, 3), face_material, [*names], materials)
+
+
+def _corner(word: str, values: dict[str, list[list[float]]]) -> tuple[int, int, int]:
+    """``a/b/c`` to zero-based rows of v, vt, vn; -1 stands for absent."""
+    position, texture, normal = [*word.split("/"), "", ""][:3]
+    rows = [0 if text == "" else int(text) for text in (position, texture, normal)]
+    found = [row - 1 if row >= 0 else row + len(values[kind]) for row, kind in zip(rows, values, strict=True)]
+    return found[0], found[1], found[2]
+
+
+def _assemble(
+    path: Path,
+    values: dict[str, list[list[float]]],
+    corners: NDArray[np.int64],
+    face_material: list[int],
+    names: list[str],
+    materials: dict[str, Material],
+) -> Mesh:
+    vertices = np.array([row[:3] for row in values["v"]], dtype=np.float64).reshape(-1, 3)
+    # A last row of zeros answers index -1: the corner has no texture coordinate or normal.
+    uv = np.array([row[:2] for row in values["vt"]] + [[0.0, 0.0]], dtype=np.float32)
+    normals = np.array([row[:3] for row in values["vn"]] + [[0.0, 0.0, 0.0]], dtype=np.float32)
+    faces = corners[..., 0]
+    limits = (len(vertices), len(uv) - 1, len(normals) - 1)
+    if (faces < 0).any() or any((corners[..., kind] >= limit).any() for kind, limit in enumerate(limits)):
+        raise UsageError(f"{path}: a face names a vertex, uv or normal that is not there; repair the file")
+    grey = float(srgb_to_linear(np.array(DEFAULT_GREY)))
+    plain = Material(color=(grey, grey, grey))
+    colors = None
+    if all(len(row) >= 6 for row in values["v"]):
+        colors = srgb_to_linear(np.array([row[3:6] for row in values["v"]])).astype(np.float32)
+        plain = Material()
+    return Mesh(
+        vertices=vertices,
+        faces=faces,
+        normals=normals[corners[..., 2]],
+        uv=uv[corners[..., 1]],
+        material_index=np.array(face_material),
+        materials=tuple(materials.get(name, plain) for name in names),
+        vertex_colors=colors,
+    )
+
+
+def _read_mtl(path: Path) -> dict[str, Material]:
+    colors: dict[str, tuple[float, float, float]] = {}
+    textures: dict[str, NDArray[np.uint8]] = {}
+    name = ""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        keyword, _, rest = line.strip().partition(" ")
+        if keyword == "newmtl":
+            name = rest.strip()
+            colors[name] = (1.0, 1.0, 1.0)
+        elif keyword == "Kd":
+            red, green, blue = srgb_to_linear(np.array([float(word) for word in rest.split()[:3]])).tolist()
+            colors[name] = (red, green, blue)
+        elif keyword == "map_Kd":
+            textures[name] = read_texture(_find(path.parent, _without_options(rest), path))
+    return {
+        name: Material(texture=textures[name]) if name in textures else Material(color=color)
+        for name, color in colors.items()
+    }
+
+
+def _without_options(text: str) -> str:
+    words = text.split(" ")
+    while words and words[0].lower() in MAP_OPTIONS:
+        words = words[1 + MAP_OPTIONS[words[0].lower()] :]
+    return " ".join(words)
+
+
+def _find(folder: Path, name: str, named_by: Path) -> Path:
+    """The file ``name`` below ``folder``, whatever its slashes and case; fails loudly where it is missing."""
+    place = folder
+    for part in PurePosixPath(name.strip().strip('"').replace("\\", "/")).parts:
+        exact = place / part
+        if part != ".." and not exact.exists() and place.is_dir():
+            alike = sorted(entry for entry in place.iterdir() if entry.name.lower() == part.lower())
+            exact = alike[0] if alike else exact
+        place = exact
+    if not place.is_file():
+        raise UsageError(f"{named_by} names {name.strip()}, which is not there: restore {place} or remove the mesh")
+    return place
+
+
+def read_texture(path: Path) -> NDArray[np.uint8]:
+    """An image file as uint8 [h, w, 3]; alpha is dropped, since glass is drawn opaque.
+
+    Raises:
+        UsageError: the file is no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        raise UsageError(f"the texture {path} cannot be read ({error}): restore the file") from None

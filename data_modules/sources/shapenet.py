@@ -1,0 +1,67 @@
+"""ShapeNetCore, versions 1 and 2, as its archives unpack."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from data_modules.sources.base import (
+    UPPER_HEMISPHERE,
+    Mesh,
+    SceneEntry,
+    SceneSource,
+    SourceRecord,
+    Viewpoints,
+    file_sha256,
+    normalize,
+)
+from data_modules.sources.obj import read_obj
+from scaled_ig.errors import UsageError
+
+CATEGORIES = {"02958343": "car"}
+MODEL_FILES = ("models/model_normalized.obj", "model.obj")  # version 2, version 1
+
+
+class ShapeNetSource(SceneSource):
+    """Models of one synset: ``<path>/<synset>/<model>/models/model_normalized.obj`` or ``.../<model>/model.obj``.
+
+    The files are +Y up, front -Z; version 2 is centred by its centroid, so that the box is centred again here.
+
+    Args:
+        path: folder that holds the synset's folder.
+        synset: WordNet id, ``02958343`` for cars.
+
+    Raises:
+        UsageError: no model is found.
+    """
+
+    viewpoints: ClassVar[Viewpoints | None] = UPPER_HEMISPHERE
+
+    def __init__(self, path: Path, synset: str = "02958343") -> None:
+        self.path = path
+        self.synset = synset
+        folder = path / synset
+        models = sorted(folder.iterdir()) if folder.is_dir() else []
+        candidates = ((model.name, model / name) for model in models for name in MODEL_FILES)
+        self.files: dict[str, Path] = {}
+        for model, file in candidates:
+            if model not in self.files and file.is_file():
+                self.files[model] = file
+        if not self.files:
+            expected = " or ".join(f"<model>/{name}" for name in MODEL_FILES)
+            raise UsageError(f"{folder} holds no {expected}: name the folder above it, or another --synset")
+
+    def scenes(self) -> list[SceneEntry]:
+        """The models, by id."""
+        category = CATEGORIES.get(self.synset, self.synset)
+        return [SceneEntry(model, category) for model in self.files]
+
+    def load(self, scene_id: str) -> tuple[Mesh, SourceRecord]:
+        """Reads one model and turns it into world axes."""
+        file = self.files[scene_id]
+        mesh, normalization = normalize(read_obj(file), up="y", yaw_degrees=180.0)
+        return mesh, {
+            "file": file.relative_to(self.path).as_posix(),
+            "sha256": file_sha256(file),
+            "license": "ShapeNet terms of use",
+            "shape": scene_id,
+            "normalization": normalization,
+        }

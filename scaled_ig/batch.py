@@ -1,0 +1,69 @@
+"""What travels from a data module to a phase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from scaled_ig.cameras import Cameras
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """Posed views of several scenes, checked on construction.
+
+    Args:
+        cameras: B cameras.
+        scene_index: [B] long, row of the scene in the scene set being trained.
+        view_index: [B] long, number of the view within its scene.
+        images: [B, 3, H, W] uint8, or None where a phase trains from cached latents and needs no pixels.
+
+    Raises:
+        ValueError: Shapes or types do not fit; the message says what was expected.
+    """
+
+    cameras: Cameras
+    scene_index: Tensor
+    view_index: Tensor
+    images: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        size = len(self.cameras)
+        for name in ("scene_index", "view_index"):
+            index = getattr(self, name)
+            if index.shape != (size,) or index.is_floating_point():
+                raise ValueError(f"{name} must be [{size}] integers, got {list(index.shape)} {index.dtype}")
+        if self.images is not None:
+            expected = (size, 3, *self.images.shape[2:])
+            if self.images.dim() != 4 or self.images.shape != expected or self.images.is_floating_point():
+                raise ValueError(
+                    f"images must be [{size}, 3, H, W] uint8, got {list(self.images.shape)} {self.images.dtype}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+    @property
+    def pixels(self) -> Tensor:
+        """Images [B, 3, H, W] as float in [-1, 1].
+
+        Raises:
+            ValueError: This batch carries no images.
+        """
+        if self.images is None:
+            raise ValueError("this batch carries no images: the phase that asked for it must set needs_images")
+        return self.images.float().div_(127.5).sub_(1.0)
+
+    def to(self, *args, **kwargs) -> ViewBatch:
+        images = None if self.images is None else self.images.to(*args, **kwargs)
+        return ViewBatch(
+            self.cameras.to(*args, **kwargs),
+            self.scene_index.to(*args, **kwargs),
+            self.view_index.to(*args, **kwargs),
+            images,
+        )
+
+    def pin_memory(self) -> ViewBatch:
+        images = None if self.images is None else self.images.pin_memory()
+        return ViewBatch(self.cameras.pin_memory(), self.scene_index.pin_memory(), self.view_index.pin_memory(), images)

@@ -1,0 +1,8 @@
+"""What happens beside training: evaluation, costs, logs."""
+
+from scaled_ig.callbacks.cost import TrainingClock
+from scaled_ig.callbacks.evaluation import Evaluation
+from scaled_ig.callbacks.metrics_log import MetricsLog
+from scaled_ig.callbacks.run_logger import RunLogger
+
+__all__ = ["Evaluation", "MetricsLog", "RunLogger", "TrainingClock"]

@@ -1,0 +1,66 @@
+"""Quality while training, on views that are watched but not trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.distributed as dist
+from lightning.pytorch import Callback
+
+from scaled_ig.callbacks.cost import TrainingClock
+from scaled_ig.evaluation import evaluate, over_scenes, per_scene
+from scaled_ig.metrics import Lpips
+from scaled_ig.run_folder import RunFolder
+
+
+class Evaluation(Callback):
+    """Measures ``val`` views at even steps of a phase and ``test`` views once, at its end.
+
+    Args:
+        run: Where ``metrics.csv`` is.
+        clock: Training time, which stands still meanwhile.
+        every_n_steps: Steps between measurements of ``val`` views; 0 for none.
+        max_views: Most ``val`` views of a measurement, spread evenly over the scenes.
+        lpips: The metric, where its weights are here.
+    """
+
+    def __init__(
+        self, run: RunFolder, clock: TrainingClock, every_n_steps: int = 0, max_views: int = 64, lpips: Lpips | None = None
+    ) -> None:
+        self.run, self.clock, self.every_n_steps, self.max_views, self.lpips = run, clock, every_n_steps, max_views, lpips
+        self.scenes: list[dict[str, Any]] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        step = trainer.global_step
+        # The first measurements come early, while much changes.
+        early = self.every_n_steps and step in (self.every_n_steps // 8, self.every_n_steps // 4, self.every_n_steps // 2)
+        if step and self.every_n_steps and (early or step % self.every_n_steps == 0):
+            self._measure(trainer, pl_module, "val")
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        if self.every_n_steps:
+            self._measure(trainer, pl_module, "val")
+        self.scenes = self._measure(trainer, pl_module, "test")
+
+    def _measure(self, trainer, phase, split: str) -> list[dict[str, Any]]:
+        with self.clock.paused():
+            if trainer.training and trainer.optimizers:
+                phase.scene_adam().flush()
+            data = trainer.datamodule
+            keys = data.own_views(phase.stage, split)
+            if split == "val":
+                keys = keys[:: max(1, -(-len(keys) * trainer.world_size // self.max_views))]
+            phase.scene.eval()
+            records = evaluate(phase.scene, data.batches(phase.stage, keys), self.lpips)
+            phase.scene.train()
+            if trainer.world_size > 1:
+                parts: list[Any] = [None] * trainer.world_size
+                dist.all_gather_object(parts, records)
+                records = [record for part in parts for record in part]
+            scenes = per_scene(records)
+            means = {f"{split}/{name}": value for name, value in over_scenes(scenes).items() if value is not None}
+            if trainer.is_global_zero and scenes:
+                self.run.append_metrics(phase.name, trainer.global_step, self.clock.seconds, means)
+                if trainer.logger:
+                    trainer.logger.log_metrics(means, step=trainer.global_step)
+            return scenes

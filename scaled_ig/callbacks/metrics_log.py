@@ -1,0 +1,27 @@
+"""Losses and learning rates of a run as a table on disk."""
+
+from __future__ import annotations
+
+from lightning.pytorch import Callback
+
+from scaled_ig.callbacks.cost import TrainingClock
+from scaled_ig.run_folder import RunFolder
+
+
+class MetricsLog(Callback):
+    """Writes ``train/*`` to ``metrics.csv``.
+
+    Args:
+        run: The run.
+        clock: Its training time.
+        every_n_steps: Steps between rows.
+    """
+
+    def __init__(self, run: RunFolder, clock: TrainingClock, every_n_steps: int = 20) -> None:
+        self.run, self.clock, self.every_n_steps = run, clock, every_n_steps
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        step = trainer.global_step
+        if step % self.every_n_steps == 0 and trainer.is_global_zero:
+            values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+            self.run.append_metrics(pl_module.name, step, self.clock.seconds, values)

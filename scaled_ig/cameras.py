@@ -1,0 +1,171 @@
+"""Pinhole cameras: poses, rays and paths.
+
+World: right-handed, +Z up, objects in the ball of radius 0.5 around the origin. Camera: OpenCV axes (x right, y down,
+z forward). Intrinsics are divided by the image size, so that one camera serves every resolution: the 16×16 latent
+camera *is* the 128×128 camera (SPEC 3).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PAPER_FOCAL = 525 / 512
+"""Focal length over image width of the papers' renderings."""
+
+
+@dataclass(frozen=True)
+class Rays:
+    """A bundle of rays.
+
+    Args:
+        origins: [..., 3], world units.
+        directions: [..., 3], unit length; depth is the distance along them.
+    """
+
+    origins: Tensor
+    directions: Tensor
+
+    def __getitem__(self, index) -> Rays:
+        return Rays(self.origins[index], self.directions[index])
+
+    def flatten(self) -> Rays:
+        """All rays in one axis: [R, 3]."""
+        return Rays(self.origins.reshape(-1, 3), self.directions.reshape(-1, 3))
+
+    def ball_limits(self, radius: float) -> tuple[Tensor, Tensor]:
+        """Where rays enter and leave the ball around the origin.
+
+        Args:
+            radius: Radius of the ball, world units.
+
+        Returns:
+            ``t_near`` and ``t_far``, [...]; ``t_far < t_near`` where a ray misses the ball.
+        """
+        middle = -(self.origins * self.directions).sum(-1)
+        half_chord_squared = radius**2 - (self.origins.square().sum(-1) - middle.square())
+        half_chord = half_chord_squared.clamp(min=0).sqrt()
+        missed = half_chord_squared <= 0
+        return middle - half_chord, torch.where(missed, middle - half_chord - 1, middle + half_chord)
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """A batch of cameras.
+
+    Args:
+        camera_to_world: [B, 4, 4] rigid, OpenCV axes.
+        intrinsics: [B, 4] fx, fy, cx, cy divided by width, height, width, height.
+
+    Raises:
+        ValueError: The shapes do not fit.
+    """
+
+    camera_to_world: Tensor
+    intrinsics: Tensor
+
+    def __post_init__(self) -> None:
+        if self.camera_to_world.dim() != 3 or self.camera_to_world.shape[1:] != (4, 4):
+            raise ValueError(f"camera_to_world must be [B, 4, 4], got {list(self.camera_to_world.shape)}")
+        if self.intrinsics.shape != (len(self.camera_to_world), 4):
+            raise ValueError(f"intrinsics must be [{len(self.camera_to_world)}, 4], got {list(self.intrinsics.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.camera_to_world)
+
+    def __getitem__(self, index) -> Cameras:
+        return Cameras(self.camera_to_world[index], self.intrinsics[index])
+
+    def to(self, *args, **kwargs) -> Cameras:
+        return Cameras(self.camera_to_world.to(*args, **kwargs), self.intrinsics.to(*args, **kwargs))
+
+    def pin_memory(self) -> Cameras:
+        return Cameras(self.camera_to_world.pin_memory(), self.intrinsics.pin_memory())
+
+    def rays(self, resolution: int) -> Rays:
+        """Rays through the pixel centres (i + ½) / resolution, row by row.
+
+        Args:
+            resolution: Pixels along each side of the square image.
+
+        Returns:
+            Rays with origins and directions [B, resolution², 3].
+        """
+        centres = (
+            torch.arange(resolution, device=self.intrinsics.device, dtype=self.intrinsics.dtype) + 0.5
+        ) / resolution
+        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        return self._through(x.reshape(1, -1), y.reshape(1, -1))
+
+    def rays_at(self, pixels: Tensor, resolution: int) -> Rays:
+        """Rays through chosen pixels.
+
+        Args:
+            pixels: [B, R] long, row · resolution + column.
+            resolution: Pixels along each side of the square image.
+
+        Returns:
+            Rays with origins and directions [B, R, 3].
+        """
+        rows, columns = pixels // resolution, pixels % resolution
+        return self._through((columns + 0.5) / resolution, (rows + 0.5) / resolution)
+
+    def _through(self, x: Tensor, y: Tensor) -> Rays:
+        fx, fy, cx, cy = self.intrinsics[:, :, None].unbind(1)
+        x, y = (x - cx) / fx, (y - cy) / fy
+        in_camera = F.normalize(torch.stack([x, y, torch.ones_like(x)], -1), dim=-1)
+        directions = in_camera @ self.camera_to_world[:, :3, :3].transpose(1, 2)
+        return Rays(self.camera_to_world[:, None, :3, 3].expand_as(directions), directions)
+
+    def project(self, points: Tensor) -> Tensor:
+        """Image coordinates of world points.
+
+        Args:
+            points: [P, 3], world units.
+
+        Returns:
+            [B, P, 3]: x / width, y / height, depth along the optical axis.
+        """
+        rotation, centre = self.camera_to_world[:, :3, :3], self.camera_to_world[:, None, :3, 3]
+        x, y, depth = ((points - centre) @ rotation).unbind(-1)
+        fx, fy, cx, cy = self.intrinsics[:, :, None].unbind(1)
+        return torch.stack([fx * x / depth + cx, fy * y / depth + cy, depth], -1)
+
+
+def look_at_origin(positions: Tensor, focal: float = PAPER_FOCAL) -> Cameras:
+    """Upright cameras that look at the origin.
+
+    Args:
+        positions: [B, 3] camera centres, world units; not on the Z axis.
+        focal: Focal length over image width.
+    """
+    forward = F.normalize(-positions, dim=-1)
+    right = F.normalize(torch.linalg.cross(forward, positions.new_tensor([0.0, 0.0, 1.0]).expand_as(forward)), dim=-1)
+    down = torch.linalg.cross(forward, right)
+    pose = torch.eye(4, dtype=positions.dtype).repeat(len(positions), 1, 1)
+    pose[:, :3, :4] = torch.stack([right, down, forward, positions], -1)
+    return Cameras(pose, positions.new_tensor([focal, focal, 0.5, 0.5]).expand(len(positions), 4).clone())
+
+
+def orbit(
+    num_views: int,
+    elevation_radians: float = 0.3 * math.pi / 2,
+    radius: float = 1.3,
+    azimuth_range_radians: tuple[float, float] = (0.0, 2 * math.pi),
+    focal: float = PAPER_FOCAL,
+) -> Cameras:
+    """Cameras on a circle around the Z axis (the papers' videos: 40 views, elevation 0.3 · π/2, radius 1.3).
+
+    The last view stands one step before the end of the range, so that a full turn loops.
+    """
+    first, last = azimuth_range_radians
+    azimuth = first + (last - first) * torch.arange(num_views) / num_views
+    flat = math.cos(elevation_radians)
+    positions = torch.stack(
+        [flat * azimuth.cos(), flat * azimuth.sin(), torch.full_like(azimuth, math.sin(elevation_radians))], -1
+    )
+    return look_at_origin(radius * positions, focal)

@@ -1,0 +1,70 @@
+"""The program ``scaled-ig``: verbs, their options, and one sentence for every mistake.
+
+Tool verbs come from a table and are parsed without Lightning, which takes seconds to import; ``fit`` builds a
+LightningCLI.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Sequence
+
+from scaled_ig.errors import UsageError
+
+TOOLS = {
+    "synthesize": "make procedural cars or a face model, where there is no data",
+    "pack": "turn meshes, a face model or posed views into a pack",
+    "check": "verify a pack and draw its contact sheet",
+    "render": "render a scene of a bank from a circle of viewpoints",
+    "report": "write the page that shows a run",
+}
+TRAINING = {"fit": "train: run the phases that a configuration names"}
+
+
+def _tool_parser(verb: str | None):
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog="scaled-ig", description="Learn thousands of 3D scenes from posed images.")
+    from scaled_ig import __version__
+
+    parser.add_argument("--version", action="version", version=f"scaled-ig {__version__}")
+    subcommands = parser.add_subcommands(required=True)
+    for name, summary in {**TOOLS, **TRAINING}.items():
+        sub = ArgumentParser(description=summary)
+        if name == verb:
+            sub.add_function_arguments(_function(name), as_positional=True)
+        subcommands.add_subcommand(name, sub, help=summary)
+    return parser
+
+
+def _function(verb: str):
+    return getattr(importlib.import_module(f"scaled_ig.commands.{verb}"), verb)
+
+
+def _run_tool(verb: str | None, arguments: list[str]) -> int:
+    config = _tool_parser(verb).parse_args(arguments)
+    function = _function(config.subcommand)
+    chosen = config[config.subcommand]
+    return function(**{name: chosen[name] for name in inspect.signature(function).parameters}) or 0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program; leaves with 0 when done, 1 when failed, 2 for a mistake of the user."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    verb = next((argument for argument in arguments if not argument.startswith("-")), None)
+    try:
+        if verb in TRAINING:
+            from scaled_ig.commands.training_cli import run_training
+
+            status = run_training(arguments)
+        else:
+            status = _run_tool(verb, arguments)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    raise SystemExit(status)

@@ -1,0 +1,263 @@
+"""Training: the phases that the configuration names, in their one order, one Trainer each, over one scene model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from data_modules.base import MultiViewDataModule
+from data_modules.layout import read_scene_digests
+from scaled_ig.callbacks import Evaluation, MetricsLog, RunLogger, TrainingClock
+from scaled_ig.callbacks.cost import peak_mebibytes
+from scaled_ig.cost import bytes_per_scene, milliseconds_per_image, shared_bytes
+from scaled_ig.errors import UsageError
+from scaled_ig.evaluation import PROTOCOL, over_scenes
+from scaled_ig.metrics import Lpips
+from scaled_ig.run_folder import RunFolder
+from scaled_ig.scene_bank import SceneBank
+from scaled_ig.scene_model import SceneModel
+
+PHASES = ("autoencoder", "warm_up", "joint", "latent_supervision", "rgb_alignment")
+STAGE1_PHASES = PHASES[:3]
+
+
+@dataclass
+class PhaseConfig:
+    """One training phase.
+
+    Args:
+        module: The phase; it is given the scene model.
+        max_epochs: Length in epochs.
+        max_steps: Length in optimiser steps, instead of epochs.
+        batch_size: Views of a global batch, if not the data module's own.
+        views_per_scene: Views of a scene in a batch, if not the data module's own.
+        trainer: Trainer arguments of this phase alone.
+    """
+
+    module: Callable[[SceneModel], LightningModule]
+    max_epochs: int | None = None
+    max_steps: int = -1
+    batch_size: int | None = None
+    views_per_scene: int | None = None
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """What stage 2 takes from stage 1 beside the autoencoder.
+
+    Args:
+        bases: Base planes.
+        head: Field head.
+        scene_mean: Start new scenes at the mean of stage 1's, instead of noise.
+    """
+
+    bases: bool = True
+    head: bool = True
+    scene_mean: bool = False
+
+
+class MakeTrainer(Protocol):
+    def __call__(self, **arguments: Any) -> Trainer: ...
+
+
+@dataclass
+class Fit:
+    """One run of ``scaled-ig fit``.
+
+    Args:
+        run: Where everything is written.
+        scene: The model.
+        data: Views.
+        phases: What runs, by name.
+        make_trainer: Builds a Trainer from the configuration and more arguments.
+        hand_over: What stage 2 takes from stage 1.
+        init_from: A finished stage-1 run, for a configuration of stage 2 alone.
+        seed: Of noise, order and new scenes.
+        eval_every_n_steps: Steps between evaluations on ``val`` views; 0 for none.
+        lpips: The metric, where its weights are here.
+        logger: The W&B logger, where there is one.
+        checkpoint_every_n_steps: Steps between ``last.ckpt``; at the end of every epoch where it is None.
+    """
+
+    run: RunFolder
+    scene: SceneModel
+    data: MultiViewDataModule
+    phases: dict[str, PhaseConfig]
+    make_trainer: MakeTrainer
+    hand_over: HandOver
+    init_from: RunFolder | None = None
+    seed: int = 0
+    eval_every_n_steps: int = 0
+    lpips: Lpips | None = None
+    logger: RunLogger | None = None
+    checkpoint_every_n_steps: int | None = None
+
+    def __call__(self, resume: bool, before: Callable[[], None] = lambda: None) -> None:
+        """Run what is left.
+
+        Args:
+            resume: Go on from what the run folder holds.
+            before: Called once everything is found to be in order, before anything is written.
+
+        Raises:
+            UsageError: The run folder is taken, stage 1 is missing, or nothing is to be done.
+        """
+        names = [name for name in PHASES if name in self.phases]
+        if not names:
+            raise UsageError(f"this configuration has no phase: give one of phases.{{{','.join(PHASES)}}}")
+        for stage in {self._stage(name) for name in names}:
+            self.data.scenes(stage)  # a pack that is missing or too small is said before anything is written
+        if not resume and any((self.run.path / "checkpoints").glob("*/*.ckpt")):
+            raise UsageError(f"{self.run.path} already holds checkpoints: give --resume true or another --run_dir")
+        before()
+        self._fresh = {name: value.clone() for name, value in self.scene.state_dict().items()}
+        done = [name for name in names if resume and self.run.checkpoint(name).is_file()]
+        if done:
+            self._load_finished(done[-1])
+        elif self.init_from is not None:
+            self._load_stage1(self.init_from)
+        for name in names[len(done) :]:
+            last = self.run.checkpoint(name, "last")
+            self._run_phase(name, str(last) if resume and last.is_file() else None)
+
+    @staticmethod
+    def _stage(name: str) -> int:
+        return 1 if name in STAGE1_PHASES else 2
+
+    # -- scenes and weights ------------------------------------------------------------------------------------------
+
+    def _load_finished(self, name: str) -> None:
+        state = torch.load(self.run.checkpoint(name), map_location="cpu", weights_only=True, mmap=True)
+        self.scene.representation.new_scenes(state["scaled_ig"]["num_scenes"])
+        self._load(state["state_dict"])
+        self._stage_now = self._stage(name)
+
+    def _load_stage1(self, source: RunFolder) -> None:
+        found = [source.checkpoint(name) for name in STAGE1_PHASES if source.checkpoint(name).is_file()]
+        if not found:
+            raise UsageError(
+                f"{source.path} holds no finished phase of stage 1: train it first, "
+                "scaled-ig fit --config experiments/stage1.yaml --run_dir RUN"
+            )
+        state = torch.load(found[-1], map_location="cpu", weights_only=True, mmap=True)
+        self.scene.representation.new_scenes(state["scaled_ig"]["num_scenes"])
+        self._load(state["state_dict"])
+        self._stage_now = 1
+
+    def _load(self, state: dict[str, torch.Tensor]) -> None:
+        try:
+            self.scene.load_state_dict({name.removeprefix("scene."): value for name, value in state.items()})
+        except RuntimeError as error:
+            raise UsageError(
+                f"the checkpoint does not fit this scene model ({str(error).splitlines()[1].strip()}): "
+                "use the representation and autoencoder that it was trained with"
+            ) from None
+
+    _stage_now: int = 0  # whose scenes the model holds; 0: none
+
+    def _enter_stage(self, stage: int) -> None:
+        if stage == self._stage_now:
+            return
+        representation = self.scene.representation
+        from_mean = stage == 2 and self._stage_now == 1 and self.hand_over.scene_mean
+        representation.new_scenes(len(self.data.scenes(stage)), self.seed + stage, from_mean)
+        if stage == 2 and self._stage_now == 1:
+            self._forget([] if self.hand_over.bases else [f"representation.{n}" for n in representation.shared_parameters()])
+            self._forget([] if self.hand_over.head else [f"renderer.head.{n}" for n, _ in self.scene.renderer.head.named_parameters()])
+        self._stage_now = stage
+
+    def _forget(self, names: list[str]) -> None:
+        self.scene.load_state_dict({name: self._fresh[name] for name in names}, strict=False)
+
+    # -- one phase ---------------------------------------------------------------------------------------------------
+
+    def _run_phase(self, name: str, last: str | None) -> None:
+        config, stage = self.phases[name], self._stage(name)
+        seed_everything(self.seed, workers=True, verbose=False)
+        self._enter_stage(stage)
+        self.data.stage = stage
+        batch_size, views_per_scene = self.data.batch_size, self.data.views_per_scene
+        self.data.batch_size = config.batch_size or batch_size
+        self.data.views_per_scene = config.views_per_scene or views_per_scene
+        module = config.module(self.scene)
+        module.seed = self.seed  # type: ignore[assignment]
+        clock = TrainingClock()
+        evaluation = Evaluation(self.run, clock, self.eval_every_n_steps, lpips=self.lpips)
+        every = self.checkpoint_every_n_steps
+        keep = ModelCheckpoint(
+            self.run.path / "checkpoints" / name,
+            filename="last",
+            enable_version_counter=False,
+            every_n_train_steps=every,
+            every_n_epochs=None if every else 1,
+            save_on_train_epoch_end=None if every else True,
+        )
+        trainer = self.make_trainer(
+            max_epochs=-1 if config.max_steps > 0 else config.max_epochs,
+            max_steps=config.max_steps,
+            callbacks=[clock, MetricsLog(self.run, clock), evaluation, keep],
+            default_root_dir=str(self.run.path),
+            **config.trainer,
+        )
+        if trainer.is_global_zero:
+            length = f"{config.max_steps} steps" if config.max_steps > 0 else f"{config.max_epochs} epochs"
+            print(f"{name}: {len(self.data.scenes(stage))} scenes of stage {stage}, {length}", flush=True)
+        trainer.fit(module, datamodule=self.data, ckpt_path=last, weights_only=True)
+        self.data.batch_size, self.data.views_per_scene = batch_size, views_per_scene
+        if trainer.fast_dev_run:
+            return
+        trainer.save_checkpoint(self.run.checkpoint(name))
+        self._after(name, trainer, clock, evaluation)
+        if self.logger is not None:
+            self.logger.step_offset += trainer.global_step
+
+    def _after(self, name: str, trainer: Trainer, clock: TrainingClock, evaluation: Evaluation) -> None:
+        """Keep what the phase made: scenes, quality, costs."""
+        stage = self._stage(name)
+        ids, digests = self.data.scene_ids(stage), read_scene_digests(self.data.index, self.data.scenes(stage))
+        if name != "autoencoder":
+            SceneBank.write(self.run.bank, self.scene, ids, f"stage{stage}", digests)
+        if not trainer.is_global_zero:
+            return
+        if name != "autoencoder":
+            scenes = [{"id": ids[record.pop("scene")], "stage": stage} | record for record in evaluation.scenes]
+            metrics = self.run.read_json("metrics.json") | {"protocol": PROTOCOL}
+            metrics[f"s{stage}"] = over_scenes([{k: v for k, v in s.items() if k != "stage"} for s in scenes])
+            metrics["scenes"] = [s for s in metrics.get("scenes", []) if s["stage"] != stage] + scenes
+            self.run.write_json("metrics.json", metrics)
+            psnr = metrics[f"s{stage}"]["psnr"]
+            print(f"{name}: {psnr:.2f} dB on {metrics[f's{stage}']['num_views']} unseen views, {clock.seconds:.1f} s", flush=True)
+        costs = self.run.read_json("costs.json")
+        costs.setdefault("phases", {})[name] = {
+            "stage": stage,
+            "scenes": len(ids),
+            "steps": trainer.global_step,
+            "seconds": clock.seconds,
+            "seconds_per_scene": clock.seconds / len(ids),
+            "peak_mebibytes": peak_mebibytes(),
+        }
+        costs["machine"] = {"device": str(trainer.strategy.root_device), "ranks": trainer.world_size, "torch": torch.__version__}
+        costs["bytes_per_scene"], costs["shared_bytes"] = bytes_per_scene(self.scene), shared_bytes(self.scene)
+        costs["milliseconds_per_image"] = milliseconds_per_image(self.scene)
+        self.run.write_json("costs.json", costs)
+
+
+def stage1_description(run: RunFolder) -> dict[str, Any]:
+    """How the model of a stage-1 run is built; see :mod:`scaled_ig.description`.
+
+    Raises:
+        UsageError: It is no run of stage 1.
+    """
+    try:
+        return SceneBank.open(run.bank).index["versions"]["stage1"]["model"]
+    except (UsageError, KeyError):
+        raise UsageError(
+            f"{run.path} is no run with a finished stage 1: train it with scaled-ig fit --config experiments/stage1.yaml "
+            f"--run_dir {run.path}, or give another run with --init_from"
+        ) from None

@@ -1,0 +1,176 @@
+"""``scaled-ig fit``: LightningCLI, bent through its public hooks only."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+
+from data_modules.base import MultiViewDataModule
+from data_modules.basel import BaselFaces
+from data_modules.shapenet import ShapeNetCars
+from scaled_ig import autoencoders, phases, representations, sampling, schedules
+from scaled_ig.callbacks import RunLogger
+from scaled_ig.commands.fit import PHASES, STAGE1_PHASES, Fit, HandOver, PhaseConfig, stage1_description
+from scaled_ig.errors import UsageError
+from scaled_ig.metrics import Lpips, find_lpips_backbone
+from scaled_ig.run_folder import RunFolder
+from scaled_ig.scene_model import SceneModel
+
+
+class Parser(LightningArgumentParser):
+    """A parser that answers an unknown key with the nearest known one."""
+
+    def error(self, message: str, ex: Exception | None = None):
+        found = re.findall(r"'([\w.]+)' is not|[Oo]ption '([\w.]+)'|[Kk]ey '([\w.]+)'|arguments: --([\w.]+)", message)
+        for key in (name.split(".")[-1] for groups in found for name in groups if name):
+            near = difflib.get_close_matches(key, _vocabulary(), n=1, cutoff=0.6)
+            if near and near[0] != key:
+                message += f"\nDid you mean '{near[0]}' instead of '{key}'?"
+                break
+        super().error(message, ex)
+
+
+def _vocabulary() -> set[str]:
+    """Every name that a configuration may use."""
+    words = {"trainer", "scene", "data", "phases", "run_dir", "resume", "init_from", "hand_over", *PHASES}
+    modules = (autoencoders, phases, representations, sampling, schedules)
+    classes = [value for module in modules for value in vars(module).values() if inspect.isclass(value)]
+    for described in (*classes, ShapeNetCars, BaselFaces, SceneModel, PhaseConfig, HandOver, RunLogger):
+        words |= set(inspect.signature(described).parameters)
+    return words
+
+
+class TrainingCLI(LightningCLI):
+    """LightningCLI with a scene model, a data module and optional, typed phases."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        super().__init__(
+            args=arguments,
+            parser_class=Parser,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_callback=None,
+            trainer_defaults={"use_distributed_sampler": False, "logger": False, "enable_model_summary": False},
+            parser_kwargs={"description": "Learn thousands of 3D scenes from posed images.", "prog": "scaled-ig"},
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule"}}
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
+        parser.add_class_arguments(SceneModel, "scene")
+        parser.add_subclass_arguments(MultiViewDataModule, "data", required=True)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for name in PHASES:
+            parser.add_argument(f"--phases.{name}", type=PhaseConfig | None, default=None, help=f"the {name} phase")
+        parser.add_argument("--run_dir", type=str, default="runs/default", help="where this run writes everything")
+        parser.add_argument("--resume", type=bool, default=False, help="go on from what run_dir holds")
+        parser.add_argument("--init_from", type=str | None, default=None, help="folder of a finished stage-1 run")
+        parser.add_class_arguments(HandOver, "hand_over")
+        parser.add_argument("--eval_every_n_steps", type=int, default=0, help="steps between looks at val views; 0: none")
+        parser.add_argument("--checkpoint_every_n_steps", type=int | None, default=None, help="default: every epoch")
+        parser.add_argument("--lpips", type=str, default="auto", help="auto, require or off")
+        parser.add_argument("--lpips_weights", type=str | None, default=None, help="file of the AlexNet backbone")
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would merge hyper-parameters stored in a checkpoint over the configuration."""
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        names = [name for name in PHASES if config.phases[name] is not None]
+        if config.init_from is not None:
+            described = stage1_description(RunFolder(config.init_from))["autoencoder"]
+            config.scene.autoencoder = Namespace(
+                class_path=f"scaled_ig.autoencoders.{described['class']}", init_args=Namespace(**described["arguments"])
+            )
+        elif names and not set(names) & set(STAGE1_PHASES):
+            raise UsageError(
+                "this configuration has phases of stage 2 alone, which need a finished stage 1: give --init_from RUN, "
+                "made by scaled-ig fit --config experiments/stage1.yaml --run_dir RUN"
+            )
+        run, logger = Path(config.run_dir), config.trainer.logger
+        for one in logger if isinstance(logger, list) else [logger]:
+            if getattr(one, "class_path", "").endswith("RunLogger"):
+                one.init_args.save_dir = one.init_args.save_dir or str(run)
+                one.init_args.name = one.init_args.name or run.name
+                one.init_args.id = one.init_args.id or _run_id(run)
+
+    def instantiate_classes(self) -> None:
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.trainer = None
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        config, made = self.config[subcommand], self.config_init[subcommand]
+        run = RunFolder(config.run_dir)
+        logger = made.trainer.logger if isinstance(made.trainer.logger, RunLogger) else None
+        base_callbacks = made.trainer.callbacks or []
+
+        def make_trainer(callbacks: list, **arguments: Any):
+            made.trainer.callbacks = [copy.deepcopy(callback) for callback in base_callbacks] + callbacks
+            made.trainer.logger = logger or False
+            return self.instantiate_trainer(**arguments)
+
+        fit = Fit(
+            run=run,
+            scene=made.scene,
+            data=made.data,
+            phases={name: made.phases[name] for name in PHASES if made.phases[name] is not None},
+            make_trainer=make_trainer,
+            hand_over=made.hand_over,
+            init_from=RunFolder(config.init_from) if config.init_from else None,
+            seed=config.seed_everything,
+            eval_every_n_steps=config.eval_every_n_steps,
+            lpips=_lpips(config.lpips, config.lpips_weights),
+            logger=logger,
+            checkpoint_every_n_steps=config.checkpoint_every_n_steps,
+        )
+        try:
+            fit(resume=config.resume, before=lambda: self._save_config(run))
+        except SIGTERMException:
+            raise SystemExit(143) from None
+        finally:
+            if dist.is_available() and dist.is_initialized():
+                dist.destroy_process_group()
+
+    def _save_config(self, run: RunFolder) -> None:
+        run.path.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, run.path / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+
+
+def _run_id(run: Path) -> str:
+    """W&B's id of a run folder: made once, so that a resumed run goes on in the same W&B run."""
+    import hashlib
+
+    return hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:8]
+
+
+def _lpips(mode: str, weights: str | None) -> Lpips | None:
+    if mode == "off":
+        return None
+    try:
+        return Lpips(find_lpips_backbone(weights))
+    except UsageError as error:
+        if mode == "require" or weights:
+            raise
+        print(f"LPIPS is left out: {error}", flush=True)
+        return None
+
+
+def run_training(arguments: list[str]) -> int:
+    """Parse and run ``fit``; returns the exit status."""
+    TrainingCLI(arguments)
+    return 0

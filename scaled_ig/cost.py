@@ -1,0 +1,63 @@
+"""What scenes cost: bytes per scene and shared, itemised, and milliseconds per image (SPEC 8)."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from scaled_ig.cameras import orbit
+from scaled_ig.scene_model import SceneModel
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def bytes_per_scene(scene: SceneModel) -> dict[str, int]:
+    """Bytes of a scene's own parameters, by part."""
+    tables = scene.representation.scene_tables()
+    return {name: _bytes([table.weight[:1]]) for name, table in tables.items()}
+
+
+def shared_bytes(scene: SceneModel) -> dict[str, int]:
+    """Bytes of what all scenes share, by part."""
+    autoencoder = scene.autoencoder
+    return {
+        **{name: _bytes([parameter]) for name, parameter in scene.representation.shared_parameters().items()},
+        "head": _bytes(scene.renderer.head.parameters()),
+        "encoder": _bytes(autoencoder.encoder_parameters()),
+        "decoder": _bytes(autoencoder.decoder_parameters()),
+        "buffers": _bytes([scene.background, *autoencoder.buffers()]),
+    }
+
+
+@torch.no_grad()
+def milliseconds_per_image(scene: SceneModel, repeats: int = 9) -> dict[str, float]:
+    """Median time to render one latent image and to decode it, warm, one image at a time, synchronised."""
+    device = scene.background.device
+    camera, index = orbit(1).to(device), scene.representation.scene_tables()
+    owned = next(iter(index.values())).owned[:1].to(device)
+    latent = scene.render_latent(camera, owned)
+    return {
+        "render": _median_milliseconds(lambda: scene.render_latent(camera, owned), repeats, device),
+        "decode": _median_milliseconds(lambda: scene.decode(latent), repeats, device),
+    }
+
+
+def _median_milliseconds(work: Callable[[], object], repeats: int, device: torch.device) -> float:
+    def synchronise() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    times = []
+    for _ in range(repeats + 2):
+        synchronise()
+        start = time.perf_counter()
+        work()
+        synchronise()
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times[2:])

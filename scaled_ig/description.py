@@ -1,0 +1,39 @@
+"""A scene model as plain values, so that what was saved can be opened without the configuration that made it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from scaled_ig import autoencoders, representations, sampling
+from scaled_ig.scene_model import SceneModel
+
+_PARTS = {"representation": representations, "autoencoder": autoencoders, "sampling": sampling}
+
+
+def _arguments(part: object) -> dict[str, Any]:
+    """Constructor arguments of an object that keeps each under its own name."""
+    return {name: getattr(part, name) for name in inspect.signature(type(part)).parameters}
+
+
+def describe(scene: SceneModel) -> dict[str, Any]:
+    """Classes and constructor arguments of the model's parts: builtin types only."""
+    parts = {"representation": scene.representation, "autoencoder": scene.autoencoder, "sampling": scene.renderer.sampling}
+    described = {name: {"class": type(part).__name__, "arguments": _arguments(part)} for name, part in parts.items()}
+    hidden = scene.renderer.head.hidden.out_features
+    return {**described, "hidden_channels": hidden, "resolution": scene.resolution}
+
+
+def build(description: dict[str, Any]) -> SceneModel:
+    """The model of a description, with new weights and no scenes.
+
+    Raises:
+        ValueError: It names a class that this version does not have.
+    """
+    made = {}
+    for name, module in _PARTS.items():
+        part = description[name]
+        if not hasattr(module, part["class"]):
+            raise ValueError(f"{name} {part['class']} is unknown to this version of scaled_ig")
+        made[name] = getattr(module, part["class"])(**part["arguments"])
+    return SceneModel(**made, hidden_channels=description["hidden_channels"], resolution=description["resolution"])

@@ -1,0 +1,71 @@
+"""Quality of rendered views, per image; means per scene, then over scenes, so that batch sizes do not matter (SPEC 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from scaled_ig.batch import ViewBatch
+from scaled_ig.metrics import Lpips, psnr, ssim, to_unit_range
+from scaled_ig.scene_model import SceneModel
+
+PROTOCOL = {
+    "psnr": "per image on decoded renderings clamped to [0, 1], mean over views, then over scenes; dB",
+    "ssim": "torchmetrics, Gaussian window 11, sigma 1.5",
+    "lpips": "AlexNet, version 0.1; null where its backbone is not on this machine",
+    "autoencoder_psnr": "encoded and decoded without rendering: the upper bound",
+    "views": "test views, never trained on",
+}
+
+
+@torch.no_grad()
+def evaluate(scene: SceneModel, batches: Iterable[ViewBatch], lpips: Lpips | None = None) -> list[dict[str, Any]]:
+    """Measure views.
+
+    Returns:
+        One record a view: ``scene`` (index), ``view``, ``psnr``, ``ssim``, ``lpips``, ``latent_psnr``, ``autoencoder_psnr``.
+    """
+    records = []
+    for batch in batches:
+        batch = batch.to(scene.background.device)
+        images = batch.pixels
+        latent, rendered_latent = scene.encode(images), scene.render_latent(batch.cameras, batch.scene_index)
+        rendered, target = to_unit_range(scene.decode(rendered_latent)), to_unit_range(images)
+        columns = {
+            "psnr": psnr(rendered, target),
+            "ssim": ssim(rendered, target),
+            "latent_psnr": psnr(to_unit_range(rendered_latent), to_unit_range(latent)),
+            "autoencoder_psnr": psnr(to_unit_range(scene.decode(latent)), target),
+        }
+        if lpips is not None:
+            columns["lpips"] = lpips(rendered, target)
+        for row in range(len(batch)):
+            record = {"scene": int(batch.scene_index[row]), "view": int(batch.view_index[row]), "lpips": None}
+            records.append(record | {name: float(column[row]) for name, column in columns.items()})
+    return records
+
+
+def per_scene(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over the views of each scene: one record a scene, ordered by scene."""
+    scenes: dict[int, list[dict[str, Any]]] = {}
+    for record in records:
+        scenes.setdefault(record["scene"], []).append(record)
+    names = [name for name in records[0] if name not in ("scene", "view")] if records else []
+    return [
+        {"scene": scene, "num_views": len(own)} | {name: _mean([record[name] for record in own]) for name in names}
+        for scene, own in sorted(scenes.items())
+    ]
+
+
+def over_scenes(scenes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over scenes of :func:`per_scene`'s records, with their numbers."""
+    names = [name for name in scenes[0] if name not in ("scene", "num_views", "id")] if scenes else []
+    counts = {"num_scenes": len(scenes), "num_views": sum(scene["num_views"] for scene in scenes)}
+    return counts | {name: _mean([scene[name] for scene in scenes]) for name in names}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

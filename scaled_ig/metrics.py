@@ -1,0 +1,90 @@
+"""Image quality per image. Value ranges are converted here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from scaled_ig.errors import UsageError
+
+ALEXNET = "alexnet-owt-7be5be79.pth"
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """[-1, 1] → [0, 1], clamped."""
+    return (images * 0.5 + 0.5).clamp(0, 1)
+
+
+def psnr(images: Tensor, targets: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each image, dB; 100 where they are equal.
+
+    Args:
+        images: [B, C, H, W] in [0, 1].
+        targets: [B, C, H, W] in [0, 1].
+
+    Returns:
+        [B].
+    """
+    return -10 * (images - targets).square().flatten(1).mean(1).clamp(min=1e-10).log10()
+
+
+def ssim(images: Tensor, targets: Tensor) -> Tensor:
+    """Structural similarity of each image: Gaussian window 11, σ 1.5.
+
+    Args:
+        images: [B, 3, H, W] in [0, 1], sides of at least 11.
+        targets: as images.
+
+    Returns:
+        [B].
+    """
+    values = structural_similarity_index_measure(
+        images, targets, data_range=1.0, sigma=1.5, kernel_size=11, reduction="none"
+    )
+    assert isinstance(values, Tensor)
+    return values.reshape(len(images))
+
+
+def find_lpips_backbone(path: str | None = None) -> Path:
+    """Where the ImageNet AlexNet lies that LPIPS compares features of. Never downloads.
+
+    Args:
+        path: File given by the user; the torch hub's cache is searched where it is None.
+
+    Raises:
+        UsageError: It is nowhere; the message lists where it was looked for.
+    """
+    looked = [Path(path)] if path else [Path(torch.hub.get_dir()) / "checkpoints" / ALEXNET]
+    for candidate in looked:
+        if candidate.is_file():
+            return candidate
+    raise UsageError(
+        f"LPIPS needs {ALEXNET} (torchvision's ImageNet AlexNet), not found at {os.fspath(looked[0])}: "
+        "put it there or give --lpips_weights FILE"
+    )
+
+
+class Lpips(nn.Module):
+    """LPIPS (AlexNet, v0.1 heads) of each image, from a local backbone file.
+
+    Args:
+        weights: The backbone's file, see :func:`find_lpips_backbone`.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        import lpips
+
+        self.network = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        backbone = self.network.net
+        backbone.load_state_dict({k: state["features." + k.split(".", 1)[1]] for k in backbone.state_dict()})
+        self.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """[B] distances of images [B, 3, H, W] in [0, 1]."""
+        return self.network(images * 2 - 1, targets * 2 - 1).flatten()

@@ -1,0 +1,20 @@
+"""The training phases, in the one order in which they run."""
+
+from scaled_ig.phases.autoencoder import AutoencoderTraining
+from scaled_ig.phases.base import AdamSettings, LearningRates, Phase
+from scaled_ig.phases.joint import Joint, JointWeights
+from scaled_ig.phases.latent_supervision import LatentSupervision
+from scaled_ig.phases.rgb_alignment import RgbAlignment
+from scaled_ig.phases.warm_up import WarmUp
+
+__all__ = [
+    "AdamSettings",
+    "AutoencoderTraining",
+    "Joint",
+    "JointWeights",
+    "LatentSupervision",
+    "LearningRates",
+    "Phase",
+    "RgbAlignment",
+    "WarmUp",
+]

@@ -1,0 +1,80 @@
+"""Before the papers' phases: train an autoencoder from nothing, where no pretrained one is used."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from scaled_ig.autoencoders import SmallAutoencoder
+from scaled_ig.batch import ViewBatch
+from scaled_ig.losses import reconstruction_loss
+from scaled_ig.phases.base import AdamSettings, LearningRates, Phase
+from scaled_ig.randomness import CounterNoise
+from scaled_ig.scene_model import SceneModel
+from scaled_ig.schedules import Schedule, WarmUpCosine
+
+
+class AutoencoderTraining(Phase):
+    """L_ae alone, on stage 1's training views; then the range of the latents and the background are measured.
+
+    Args:
+        scene: The model; its autoencoder is a :class:`SmallAutoencoder`.
+        learning_rates: ``encoder`` and ``decoder`` count.
+        schedule: Change of the rates over the phase.
+        adam: Optimiser settings.
+        augment: Mirror images and permute their colour channels, so that few scenes serve.
+    """
+
+    name: ClassVar[str] = "autoencoder"
+    number: ClassVar[int] = 0
+    stage: ClassVar[int] = 1
+    trains: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+
+    def __init__(
+        self,
+        scene: SceneModel,
+        learning_rates: LearningRates = LearningRates(encoder=1.5e-3, decoder=1.5e-3),  # noqa: B008
+        schedule: Schedule | None = None,
+        adam: AdamSettings = AdamSettings(beta2=0.99),  # noqa: B008
+        augment: bool = True,
+    ) -> None:
+        super().__init__(scene, learning_rates, schedule or WarmUpCosine(), adam)
+        self.augment = augment
+
+    def on_fit_start(self) -> None:
+        """Start from the principal components of patches."""
+        if self.trainer.ckpt_path is None:
+            self._autoencoder().start_from_pca(self._training_images(512))
+
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        with torch.no_grad():
+            latents = [self.scene.autoencoder.encode(part) for part in self._training_images(512).split(32)]
+            self._autoencoder().measure_range(torch.cat(latents))
+            self.scene.measure_background()
+
+    def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
+        images = self._augment(batch, noise) if self.augment else batch.pixels
+        autoencoder = self.scene.autoencoder
+        reconstruction = autoencoder.decode(autoencoder.encode(images))
+        return {"reconstruction": (1.0, reconstruction_loss(reconstruction, images))}
+
+    def _autoencoder(self) -> SmallAutoencoder:
+        autoencoder = self.scene.autoencoder
+        if not isinstance(autoencoder, SmallAutoencoder):
+            raise ValueError(f"the autoencoder phase trains a SmallAutoencoder, not a {type(autoencoder).__name__}")
+        return autoencoder
+
+    def _training_images(self, count: int) -> Tensor:
+        batches = self.trainer.datamodule.some_training_views(count)  # type: ignore[attr-defined]
+        return torch.cat([batch.pixels for batch in batches]).to(self.device)
+
+    @staticmethod
+    def _augment(batch: ViewBatch, noise: CounterNoise) -> Tensor:
+        images = batch.pixels
+        u = noise.uniform((batch.scene_index << 32) | batch.view_index, 4)
+        images = torch.where(u[:, 0, None, None, None] < 0.5, images.flip(-1), images)
+        order = u[:, 1:].argsort(1)[..., None, None].expand(-1, -1, *images.shape[2:])
+        return images.gather(1, order)

@@ -1,0 +1,209 @@
+"""What all phases share: who trains, with which rates, on which rank, and how that is saved."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from scaled_ig.batch import ViewBatch
+from scaled_ig.optim import Clock, SceneAdam
+from scaled_ig.randomness import CounterNoise
+from scaled_ig.renderer import Jitter
+from scaled_ig.representations.scene_table import SceneTable
+from scaled_ig.scene_model import SceneModel
+from scaled_ig.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Adam's rate of each part; the papers' Tables 7 and 8.
+
+    Args:
+        micro: The scenes' own planes.
+        mixing: The scenes' mixing coefficients W.
+        bases: Base planes B.
+        head: Field head α.
+        encoder: Encoder φ.
+        decoder: Decoder ψ.
+    """
+
+    micro: float = 1e-2
+    mixing: float = 1e-2
+    bases: float = 1e-2
+    head: float = 1e-2
+    encoder: float = 1e-4
+    decoder: float = 1e-4
+
+
+@dataclass(frozen=True)
+class AdamSettings:
+    """Adam as in the papers.
+
+    Args:
+        clock: ``exact_dense`` equals dense Adam over all scenes; ``per_scene`` gives each scene its own step count.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+        eps: ε.
+    """
+
+    clock: Clock = "exact_dense"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+
+class Phase(LightningModule, ABC):
+    """One of the training phases over a shared :class:`SceneModel`.
+
+    Args:
+        scene: The model.
+        learning_rates: Of every part that the phase trains.
+        schedule: Their change over the phase.
+        adam: Optimiser settings.
+    """
+
+    name: ClassVar[str]
+    number: ClassVar[int]  # place in the order of phases; part of the key of the noise
+    stage: ClassVar[int]  # 1 or 2: whose scenes are trained
+    trains: ClassVar[tuple[str, ...]]
+    seed: int = 0
+
+    def __init__(self, scene: SceneModel, learning_rates: LearningRates, schedule: Schedule, adam: AdamSettings) -> None:
+        super().__init__()
+        self.scene = scene
+        self.learning_rates, self.schedule, self.adam = learning_rates, schedule, adam
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether training batches must carry pixels."""
+        return True
+
+    @abstractmethod
+    def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
+        """Weight and unweighted value of each term of the loss, by name."""
+
+    def training_step(self, batch: ViewBatch, batch_index: int) -> Tensor:
+        self._catch_up(batch)
+        terms = self.terms(batch, CounterNoise(self.seed, self.number, self.global_step))
+        total = torch.stack([weight * value for weight, value in terms.values()]).sum()
+        values = {f"train/{name}": value.detach() for name, (_, value) in terms.items()}
+        self.log_dict({**values, "train/total": total.detach()}, batch_size=len(batch))
+        return total
+
+    def jitter(self, batch: ViewBatch, noise: CounterNoise, pixels: Tensor | None = None) -> Jitter:
+        """Noise for the rays of a batch: all latent pixels, or ``pixels`` [B, R]."""
+        size = self.scene.latent_resolution**2
+        view = (batch.scene_index << 32) | (batch.view_index << 20)
+        inside = torch.arange(size, device=view.device)[None] if pixels is None else pixels
+        return Jitter(noise, view[:, None] + inside)
+
+    # -- who trains, where ------------------------------------------------------------------------------------------
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters of the whole model by the name of their learning rate."""
+        scene = self.scene
+        tables = {name: [table.weight] for name, table in scene.representation.scene_tables().items()}
+        shared = {name: [parameter] for name, parameter in scene.representation.shared_parameters().items()}
+        return {
+            **tables,
+            **shared,
+            "head": list(scene.renderer.head.parameters()),
+            "encoder": list(scene.autoencoder.encoder_parameters()),
+            "decoder": list(scene.autoencoder.decoder_parameters()),
+        }
+
+    def setup(self, stage: str) -> None:
+        """Shard the scenes and freeze what this phase does not train, before DDP wraps the module."""
+        self.scene.representation.shard(self.trainer.global_rank, self.trainer.world_size)
+        self._ddp_params_and_buffers_to_ignore = [f"{name}.weight" for name in self._tables()]
+        for name, parameters in self.parts().items():
+            for parameter in parameters:
+                parameter.requires_grad_(name in self.trains)
+
+    def _tables(self) -> dict[str, SceneTable]:
+        """Scene tables by their name in this module's state."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, SceneTable)}
+
+    def configure_optimizers(self):
+        tables = self.scene.representation.scene_tables()
+        groups = [
+            {"name": name, "params": parameters, "lr": getattr(self.learning_rates, name), "rows": name in tables}
+            for name, parameters in self.parts().items()
+            if name in self.trains and parameters
+        ]
+        adam = self.adam
+        optimizer = SceneAdam(groups, adam.clock, (adam.beta1, adam.beta2), adam.eps)
+        steps_per_epoch = self.trainer.datamodule.steps_per_epoch()  # type: ignore[attr-defined]
+        total = self.trainer.max_steps if self.trainer.max_steps > 0 else (self.trainer.max_epochs or 1) * steps_per_epoch
+        scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step // steps_per_epoch, step / total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def scene_adam(self) -> SceneAdam:
+        """The optimiser, without Lightning's wrapper."""
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        inner = getattr(optimizer, "optimizer", optimizer)
+        assert isinstance(inner, SceneAdam)
+        return inner
+
+    def _catch_up(self, batch: ViewBatch) -> None:
+        scenes = batch.scene_index.unique()
+        for name, table in self.scene.representation.scene_tables().items():
+            if name in self.trains:
+                self.scene_adam().catch_up(table.weight, table.local_row[scenes])
+
+    def on_train_epoch_end(self) -> None:
+        self.scene_adam().flush()
+
+    def on_train_end(self) -> None:
+        self.scene_adam().flush()
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+        """Clip by the norm over all ranks: local norms would let the shared parts of the ranks drift apart."""
+        if not gradient_clip_val:
+            return
+        own, shared, gradients = [torch.zeros((), device=self.device)], [torch.zeros((), device=self.device)], []
+        for group in self.scene_adam().param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad = parameter.grad.coalesce() if group["rows"] else parameter.grad
+                    values = parameter.grad.values() if group["rows"] else parameter.grad
+                    gradients.append(values)
+                    (own if group["rows"] else shared).append(values.square().sum())
+        total = torch.stack(own).sum()
+        if self.trainer.world_size > 1:
+            dist.all_reduce(total)
+        factor = (gradient_clip_val / ((total + torch.stack(shared).sum()).sqrt() + 1e-6)).clamp(max=1.0)
+        for values in gradients:
+            values.mul_(factor)
+
+    # -- checkpoints look as if one process had trained --------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.trainer.optimizers:
+            self.scene_adam().flush()
+        for name, table in self._tables().items():
+            checkpoint["state_dict"][f"{name}.weight"] = table.gather(table.weight)
+        self._map_rows(checkpoint, lambda table, rows: table.gather(rows))
+        checkpoint["scaled_ig"] = {"phase": self.name, "stage": self.stage, "num_scenes": self.scene.representation.num_scenes}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name, table in self._tables().items():
+            checkpoint["state_dict"][f"{name}.weight"] = table.take(checkpoint["state_dict"][f"{name}.weight"])
+        self._map_rows(checkpoint, lambda table, rows: table.take(rows))
+
+    def _map_rows(self, checkpoint: dict[str, Any], change) -> None:
+        tables = self.scene.representation.scene_tables()
+        for state in checkpoint.get("optimizer_states", []):
+            state["state"] = dict(state["state"])
+            for group in state["param_groups"]:
+                for key in group["params"] if group["rows"] else ():
+                    own = state["state"][key]
+                    state["state"][key] = {name: change(tables[group["name"]], rows) for name, rows in own.items()}

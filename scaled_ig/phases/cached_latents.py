@@ -1,0 +1,45 @@
+"""L_latent against latents that were encoded once."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from scaled_ig.batch import ViewBatch
+from scaled_ig.latent_cache import LatentCache
+from scaled_ig.losses import latent_loss
+from scaled_ig.phases.base import Phase
+from scaled_ig.randomness import CounterNoise
+
+
+class CachedLatents:
+    """The target of the phases whose encoder is frozen.
+
+    Args:
+        rays_per_view: Latent pixels of a view that a step looks at, drawn at random; all where it is None. Random rays
+            make a strong RGB baseline: whole images are what the papers train on.
+    """
+
+    def __init__(self, rays_per_view: int | None) -> None:
+        self.rays_per_view = rays_per_view
+        self._cache: LatentCache | None = None
+
+    def encode(self, phase: Phase) -> None:
+        """Encode all training views of this rank's scenes."""
+        scene = phase.scene
+        scene.measure_background()
+        if scene.autoencoder.is_deterministic:
+            self._cache = LatentCache(scene, phase.trainer.datamodule.own_training_views())  # type: ignore[attr-defined]
+
+    def term(self, phase: Phase, batch: ViewBatch, noise: CounterNoise) -> Tensor:
+        """L_latent of a batch."""
+        scene = phase.scene
+        latent = scene.encode(batch.pixels) if self._cache is None else self._cache(batch)
+        if self.rays_per_view is None:
+            rendered = scene.render_latent(batch.cameras, batch.scene_index, phase.jitter(batch, noise))
+            return latent_loss(rendered, latent)
+        ids = (batch.scene_index << 32) | batch.view_index
+        pixels = (noise.uniform(ids, self.rays_per_view, stream=7) * scene.latent_resolution**2).long()
+        jitter = phase.jitter(batch, noise, pixels)
+        rendered = scene.render(batch.cameras, batch.scene_index, jitter, pixels).pixels
+        target = latent.flatten(2).gather(2, pixels[:, None].expand(-1, latent.shape[1], -1)).transpose(1, 2)
+        return latent_loss(rendered, target)

@@ -1,0 +1,80 @@
+"""Phase 1b: autoencoder, bases and stage 1's scenes together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from scaled_ig.batch import ViewBatch
+from scaled_ig.losses import latent_loss, reconstruction_loss, rgb_loss
+from scaled_ig.phases.base import AdamSettings, LearningRates, Phase
+from scaled_ig.randomness import CounterNoise
+from scaled_ig.scene_model import SceneModel
+from scaled_ig.schedules import MultiStep, Schedule
+
+
+@dataclass(frozen=True)
+class JointWeights:
+    """λ of each loss.
+
+    Args:
+        latent: L_latent, which reaches encoder and planes.
+        rgb: L_RGB, which reaches decoder and planes.
+        reconstruction: L_ae, which reaches encoder and decoder.
+    """
+
+    latent: float = 1.0
+    rgb: float = 1.0
+    reconstruction: float = 0.1
+
+
+class Joint(Phase):
+    """λ_latent L_latent + λ_RGB L_RGB + λ_ae L_ae on stage 1's scenes: makes the autoencoder 3D-aware (SPEC 5).
+
+    Args:
+        scene: The model.
+        learning_rates: Every part's.
+        schedule: Change of the rates over the phase.
+        adam: Optimiser settings.
+        weights: Weights of the losses.
+        background_every: Steps after which the background is measured again, because the encoder has changed.
+    """
+
+    name: ClassVar[str] = "joint"
+    number: ClassVar[int] = 2
+    stage: ClassVar[int] = 1
+    trains: ClassVar[tuple[str, ...]] = ("micro", "mixing", "bases", "head", "encoder", "decoder")
+
+    def __init__(
+        self,
+        scene: SceneModel,
+        learning_rates: LearningRates = LearningRates(micro=1e-4, head=1e-4),  # noqa: B008
+        schedule: Schedule | None = None,
+        adam: AdamSettings = AdamSettings(),  # noqa: B008
+        weights: JointWeights = JointWeights(),  # noqa: B008
+        background_every: int = 10,
+    ) -> None:
+        super().__init__(scene, learning_rates, schedule or MultiStep(), adam)
+        self.weights, self.background_every = weights, background_every
+
+    def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
+        scene, weights = self.scene, self.weights
+        if self.global_step % self.background_every == 0:
+            scene.measure_background()
+        images = batch.pixels
+        latent = scene.encode(images)
+        rendered_latent = scene.render_latent(batch.cameras, batch.scene_index, self.jitter(batch, noise))
+        decoded = scene.decode(torch.cat([rendered_latent, latent])).clamp(-1, 1)  # two decodes in one batch
+        rendered_image, reconstruction = decoded.chunk(2)
+        return {
+            "latent": (weights.latent, latent_loss(rendered_latent, latent)),
+            "rgb": (weights.rgb, rgb_loss(rendered_image, images)),
+            "reconstruction": (weights.reconstruction, reconstruction_loss(reconstruction, images)),
+        }
+
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        self.scene.measure_background()

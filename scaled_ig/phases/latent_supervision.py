@@ -1,0 +1,52 @@
+"""Phase 2a: latent supervision of stage 2."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from scaled_ig.batch import ViewBatch
+from scaled_ig.phases.base import AdamSettings, LearningRates, Phase
+from scaled_ig.phases.cached_latents import CachedLatents
+from scaled_ig.randomness import CounterNoise
+from scaled_ig.scene_model import SceneModel
+from scaled_ig.schedules import Exponential, Schedule
+
+
+class LatentSupervision(Phase):
+    """L_latent on stage 2's scenes, with what stage 1 handed over (SPEC 5).
+
+    Args:
+        scene: The model; its autoencoder stays as it is.
+        learning_rates: ``micro``, ``mixing``, ``bases`` and ``head`` count.
+        schedule: Change of the rates over the phase.
+        adam: Optimiser settings.
+        rays_per_view: Latent pixels of a view in a step; all where it is None, as in the papers.
+    """
+
+    name: ClassVar[str] = "latent_supervision"
+    number: ClassVar[int] = 3
+    stage: ClassVar[int] = 2
+    trains: ClassVar[tuple[str, ...]] = ("micro", "mixing", "bases", "head")
+
+    def __init__(
+        self,
+        scene: SceneModel,
+        learning_rates: LearningRates = LearningRates(),  # noqa: B008
+        schedule: Schedule | None = None,
+        adam: AdamSettings = AdamSettings(),  # noqa: B008
+        rays_per_view: int | None = None,
+    ) -> None:
+        super().__init__(scene, learning_rates, schedule or Exponential(), adam)
+        self.target = CachedLatents(rays_per_view)
+
+    @property
+    def needs_images(self) -> bool:
+        return not self.scene.autoencoder.is_deterministic
+
+    def on_fit_start(self) -> None:
+        self.target.encode(self)
+
+    def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
+        return {"latent": (1.0, self.target.term(self, batch, noise))}

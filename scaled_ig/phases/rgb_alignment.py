@@ -1,0 +1,44 @@
+"""Phase 2b: RGB alignment of stage 2."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from scaled_ig.batch import ViewBatch
+from scaled_ig.losses import rgb_loss
+from scaled_ig.phases.base import AdamSettings, LearningRates, Phase
+from scaled_ig.randomness import CounterNoise
+from scaled_ig.scene_model import SceneModel
+from scaled_ig.schedules import Exponential, Schedule
+
+
+class RgbAlignment(Phase):
+    """L_RGB on stage 2's scenes: scenes and decoder are aligned with the images; the encoder stays frozen (SPEC 5).
+
+    Args:
+        scene: The model.
+        learning_rates: All but ``encoder`` count.
+        schedule: Change of the rates over the phase.
+        adam: Optimiser settings.
+    """
+
+    name: ClassVar[str] = "rgb_alignment"
+    number: ClassVar[int] = 4
+    stage: ClassVar[int] = 2
+    trains: ClassVar[tuple[str, ...]] = ("micro", "mixing", "bases", "head", "decoder")
+
+    def __init__(
+        self,
+        scene: SceneModel,
+        learning_rates: LearningRates = LearningRates(micro=1e-3, head=1e-3),  # noqa: B008
+        schedule: Schedule | None = None,
+        adam: AdamSettings = AdamSettings(),  # noqa: B008
+    ) -> None:
+        super().__init__(scene, learning_rates, schedule or Exponential(), adam)
+
+    def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
+        rendered_latent = self.scene.render_latent(batch.cameras, batch.scene_index, self.jitter(batch, noise))
+        rendered_image = self.scene.decode(rendered_latent).clamp(-1, 1)
+        return {"rgb": (1.0, rgb_loss(rendered_image, batch.pixels))}

@@ -1,0 +1,44 @@
+"""Plain tri-planes: every scene has its own planes and shares nothing (the papers' baseline, in RGB or in latents)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from scaled_ig.representations.base import PlaneRepresentation
+from scaled_ig.representations.scene_table import SceneTable
+
+
+class TriPlanes(PlaneRepresentation):
+    """Three planes of F features a scene.
+
+    Args:
+        channels: F.
+        plane_resolution: K.
+        extent: Planes cover [-extent, extent]³, world units.
+        plane_axes: See :class:`PlaneRepresentation`.
+        plane_std: Standard deviation that planes start with.
+    """
+
+    def __init__(
+        self,
+        channels: int = 32,
+        plane_resolution: int = 64,
+        extent: float = 1.0,
+        plane_axes: Literal["xy-xz-yz", "xy-xz-zx"] = "xy-xz-yz",
+        plane_std: float = 1.0,
+    ) -> None:
+        super().__init__(plane_resolution, extent, plane_axes)
+        self.channels, self.plane_std = channels, plane_std
+        self.micro = SceneTable((3, plane_resolution, plane_resolution, channels), plane_std)
+
+    @property
+    def feature_channels(self) -> int:
+        return self.micro.row_shape[-1]
+
+    def planes(self, scene_index: Tensor) -> Tensor:
+        return self.micro(scene_index)
+
+    def scene_tables(self) -> dict[str, SceneTable]:
+        return {"micro": self.micro}

@@ -1,0 +1,132 @@
+"""Sampling plans: where along a ray the field is read.
+
+Depths are distances along unit directions. ``u`` is uniform noise in [0, 1); the middle of each bin is used where it
+is absent, so that evaluation is deterministic.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from scaled_ig.cameras import Rays
+
+
+def stratified(t_near: Tensor, t_far: Tensor, num_samples: int, u: Tensor | None = None) -> Tensor:
+    """One sample in each of ``num_samples`` equal bins.
+
+    Args:
+        t_near: [R] start of each ray.
+        t_far: [R] end of each ray.
+        num_samples: Bins, S.
+        u: [R, S] position within the bins, in [0, 1).
+
+    Returns:
+        [R, S] ascending depths.
+    """
+    bins = torch.arange(num_samples, device=t_near.device, dtype=t_near.dtype)
+    fraction = (bins + (0.5 if u is None else u.to(t_near.dtype))) / num_samples
+    return t_near[:, None] + (t_far - t_near)[:, None] * fraction
+
+
+def smooth_weights(weights: Tensor) -> Tensor:
+    """Widen weights so that importance sampling also looks beside a surface: max-pool 2, average-pool 2, +0.01.
+
+    Args:
+        weights: [R, S-1] weights of the intervals between S samples.
+
+    Returns:
+        [R, S-1].
+    """
+    wide = F.max_pool1d(weights[:, None], 2, 1, padding=1)
+    return F.avg_pool1d(wide, 2, 1)[:, 0] + 0.01
+
+
+def importance(edges: Tensor, weights: Tensor, num_samples: int, u: Tensor | None = None) -> Tensor:
+    """Samples from the piecewise-constant density that ``weights`` define, by inverse CDF. No gradient.
+
+    Args:
+        edges: [R, B+1] ascending bin edges.
+        weights: [R, B] non-negative, not all zero.
+        num_samples: S.
+        u: [R, S] positions within S equal slices of the CDF, in [0, 1).
+
+    Returns:
+        [R, S] ascending depths.
+    """
+    with torch.no_grad():
+        cdf = torch.cumsum(weights, -1)
+        cdf = F.pad(cdf / cdf[:, -1:], (1, 0))
+        # Stratified over the CDF: already sorted, and as many samples in a bin as its weight deserves.
+        zero, one = torch.zeros_like(cdf[:, 0]), torch.ones_like(cdf[:, 0])
+        target = stratified(zero, one, num_samples, u).clamp(max=1 - 1e-6)
+        above = torch.searchsorted(cdf, target, right=True).clamp(1, edges.shape[-1] - 1)
+        low, high = cdf.gather(1, above - 1), cdf.gather(1, above)
+        start, end = edges.gather(1, above - 1), edges.gather(1, above)
+        return start + (end - start) * ((target - low) / (high - low).clamp(min=1e-8)).clamp(0, 1)
+
+
+class SamplingPlan(ABC):
+    """How many samples a ray gets, and where."""
+
+    num_importance: int = 0
+
+    @abstractmethod
+    def limits(self, rays: Rays) -> tuple[Tensor, Tensor]:
+        """First and last depth [R] of each ray; ``t_far < t_near`` for rays that see the background only."""
+
+    @property
+    @abstractmethod
+    def num_first(self) -> int:
+        """Samples of the first pass."""
+
+
+class FullRay(SamplingPlan):
+    """The papers' plan: samples over a fixed range, then as many by importance (SPEC 3).
+
+    Args:
+        num_stratified: Samples of the first pass.
+        num_importance: Samples of the second pass, drawn from the first one's weights; 0 for one pass.
+        t_near: Start of every ray, world units.
+        t_far: End of every ray.
+    """
+
+    def __init__(
+        self, num_stratified: int = 48, num_importance: int = 48, t_near: float = 0.5, t_far: float = 2.1
+    ) -> None:
+        self.num_stratified, self.num_importance, self.t_near, self.t_far = (
+            num_stratified,
+            num_importance,
+            t_near,
+            t_far,
+        )
+
+    @property
+    def num_first(self) -> int:
+        return self.num_stratified
+
+    def limits(self, rays: Rays) -> tuple[Tensor, Tensor]:
+        near = torch.full_like(rays.origins[:, 0], self.t_near)
+        return near, torch.full_like(near, self.t_far)
+
+
+class InsideBall(SamplingPlan):
+    """One pass, only where a ray meets the ball that holds every object; other rays see the background (SPEC 6).
+
+    Args:
+        num_samples: Samples per ray.
+        radius: Radius of the ball, world units.
+    """
+
+    def __init__(self, num_samples: int = 24, radius: float = 0.5) -> None:
+        self.num_samples, self.radius = num_samples, radius
+
+    @property
+    def num_first(self) -> int:
+        return self.num_samples
+
+    def limits(self, rays: Rays) -> tuple[Tensor, Tensor]:
+        return rays.ball_limits(self.radius)

@@ -1,0 +1,111 @@
+"""The whole model: scenes, the renderer and the autoencoder whose latents they live in. Knows nothing of Lightning."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from scaled_ig.autoencoders import Autoencoder, Identity
+from scaled_ig.cameras import Cameras
+from scaled_ig.field_head import FieldHead
+from scaled_ig.kernels import Kernel
+from scaled_ig.renderer import Jitter, Renderer, Rendering
+from scaled_ig.representations import SceneRepresentation
+from scaled_ig.sampling import SamplingPlan
+
+
+class SceneModel(nn.Module):
+    """Scenes of one kind, rendered in latent space and decoded.
+
+    Latents here are always normalised, [-1, 1]; images are [B, 3, H, W] in [-1, 1].
+
+    Args:
+        representation: The scenes' parameters.
+        autoencoder: Images to latents and back.
+        sampling: Where rays are sampled.
+        kernel: Version of the inner loop: ``fast`` or ``reference``; ``auto`` takes the fast one where there is one.
+        hidden_channels: Width of the field head.
+        resolution: Pixels along each side of the images.
+        seed: Seed of the field head's first weights.
+    """
+
+    background: Tensor
+
+    def __init__(
+        self,
+        representation: SceneRepresentation,
+        autoencoder: Autoencoder,
+        sampling: SamplingPlan,
+        kernel: Kernel = "auto",
+        hidden_channels: int = 64,
+        resolution: int = 128,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if resolution % autoencoder.downsampling:
+            raise ValueError(f"resolution {resolution} is no multiple of the autoencoder's {autoencoder.downsampling}")
+        self.representation, self.autoencoder, self.resolution = representation, autoencoder, resolution
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = FieldHead(representation.feature_channels, autoencoder.latent_channels, hidden_channels)
+        self.renderer = Renderer(head, sampling, kernel)
+        self.register_buffer("background", torch.ones(autoencoder.latent_channels))
+
+    @property
+    def latent_resolution(self) -> int:
+        """Pixels along each side of a latent image."""
+        return self.resolution // self.autoencoder.downsampling
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether scenes are trained on pixels: there is no latent space."""
+        return isinstance(self.autoencoder, Identity)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Normalised latents [B, C, h, w]; the normaliser runs in float32."""
+        return self.autoencoder.normalise(self.autoencoder.encode(images).float())
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images, not clamped, of normalised latents."""
+        return self.autoencoder.decode(self.autoencoder.denormalise(latents)).float()
+
+    @torch.no_grad()
+    def measure_background(self) -> None:
+        """Set the value behind everything to the encoding of a white image; to be repeated when the encoder changes."""
+        white = torch.ones(1, 3, self.resolution, self.resolution, device=self.background.device)
+        self.background.copy_(self.encode(white)[0].mean((1, 2)))
+
+    def render(
+        self, cameras: Cameras, scene_index: Tensor, jitter: Jitter | None = None, pixels: Tensor | None = None
+    ) -> Rendering:
+        """Render latent pixels, all or some.
+
+        Args:
+            cameras: B cameras.
+            scene_index: [B] long.
+            jitter: See :meth:`Renderer.forward`.
+            pixels: [B, R] long, which latent pixels; all where it is None.
+        """
+        size = self.latent_resolution
+        rays = cameras.rays(size) if pixels is None else cameras.rays_at(pixels, size)
+        with torch.autocast(rays.origins.device.type, enabled=False):  # planes and compositing need float32
+            return self.renderer(self.representation, scene_index, rays, self.background, jitter)
+
+    def render_latent(self, cameras: Cameras, scene_index: Tensor, jitter: Jitter | None = None) -> Tensor:
+        """Rendered latents z̃ [B, C, h, w]."""
+        return to_image(self.render(cameras, scene_index, jitter).pixels)
+
+    def render_image(self, cameras: Cameras, scene_index: Tensor) -> Tensor:
+        """Decoded renderings x̃ [B, 3, H, W], clamped to [-1, 1]."""
+        return self.decode(self.render_latent(cameras, scene_index)).clamp(-1, 1)
+
+    def shared_state(self) -> dict[str, Tensor]:
+        """All that scenes share: autoencoder, head, bases, background."""
+        tables = tuple(f"representation.{name}." for name in self.representation.scene_tables())
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(tables)}
+
+
+def to_image(pixels: Tensor) -> Tensor:
+    """[B, R, C] → [B, C, h, w] of square images."""
+    size = round(pixels.shape[1] ** 0.5)
+    return pixels.transpose(1, 2).unflatten(2, (size, size))

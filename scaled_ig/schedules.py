@@ -1,0 +1,71 @@
+"""How learning rates change over a phase, as a factor on the rate of every group."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+
+class Schedule(ABC):
+    """A factor by epoch or by progress."""
+
+    @abstractmethod
+    def factor(self, epoch: int, progress: float) -> float:
+        """Factor on the learning rates.
+
+        Args:
+            epoch: Whole epochs done.
+            progress: Part of the phase that is done, in [0, 1].
+        """
+
+
+class Constant(Schedule):
+    """No change."""
+
+    def factor(self, epoch: int, progress: float) -> float:
+        return 1.0
+
+
+class MultiStep(Schedule):
+    """× ``gamma`` at each milestone.
+
+    Args:
+        milestones: Epochs.
+        gamma: Factor.
+    """
+
+    def __init__(self, milestones: tuple[int, ...] = (20, 40), gamma: float = 0.3) -> None:
+        self.milestones, self.gamma = milestones, gamma
+
+    def factor(self, epoch: int, progress: float) -> float:
+        return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+
+
+class Exponential(Schedule):
+    """× ``gamma`` after each epoch.
+
+    Args:
+        gamma: Factor.
+    """
+
+    def __init__(self, gamma: float = 0.941) -> None:
+        self.gamma = gamma
+
+    def factor(self, epoch: int, progress: float) -> float:
+        return self.gamma**epoch
+
+
+class WarmUpCosine(Schedule):
+    """Linear warm-up, then a cosine, by progress.
+
+    Args:
+        warm_up: Part of the phase that warms up.
+        end: Factor at the end.
+    """
+
+    def __init__(self, warm_up: float = 0.02, end: float = 0.05) -> None:
+        self.warm_up, self.end = warm_up, end
+
+    def factor(self, epoch: int, progress: float) -> float:
+        ramp = min(1.0, progress / self.warm_up + 0.05)
+        return ramp * (self.end + (1 - self.end) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))

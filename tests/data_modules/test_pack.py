@@ -1,0 +1,171 @@
+"""Packing: the same bytes on any number of processes, after any interruption, and of copied views."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import trimesh
+
+from data_modules import layout
+from data_modules.layout import PackIndex
+from data_modules.pack import RenderSettings, write_pack
+from data_modules.sources.meshes import MeshSource
+from scaled_ig.commands.pack import pack
+from scaled_ig.errors import UsageError
+
+DATA = Path(os.environ.get("SCALED_IG_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+RENDER = RenderSettings(views=3, azimuth=(-180, 180), elevation=(0, 85), resolution=16, samples_per_pixel=4)
+
+
+@pytest.fixture(autouse=True)
+def _fixed_date_and_small_shards(monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    monkeypatch.setattr(layout, "SCENES_PER_SHARD", 2)
+
+
+@pytest.fixture
+def boxes(tmp_path) -> Path:
+    """Five boxes of different shape and colour."""
+    pytest.importorskip("embreex", reason="embreex has no wheel for this machine")
+    folder = tmp_path / "boxes"
+    folder.mkdir()
+    for row in range(5):
+        box = trimesh.creation.box((1, 1 + row, 2))
+        box.visual.vertex_colors = [50 * row, 100, 200, 255]
+        box.export(folder / f"box-{row}.ply")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())}
+
+
+def test_same_bytes_with_one_and_two_processes(boxes, tmp_path):
+    for processes in (1, 2):
+        write_pack(MeshSource(boxes), tmp_path / str(processes), RENDER, processes=processes)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    assert sorted(contents(tmp_path / "1")) == [layout.shard_name(row, 3) for row in range(3)] + ["pack.json"]
+
+
+def test_views_of_a_scene_do_not_depend_on_other_scenes(boxes, tmp_path):
+    write_pack(MeshSource(boxes), tmp_path / "five", RENDER)
+    (boxes / "box-0.ply").unlink()
+    write_pack(MeshSource(boxes), tmp_path / "four", RENDER)
+    digests = []
+    for name in ("five", "four"):
+        index = PackIndex.open(tmp_path / name)
+        stored = [digest for shard in index.shards for digest in h5py.File(shard.path)[layout.SHA256][:]]
+        digests.append(dict(zip(index.scene_ids, stored, strict=True)))
+    assert digests[1].items() < digests[0].items()
+
+
+@pytest.mark.parametrize("finished_scenes", [0, 1, 3])
+def test_an_interrupted_pack_goes_on(boxes, tmp_path, monkeypatch, finished_scenes):
+    write_pack(MeshSource(boxes), tmp_path / "whole", RENDER)
+    load, loaded = MeshSource.load, []
+
+    def interrupted(self, scene_id):
+        if len(loaded) == finished_scenes:
+            raise KeyboardInterrupt
+        loaded.append(scene_id)
+        return load(self, scene_id)
+
+    monkeypatch.setattr(MeshSource, "load", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_pack(MeshSource(boxes), tmp_path / "resumed", RENDER)
+    with pytest.raises(UsageError, match="no finished pack"):
+        PackIndex.open(tmp_path / "resumed")
+    repeated: list[str] = []
+    monkeypatch.setattr(MeshSource, "load", lambda self, name: (repeated.append(name), load(self, name))[1])
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1800000000")
+    write_pack(MeshSource(boxes), tmp_path / "resumed", RENDER)
+    assert sorted(loaded + repeated) == [f"box-{row}" for row in range(5)], "finished scenes are kept"
+    assert contents(tmp_path / "resumed") == contents(tmp_path / "whole")
+
+
+def test_a_killed_pack_goes_on(boxes, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    options: dict[str, Any] = {"path": str(boxes), "views": 40, "resolution": 64, "processes": 1}
+    out = tmp_path / "killed"
+    program = f"from scaled_ig.commands.pack import pack; pack('meshes', out={str(out)!r}, **{options!r})"
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("scenes.part/00000?.npz")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / layout.INDEX_FILE).exists()
+    pack("meshes", out=str(out), **options)
+    pack("meshes", out=str(tmp_path / "whole"), **options)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_an_unfinished_pack_refuses_other_settings(boxes, tmp_path):
+    (boxes / "box-4.ply").write_text("no mesh")
+    with pytest.raises(UsageError, match="box-4"):
+        write_pack(MeshSource(boxes), tmp_path / "out", RENDER)
+    with pytest.raises(UsageError, match="unfinished pack of other settings"):
+        write_pack(MeshSource(boxes, category="car"), tmp_path / "out", RENDER)
+
+
+def test_a_finished_pack_is_not_written_over(boxes, tmp_path):
+    write_pack(MeshSource(boxes), tmp_path / "out", RENDER)
+    with pytest.raises(UsageError, match="already holds a pack"):
+        write_pack(MeshSource(boxes), tmp_path / "out", RENDER)
+    with pytest.raises(UsageError, match="not empty"):
+        write_pack(MeshSource(boxes), boxes, RENDER)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_bad_mesh_is_named(boxes, tmp_path, processes):
+    (boxes / "box-3.ply").write_text("no mesh")
+    with pytest.raises(UsageError, match=r"scene box-3: .*box-3\.ply"):
+        write_pack(MeshSource(boxes), tmp_path / "out", RENDER, processes=processes)
+
+
+def test_the_command_says_what_has_no_effect(boxes, tmp_path):
+    out = str(tmp_path / "out")
+    idle: tuple[tuple[Any, dict[str, Any]], ...] = (
+        ("meshes", {"synset": "02958343"}),
+        ("shapenet", {"scenes": 3}),
+        ("transforms", {"views": 3}),
+        ("basel", {"camera_convention": "opencv"}),
+    )
+    for source, option in idle:
+        with pytest.raises(UsageError, match=f"--{next(iter(option))} has no effect on {source}"):
+            pack(source, str(boxes), out=out, **option)
+    with pytest.raises(UsageError, match="inside the object"):
+        pack("meshes", str(boxes), out=out, camera_distance=0.4)
+    with pytest.raises(UsageError, match="is not there"):
+        pack("meshes", str(boxes / "none"), out=out)
+
+
+@pytest.mark.skipif(not (DATA / "rendered").is_dir(), reason=f"no rendered scenes in {DATA}")
+def test_posed_images_are_copied_bit_for_bit(tmp_path, capsys):
+    folder = DATA / "rendered" / "transforms"
+    assert pack("transforms", str(folder), out=str(tmp_path / "out"), processes=1) == 0
+    assert "5 scenes, 220 views" in capsys.readouterr().out
+    index = PackIndex.open(tmp_path / "out")
+    assert index.num_views.tolist() == [50, 50, 40, 40, 40]
+    for scene, name in enumerate(index.scene_ids):
+        shard = index.shards[scene // 2]
+        rows = slice(*(index.offsets[scene : scene + 2] - shard.first_view))
+        with h5py.File(shard.path) as file:
+            images, poses, intrinsics = (
+                file[key][rows] for key in (layout.VIEWS, layout.CAMERA_TO_WORLD, layout.INTRINSICS)
+            )
+        document = json.loads((folder / name / "transforms.json").read_text())
+        assert hashlib.sha256(images.tobytes()).hexdigest() == document["rgb_sha256"]
+        expected = [frame["transform_matrix"] for frame in document["frames"]]
+        np.testing.assert_array_equal(poses, np.array(expected, np.float32))
+        assert intrinsics[0].tolist() == [1.025390625, 1.025390625, 0.5, 0.5]
