@@ -54,7 +54,12 @@ class MultiViewDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.path, self.stage1_scenes, self.stage2_scenes, self.split_seed = path, stage1_scenes, stage2_scenes, split_seed
+        self.path, self.stage1_scenes, self.stage2_scenes, self.split_seed = (
+            path,
+            stage1_scenes,
+            stage2_scenes,
+            split_seed,
+        )
         self.batch_size, self.views_per_scene, self.val_fraction = batch_size, views_per_scene, val_fraction
         self.num_workers, self.in_memory, self.seed = num_workers, in_memory, seed
         self.stage = 1

@@ -9,15 +9,17 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -113,6 +115,15 @@ def _start_worker(writer: _SceneWriter) -> None:
     global _worker
     _worker = writer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the packing one ends the others
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker that outlived a killed packing process would write beside the next one."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _write_scene(row: int) -> int:
@@ -142,14 +153,8 @@ def write_pack(
     scene_ids = [scene["id"] for scene in scenes]
     if len(set(scene_ids)) < len(scene_ids):
         raise UsageError("two scenes have the same id: give every scene an id of its own")
-    settings = hashlib.sha256(repr(sorted(vars(source).items())).encode()).hexdigest()
-    job = {
-        "source": f"{type(source).__name__} {settings}",
-        "scenes": scenes,
-        "render": None if render is None else asdict(render),
-        "split_rule": split_rule,
-    }
-    created = _begin(out, job)
+    digest = hashlib.sha256(repr((sorted(vars(source).items()), scenes, render, split_rule)).encode())
+    created = _begin(out, digest.hexdigest())
     parts = out / SCENES_FOLDER
     count = -(-len(scenes) // layout.SCENES_PER_SHARD)
     files = [out / layout.shard_name(shard, count) for shard in range(count)]
@@ -173,22 +178,27 @@ def write_pack(
         if not files[row // layout.SCENES_PER_SHARD].exists() and not _part_file(parts, row).exists()
     ]
     finished = _run(_SceneWriter(source, scene_ids, parts, render), todo, processes)
-    for row in tqdm(finished, "packing", len(scenes), initial=len(scenes) - len(todo), unit="scene"):
-        write_if_whole(row // layout.SCENES_PER_SHARD)
+    with (
+        closing(finished),
+        tqdm(desc="packing", total=len(scenes), initial=len(scenes) - len(todo), unit="scene") as bar,
+    ):
+        for row in finished:
+            write_if_whole(row // layout.SCENES_PER_SHARD)
+            bar.update()
     shutil.rmtree(parts)
     write_index(out, files, split_rule)
     (out / JOB_FILE).unlink()
     return layout.PackIndex.open(out)
 
 
-def _begin(out: Path, job: dict[str, Any]) -> str:
-    """Claims the folder for this job, or finds the job begun there; returns when it was begun."""
+def _begin(out: Path, job: str) -> str:
+    """Claims the folder for the job of this digest, or finds the job begun there; returns when it was begun."""
     if (out / layout.INDEX_FILE).exists():
         raise UsageError(f"{out} already holds a pack: remove it or name another --out")
     path = out / JOB_FILE
     if path.exists():
         begun = json.loads(path.read_text(encoding="utf-8"))
-        if begun["job"] != json.loads(json.dumps(job)):
+        if begun["job"] != job:
             raise UsageError(f"{out} holds an unfinished pack of other settings: remove it or name another --out")
         (out / SCENES_FOLDER).mkdir(exist_ok=True)
         return begun["created_utc"]
@@ -203,7 +213,7 @@ def _begin(out: Path, job: dict[str, Any]) -> str:
     return created
 
 
-def _run(writer: _SceneWriter, rows: list[int], processes: int) -> Iterator[int]:
+def _run(writer: _SceneWriter, rows: list[int], processes: int) -> Generator[int, None, None]:
     """Yields the rows as they are finished."""
     if processes == 1 or len(rows) < 2:
         yield from map(writer.write, rows)
@@ -220,7 +230,7 @@ def _run(writer: _SceneWriter, rows: list[int], processes: int) -> Iterator[int]
                 "a worker process was killed, most likely for want of memory: repeat the call with fewer --processes"
             ) from None
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             if threads is None:
                 del os.environ["OPENBLAS_NUM_THREADS"]
             else:

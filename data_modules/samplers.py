@@ -55,7 +55,9 @@ class SceneBatches:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        visits = [sum(-(-len(v) // self.views_per_scene) for v in self.views[s :: self.shards]) for s in range(self.shards)]
+        visits = [
+            sum(-(-len(v) // self.views_per_scene) for v in self.views[s :: self.shards]) for s in range(self.shards)
+        ]
         return -(-max(visits) * self.views_per_scene // self.per_shard)
 
     def __iter__(self) -> Iterator[list[ViewKey]]:

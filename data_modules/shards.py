@@ -28,57 +28,62 @@ def write_shard(path: Path, scenes: list[dict[str, str]], files: list[Path], att
     Raises:
         UsageError: the scenes' images differ in size.
     """
-    poses = [_member(file, "camera_to_world") for file in files]
-    intrinsics = [_member(file, "intrinsics") for file in files]
-    records = [str(_member(file, "record")) for file in files]
-    offsets = np.cumsum([0] + [len(pose) for pose in poses])
-    image_size = _member(files[0], "images").shape[1:3]
-    digests = []
+    offsets = np.cumsum([0] + [len(_member(part, "camera_to_world")) for part in files])
     temporary = path.with_suffix(".h5.part")
     with h5py.File(temporary, "w", libver=layout.LIBVER) as file:
-        views = file.create_dataset(
-            layout.VIEWS,
-            (offsets[-1], *image_size, 3),
-            np.uint8,
-            chunks=(1, *image_size, 3),
-            compression="gzip",
-            compression_opts=layout.GZIP_LEVEL,
-            fletcher32=True,
-        )
-        for row, scene_file in enumerate(files):
-            images = _member(scene_file, "images")
-            if images.shape[1:3] != image_size:
-                found, expected = scenes[row]["id"], scenes[0]["id"]
-                raise UsageError(
-                    f"scene {found} has images of {images.shape[1:3]} pixels, {expected} of {image_size}: "
-                    "pack each size for itself"
-                )
-            views[offsets[row] : offsets[row + 1]] = images
-            digests.append(layout.scene_sha256(images, poses[row], intrinsics[row]))
+        digests = _write_views(file, scenes, files, offsets)
+        poses = np.concatenate([_member(part, "camera_to_world") for part in files])
         small = {
-            layout.CAMERA_TO_WORLD: np.concatenate(poses),
-            layout.INTRINSICS: np.concatenate(intrinsics),
+            layout.CAMERA_TO_WORLD: poses,
+            layout.INTRINSICS: np.concatenate([_member(part, "intrinsics") for part in files]),
             layout.OFFSET: offsets.astype(np.int64),
             layout.SCENE_ID: _text([scene["id"] for scene in scenes]),
             layout.CATEGORY: _text([scene["category"] for scene in scenes]),
             layout.SHA256: np.array(digests, "S64"),
-            layout.SOURCE: _text(records),
+            layout.SOURCE: _text([str(_member(part, "record")) for part in files]),
         }
         for name, values in small.items():
             file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
-        distance = np.median(np.linalg.norm(small[layout.CAMERA_TO_WORLD][:, :3, 3], axis=1))
-        content = hashlib.sha256("".join(digests).encode()).hexdigest()
         file.attrs.update(layout.WORLD_ATTRIBUTES | attributes)
         file.attrs.update(
             schema=layout.SCHEMA,
             schema_version=layout.SCHEMA_VERSION,
-            image_size=image_size,
-            camera_distance=float(distance),
+            image_size=file[layout.VIEWS].shape[1:3],
+            camera_distance=float(np.median(np.linalg.norm(poses[:, :3, 3], axis=1))),
             created_by=f"scaled-ig {version('scaled-ig')}",
-            content_sha256=content,
+            content_sha256=hashlib.sha256("".join(digests).encode()).hexdigest(),
         )
         file.attrs["complete"] = True
     publish(temporary, path)
+
+
+def _write_views(
+    file: h5py.File, scenes: list[dict[str, str]], files: list[Path], offsets: NDArray[np.int64]
+) -> list[str]:
+    """Writes the images, one scene in memory at a time; returns the scenes' digests."""
+    image_size = _member(files[0], "images").shape[1:3]
+    views = file.create_dataset(
+        layout.VIEWS,
+        (offsets[-1], *image_size, 3),
+        np.uint8,
+        chunks=(1, *image_size, 3),
+        compression="gzip",
+        compression_opts=layout.GZIP_LEVEL,
+        fletcher32=True,
+    )
+    digests = []
+    for row, scene_file in enumerate(files):
+        images = _member(scene_file, "images")
+        if images.shape[1:3] != image_size:
+            found, expected = scenes[row]["id"], scenes[0]["id"]
+            raise UsageError(
+                f"scene {found} has images of {images.shape[1:3]} pixels, {expected} of {image_size}: "
+                "pack each size for itself"
+            )
+        views[offsets[row] : offsets[row + 1]] = images
+        cameras = _member(scene_file, "camera_to_world"), _member(scene_file, "intrinsics")
+        digests.append(layout.scene_sha256(images, *cameras))
+    return digests
 
 
 def _member(file: Path, name: str) -> NDArray[Any]:

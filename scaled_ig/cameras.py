@@ -37,6 +37,10 @@ class Rays:
         """All rays in one axis: [R, 3]."""
         return Rays(self.origins.reshape(-1, 3), self.directions.reshape(-1, 3))
 
+    def at(self, t: Tensor) -> Tensor:
+        """Points [R, S, 3] at depths t [R, S] of R rays."""
+        return self.origins[:, None] + t[..., None] * self.directions[:, None]
+
     def ball_limits(self, radius: float) -> tuple[Tensor, Tensor]:
         """Where rays enter and leave the ball around the origin.
 

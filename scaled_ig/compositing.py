@@ -19,13 +19,11 @@ class Composite:
 
     Args:
         pixels: [R, C], in the range of the values.
-        weights: [R, S-1] of the intervals.
         accumulation: [R] Σ w, opacity in [0, 1].
         depth: [R] mean depth of what was hit, weighted by w; ``t_far`` of the ray where nothing was.
     """
 
     pixels: Tensor
-    weights: Tensor
     accumulation: Tensor
     depth: Tensor
 
@@ -63,4 +61,4 @@ def composite(raw_densities: Tensor, values: Tensor, t: Tensor, background: Tens
     pixels = torch.einsum("rs,rsc->rc", at_samples, values) + (1 - accumulation)[:, None] * background
     middle = 0.5 * (t[:, 1:] + t[:, :-1])
     depth = torch.where(accumulation > 1e-3, (weights * middle).sum(-1) / accumulation.clamp(min=1e-3), t[:, -1])
-    return Composite(pixels, weights, accumulation, depth)
+    return Composite(pixels, accumulation, depth)

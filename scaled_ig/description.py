@@ -18,7 +18,11 @@ def _arguments(part: object) -> dict[str, Any]:
 
 def describe(scene: SceneModel) -> dict[str, Any]:
     """Classes and constructor arguments of the model's parts: builtin types only."""
-    parts = {"representation": scene.representation, "autoencoder": scene.autoencoder, "sampling": scene.renderer.sampling}
+    parts = {
+        "representation": scene.representation,
+        "autoencoder": scene.autoencoder,
+        "sampling": scene.renderer.sampling,
+    }
     described = {name: {"class": type(part).__name__, "arguments": _arguments(part)} for name, part in parts.items()}
     hidden = scene.renderer.head.hidden.out_features
     return {**described, "hidden_channels": hidden, "resolution": scene.resolution}

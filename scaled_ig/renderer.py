@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from scaled_ig.cameras import Rays
 from scaled_ig.compositing import Composite, composite, interval_weights
 from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import Kernel, sample_scene_planes
+from scaled_ig.kernels import Kernel, choose_march
+from scaled_ig.kernels.reference import sample_scenes
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.representations import PlaneRepresentation, SceneRepresentation
 from scaled_ig.sampling import SamplingPlan, importance, smooth_weights, stratified
@@ -81,12 +82,12 @@ class Renderer(nn.Module):
         scenes, slot = scene_index.unique(return_inverse=True)
         order = slot.argsort(stable=True)
         by_scene = (order[:, None] * rays_per_view + torch.arange(rays_per_view, device=order.device)).flatten()
-        hit = by_scene[(t_far > t_near)[by_scene]]
-        read = self._reader(representation, scenes, slot[hit // rays_per_view])
-        ids = None if jitter is None else jitter.ray_ids.flatten()[hit]
-        noise = None if jitter is None else jitter.noise
         behind = (background + 1) / 2
-        seen = self._march(read, flat[hit], t_near[hit], t_far[hit], behind, noise, ids)
+        hit = by_scene[(t_far > t_near)[by_scene]]
+        seen = self._march(
+            representation, scenes, slot[hit // rays_per_view], flat[hit], t_near[hit], t_far[hit], behind,
+            None if jitter is None else Jitter(jitter.noise, jitter.ray_ids.flatten()[hit]),
+        )  # fmt: skip
 
         pixels = behind.expand(len(flat.origins), -1).clone()
         pixels[hit] = seen.pixels
@@ -98,30 +99,41 @@ class Renderer(nn.Module):
             depth.unflatten(0, (num_views, -1)),
         )
 
-    def _reader(self, representation: SceneRepresentation, scenes: Tensor, slot: Tensor):
-        """A function from positions [N, P, 3] to features, for rays that belong to ``scenes[slot]``, slot ascending."""
-        if not isinstance(representation, PlaneRepresentation):
-            return lambda positions: representation(scenes[slot], positions)
-        planes = representation.planes(scenes)
-        sample = sample_scene_planes(self.kernel, planes)
-        return lambda positions: sample(planes, slot, positions / representation.extent, representation.axes)
+    def _march(
+        self, representation: SceneRepresentation, scenes: Tensor, slot: Tensor, rays: Rays, t_near: Tensor, t_far: Tensor,
+        background: Tensor, jitter: Jitter | None,
+    ) -> Composite:  # fmt: skip
+        """Render rays that read ``scenes[slot]``, slot ascending."""
 
-    def _march(self, read, rays: Rays, t_near, t_far, background, noise: CounterNoise | None, ids) -> Composite:
-        def uniform(count: int, stream: int) -> Tensor | None:
-            return None if noise is None else noise.uniform(ids, count, stream)
+        def noise(count: int, stream: int) -> Tensor | None:
+            return None if jitter is None else jitter.noise.uniform(jitter.ray_ids, count, stream)
 
-        def field(t: Tensor) -> tuple[Tensor, Tensor]:
-            return self.head(read(rays.origins[:, None] + t[..., None] * rays.directions[:, None]))
+        t = stratified(t_near, t_far, self.sampling.num_first, noise(self.sampling.num_first, 0))
+        if isinstance(representation, PlaneRepresentation):
+            planes, axes = representation.planes(scenes), representation.axes
+            # In the planes' coordinates, where they cover [-1, 1]³; depths stay as they are.
+            scaled = Rays(rays.origins / representation.extent, rays.directions / representation.extent)
 
-        first = self.sampling.num_first
-        t = stratified(t_near, t_far, first, uniform(first, 0))
-        densities, values = field(t)
+            def density(t: Tensor) -> Tensor:
+                return self.head(sample_scenes(planes, slot, scaled.at(t), axes))[0]
+
+            def march(t: Tensor) -> Composite:
+                return choose_march(self.kernel, planes, self.head)(
+                    planes, slot, scaled, t, self.head, background, axes
+                )
+        else:
+
+            def density(t: Tensor) -> Tensor:
+                return self.head(representation(scenes[slot], rays.at(t)))[0]
+
+            def march(t: Tensor) -> Composite:
+                densities, values = self.head(representation(scenes[slot], rays.at(t)))
+                return composite(densities, values, t, background)
+
         second = self.sampling.num_importance
         if second:
-            weights = smooth_weights(interval_weights(densities.detach(), t))[:, 1:-1]
-            more = importance(0.5 * (t[:, 1:] + t[:, :-1]), weights, second, uniform(second, 1))
-            more_densities, more_values = field(more)
-            t, order = torch.cat([t, more], 1).sort(1)
-            densities = torch.cat([densities, more_densities], 1).gather(1, order)
-            values = torch.cat([values, more_values], 1).gather(1, order[..., None].expand(-1, -1, values.shape[-1]))
-        return composite(densities, values, t, background)
+            with torch.no_grad():
+                weights = smooth_weights(interval_weights(density(t), t))[:, 1:-1]
+                more = importance(0.5 * (t[:, 1:] + t[:, :-1]), weights, second, noise(second, 1))
+            t = torch.cat([t, more], 1).sort(1).values
+        return march(t)

@@ -127,7 +127,13 @@ class SceneBank:
         if first_table.rank == 0:
             shared = {name: value.detach().cpu().contiguous() for name, value in scene.shared_state().items()}
             records = [
-                {"id": name, "version": version, "row": row, "sha256": _digest(*(t[row] for t in rows.values())), "source_sha256": source}
+                {
+                    "id": name,
+                    "version": version,
+                    "row": row,
+                    "sha256": _digest(*(t[row] for t in rows.values())),
+                    "source_sha256": source,
+                }
                 for row, (name, source) in enumerate(zip(ids, source_sha256, strict=True))
             ]
             path.mkdir(parents=True, exist_ok=True)
@@ -170,9 +176,13 @@ class SceneBank:
 
     def _load_model(self, version: str) -> SceneModel:
         model = build(self.index["versions"][version]["model"])
-        missing, unexpected = model.load_state_dict(load_file(self.path / f"shared-{version}.safetensors"), strict=False)
+        missing, unexpected = model.load_state_dict(
+            load_file(self.path / f"shared-{version}.safetensors"), strict=False
+        )
         own = {f"representation.{name}.weight" for name in model.representation.scene_tables()}
         if unexpected or set(missing) - own:
-            raise UsageError(f"{self.path}/shared-{version}.safetensors does not fit its description: copy the bank again")
+            raise UsageError(
+                f"{self.path}/shared-{version}.safetensors does not fit its description: copy the bank again"
+            )
         model.representation.new_scenes(1)
         return model.eval().requires_grad_(False)

@@ -25,15 +25,30 @@ class Evaluation(Callback):
     """
 
     def __init__(
-        self, run: RunFolder, clock: TrainingClock, every_n_steps: int = 0, max_views: int = 64, lpips: Lpips | None = None
+        self,
+        run: RunFolder,
+        clock: TrainingClock,
+        every_n_steps: int = 0,
+        max_views: int = 64,
+        lpips: Lpips | None = None,
     ) -> None:
-        self.run, self.clock, self.every_n_steps, self.max_views, self.lpips = run, clock, every_n_steps, max_views, lpips
+        self.run, self.clock, self.every_n_steps, self.max_views, self.lpips = (
+            run,
+            clock,
+            every_n_steps,
+            max_views,
+            lpips,
+        )
         self.scenes: list[dict[str, Any]] = []
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         step = trainer.global_step
         # The first measurements come early, while much changes.
-        early = self.every_n_steps and step in (self.every_n_steps // 8, self.every_n_steps // 4, self.every_n_steps // 2)
+        early = self.every_n_steps and step in (
+            self.every_n_steps // 8,
+            self.every_n_steps // 4,
+            self.every_n_steps // 2,
+        )
         if step and self.every_n_steps and (early or step % self.every_n_steps == 0):
             self._measure(trainer, pl_module, "val")
 

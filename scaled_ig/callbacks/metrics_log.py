@@ -23,5 +23,7 @@ class MetricsLog(Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         step = trainer.global_step
         if step % self.every_n_steps == 0 and trainer.is_global_zero:
-            values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+            values = {
+                name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")
+            }
             self.run.append_metrics(pl_module.name, step, self.clock.seconds, values)

@@ -37,7 +37,14 @@ class RunLogger(WandbLogger):
         init_timeout: float = 30.0,
     ) -> None:
         super().__init__(
-            project=project, group=group, name=name, tags=tags, entity=entity, id=id, save_dir=save_dir or ".", resume="allow"
+            project=project,
+            group=group,
+            name=name,
+            tags=tags,
+            entity=entity,
+            id=id,
+            save_dir=save_dir or ".",
+            resume="allow",
         )
         self.mode, self.init_timeout = mode, init_timeout
         self.step_offset = 0  # steps of the phases before: one axis for the whole run

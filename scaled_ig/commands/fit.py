@@ -168,8 +168,14 @@ class Fit:
         from_mean = stage == 2 and self._stage_now == 1 and self.hand_over.scene_mean
         representation.new_scenes(len(self.data.scenes(stage)), self.seed + stage, from_mean)
         if stage == 2 and self._stage_now == 1:
-            self._forget([] if self.hand_over.bases else [f"representation.{n}" for n in representation.shared_parameters()])
-            self._forget([] if self.hand_over.head else [f"renderer.head.{n}" for n, _ in self.scene.renderer.head.named_parameters()])
+            self._forget(
+                [] if self.hand_over.bases else [f"representation.{n}" for n in representation.shared_parameters()]
+            )
+            self._forget(
+                []
+                if self.hand_over.head
+                else [f"renderer.head.{n}" for n, _ in self.scene.renderer.head.named_parameters()]
+            )
         self._stage_now = stage
 
     def _forget(self, names: list[str]) -> None:
@@ -232,7 +238,10 @@ class Fit:
             metrics["scenes"] = [s for s in metrics.get("scenes", []) if s["stage"] != stage] + scenes
             self.run.write_json("metrics.json", metrics)
             psnr = metrics[f"s{stage}"]["psnr"]
-            print(f"{name}: {psnr:.2f} dB on {metrics[f's{stage}']['num_views']} unseen views, {clock.seconds:.1f} s", flush=True)
+            print(
+                f"{name}: {psnr:.2f} dB on {metrics[f's{stage}']['num_views']} unseen views, {clock.seconds:.1f} s",
+                flush=True,
+            )
         costs = self.run.read_json("costs.json")
         costs.setdefault("phases", {})[name] = {
             "stage": stage,
@@ -242,7 +251,11 @@ class Fit:
             "seconds_per_scene": clock.seconds / len(ids),
             "peak_mebibytes": peak_mebibytes(),
         }
-        costs["machine"] = {"device": str(trainer.strategy.root_device), "ranks": trainer.world_size, "torch": torch.__version__}
+        costs["machine"] = {
+            "device": str(trainer.strategy.root_device),
+            "ranks": trainer.world_size,
+            "torch": torch.__version__,
+        }
         costs["bytes_per_scene"], costs["shared_bytes"] = bytes_per_scene(self.scene), shared_bytes(self.scene)
         costs["milliseconds_per_image"] = milliseconds_per_image(self.scene)
         self.run.write_json("costs.json", costs)

@@ -14,7 +14,6 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-
 from data_modules.base import MultiViewDataModule
 from data_modules.basel import BaselFaces
 from data_modules.shapenet import ShapeNetCars
@@ -81,7 +80,9 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--resume", type=bool, default=False, help="go on from what run_dir holds")
         parser.add_argument("--init_from", type=str | None, default=None, help="folder of a finished stage-1 run")
         parser.add_class_arguments(HandOver, "hand_over")
-        parser.add_argument("--eval_every_n_steps", type=int, default=0, help="steps between looks at val views; 0: none")
+        parser.add_argument(
+            "--eval_every_n_steps", type=int, default=0, help="steps between looks at val views; 0: none"
+        )
         parser.add_argument("--checkpoint_every_n_steps", type=int | None, default=None, help="default: every epoch")
         parser.add_argument("--lpips", type=str, default="auto", help="auto, require or off")
         parser.add_argument("--lpips_weights", type=str | None, default=None, help="file of the AlexNet backbone")

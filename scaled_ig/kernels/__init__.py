@@ -5,24 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from scaled_ig.kernels import reference
+from scaled_ig.compositing import Composite
+from scaled_ig.field_head import FieldHead
+from scaled_ig.kernels import cpu, reference
 
 Kernel = Literal["auto", "reference", "fast"]
 
 
-def sample_scene_planes(kernel: Kernel, planes: Tensor) -> Callable[..., Tensor]:
-    """The function that reads these planes: see :func:`scaled_ig.kernels.reference.sample_scene_planes`.
+def choose_march(kernel: Kernel, planes: Tensor, head: FieldHead) -> Callable[..., Composite]:
+    """The function that renders rays through these planes: see :func:`scaled_ig.kernels.reference.march`.
 
-    ``auto`` takes the fast one where it serves the planes' device and type, ``fast`` insists on it.
+    ``auto`` takes the fast one where it serves these planes on this machine, ``fast`` insists on it.
+
+    Raises:
+        ValueError: ``fast`` was asked for and there is none; the message says what it needs.
     """
-    fast = planes.device.type == "cpu" and planes.dtype == torch.float32
-    if kernel == "reference" or (kernel == "auto" and not fast):
-        return reference.sample_scene_planes
-    if not fast:
-        raise ValueError(f"no fast kernel for {planes.dtype} planes on {planes.device.type}: use kernel: auto")
-    from scaled_ig.kernels import cpu  # imports numba, which takes a second
-
-    return cpu.sample_scene_planes
+    if kernel == "reference":
+        return reference.march
+    if cpu.serves(planes, head):
+        return cpu.march
+    if kernel == "fast":
+        raise ValueError(
+            "no fast kernel here: it needs float32 planes on the CPU, a hidden_channels that is a multiple of 16 and a C "
+            "compiler (or pip install ziglang); use kernel: auto"
+        )
+    return reference.march

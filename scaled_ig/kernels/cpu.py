@@ -1,113 +1,111 @@
-"""Reading planes on the CPU: compiled by numba, installs everywhere without a compiler.
+"""The renderer's inner loop on the CPU: ``march.c``, compiled for this machine when it is first used.
 
-Same function as :mod:`scaled_ig.kernels.reference`. It beats ``grid_sample`` because all features of a texel lie side by
-side, nothing is expanded or permuted, and the sum over planes is never stored. Gradients need no atomics: a plane is
-written by one thread, so results do not depend on the number of threads.
+The same function as :func:`scaled_ig.kernels.reference.march`. Results do not depend on the number of threads: a
+scene's gradients are written by one thread, in order.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import importlib.util
 import os
+import platform
+import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 
-import numba
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from scaled_ig.cameras import Rays
+from scaled_ig.compositing import Composite
+from scaled_ig.field_head import FieldHead
 from scaled_ig.representations.planes import PlaneAxes
 
+_SOURCE = Path(__file__).with_name("march.c")
+_FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+_LANES = 16
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_POOL = ThreadPoolExecutor(os.cpu_count())
+
+
+@cache
+def compiler() -> list[str] | None:
+    """Command of a C compiler: ``$CC``, the system's, or that of the Python package ziglang; None where there is none."""
+    if os.environ.get("CC"):
+        return shlex.split(os.environ["CC"])
+    for name in ("cc", "gcc", "clang"):
+        if shutil.which(name):
+            return [name]
+    return [sys.executable, "-m", "ziglang", "cc"] if importlib.util.find_spec("ziglang") else None
+
+
+@cache
+def _library(features: int, hidden: int, values: int) -> ctypes.CDLL:
+    """The kernel for these sizes, compiled once for each machine and kept in the user's cache."""
+    command = compiler()
+    assert command is not None
+    sizes = [f"-DF={features}", f"-DH={hidden}", f"-DC={values}"]
+    key = [*command, *_FLAGS, *sizes, platform.machine(), _processor(), _SOURCE.read_text()]
+    digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaled-ig"
+    library = folder / f"march-{digest}.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = library.with_name(f"{library.name}.{os.getpid()}.part")
+        subprocess.run(
+            [*command, *_FLAGS, *sizes, str(_SOURCE), "-o", str(part), "-lm"], check=True, capture_output=True
+        )
+        os.replace(part, library)
+    _keep_freed_memory()
+    return ctypes.CDLL(str(library))
+
+
+def _processor() -> str:
+    """What ``-march=native`` depends on: a home folder may be shared by different machines."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else [platform.processor()]
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))} or lines))
+
+
 def _keep_freed_memory() -> None:
-    """Tell glibc to reuse large blocks instead of handing them back: page faults cost as much as the sampling itself."""
+    """Tell glibc to reuse large blocks instead of returning them: their page faults cost as much as the sampling."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
         mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_keep_freed_memory()
-_POOL = ThreadPoolExecutor(os.cpu_count())
-_COMPILE = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz"}, "cache": True, "error_model": "numpy"}
+def _pointer(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
 
 
-@numba.njit(inline="always", **_COMPILE)
-def _corners(x, y, resolution):
-    """First column and row of the 2×2 texels around a point, and the weights of the two columns and rows."""
-    x, y = (x + 1) * (0.5 * resolution) - 0.5, (y + 1) * (0.5 * resolution) - 0.5
-    column, row = int(np.floor(x)), int(np.floor(y))
-    right, lower = np.float32(x - column), np.float32(y - row)
-    left, upper = np.float32(1) - right, np.float32(1) - lower
-    # Texels outside the plane count as zero; their index is clamped and their weight is 0.
-    if column < 0 or column >= resolution - 1:
-        left = left if 0 <= column < resolution else np.float32(0)
-        right = right if -1 <= column < resolution - 1 else np.float32(0)
-    if row < 0 or row >= resolution - 1:
-        upper = upper if 0 <= row < resolution else np.float32(0)
-        lower = lower if -1 <= row < resolution - 1 else np.float32(0)
-    return column, row, left, right, upper, lower
+class _Inputs(ctypes.Structure):
+    """``Inputs`` of march.c."""
+
+    _NAMES = (
+        *("texels", "slot", "origins", "directions", "t", "axes"),
+        *("w1", "w1_rows", "b1", "w2", "w2_rows", "b2", "background"),
+    )
+    _fields_ = [("samples", ctypes.c_int), ("resolution", ctypes.c_int), *((name, ctypes.c_void_p) for name in _NAMES)]
+
+    @classmethod
+    def of(cls, planes: Tensor, tensors: dict[str, Tensor]) -> _Inputs:
+        tensors = {"texels": planes, **tensors}
+        pointers = {name: tensors[name].data_ptr() for name in cls._NAMES}
+        return cls(samples=tensors["t"].shape[1], resolution=planes.shape[2], **pointers)
 
 
-@numba.njit(inline="always", **_COMPILE)
-def _clamp(index, resolution):
-    return min(max(index, 0), resolution - 1)
-
-
-@numba.njit(**_COMPILE)
-def _gather(planes, scene, positions, axes, features, first, last):
-    """Rays first … last of ``features`` [N, P, F]."""
-    resolution, channels = planes.shape[2], planes.shape[4]
-    for ray in range(first, last):
-        own = planes[scene[ray]]
-        for point in range(positions.shape[1]):
-            out = features[ray, point]
-            for plane in range(3):
-                column, row, left, right, upper, lower = _corners(
-                    positions[ray, point, axes[plane, 0]], positions[ray, point, axes[plane, 1]], resolution
-                )
-                c0, c1 = _clamp(column, resolution), _clamp(column + 1, resolution)
-                r0, r1 = _clamp(row, resolution), _clamp(row + 1, resolution)
-                a, b, c, d = own[plane, r0, c0], own[plane, r0, c1], own[plane, r1, c0], own[plane, r1, c1]
-                wa, wb, wc, wd = upper * left, upper * right, lower * left, lower * right
-                if plane == 0:
-                    for f in range(channels):
-                        out[f] = wa * a[f] + wb * b[f] + wc * c[f] + wd * d[f]
-                else:
-                    for f in range(channels):
-                        out[f] += wa * a[f] + wb * b[f] + wc * c[f] + wd * d[f]
-
-
-@numba.njit(**_COMPILE)
-def _scatter(gradient, first_ray, positions, column_axis, row_axis, out, scene, plane):
-    """Add the gradient [N, P, F] of one scene's rays to one of its planes in ``out`` [S, 3, K, K, F]."""
-    resolution, channels = out.shape[2], out.shape[4]
-    own = out[scene, plane]
-    for ray in range(first_ray[scene], first_ray[scene + 1]):
-        for point in range(positions.shape[1]):
-            g = gradient[ray, point]
-            column, row, left, right, upper, lower = _corners(
-                positions[ray, point, column_axis], positions[ray, point, row_axis], resolution
-            )
-            c0, c1 = _clamp(column, resolution), _clamp(column + 1, resolution)
-            r0, r1 = _clamp(row, resolution), _clamp(row + 1, resolution)
-            a, b, c, d = own[r0, c0], own[r0, c1], own[r1, c0], own[r1, c1]
-            wa, wb, wc, wd = upper * left, upper * right, lower * left, lower * right
-            for f in range(channels):
-                a[f] += wa * g[f]
-            for f in range(channels):
-                b[f] += wb * g[f]
-            for f in range(channels):
-                c[f] += wc * g[f]
-            for f in range(channels):
-                d[f] += wd * g[f]
-
-
-def _run(tasks: list[Callable[[], None]]) -> None:
-    if torch.get_num_threads() == 1:
+def _run(tasks: list[Callable[[], object]]) -> None:
+    """Run tasks on as many threads as torch uses; ctypes lets go of the interpreter's lock meanwhile."""
+    if torch.get_num_threads() == 1 or len(tasks) == 1:
         for task in tasks:
             task()
     else:
@@ -115,43 +113,70 @@ def _run(tasks: list[Callable[[], None]]) -> None:
             done.result()
 
 
-@cache
-def _axes_array(axes: PlaneAxes) -> np.ndarray:
-    return np.array(axes)
-
-
-class _SampleScenePlanes(torch.autograd.Function):
+class _March(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, planes: Tensor, scene: Tensor, positions: Tensor, axes: PlaneAxes) -> Tensor:
-        planes, positions = planes.contiguous(), positions.contiguous()
-        ctx.save_for_backward(scene, positions)
-        ctx.planes_shape, ctx.axes = planes.shape, axes
-        features = planes.new_empty(*positions.shape[:2], planes.shape[-1])
-        arrays = planes.detach().numpy(), scene.numpy(), positions.numpy(), _axes_array(axes), features.numpy()
-        bounds = np.linspace(0, len(scene), 4 * torch.get_num_threads() + 1).astype(int).tolist()
-        _run([lambda a=a, b=b: _gather(*arrays, a, b) for a, b in zip(bounds, bounds[1:], strict=False)])
-        return features
+    def forward(ctx, planes, slot, origins, directions, t, axes, w1_rows, b1, w2_rows, b2, background):
+        ctx.sizes = planes.shape[-1], len(b1), len(background)
+        names = ("slot", "origins", "directions", "t", "axes", "w1_rows", "b1", "w2_rows", "background")
+        given = (slot, origins, directions, t, axes, w1_rows, b1, w2_rows, background)
+        tensors = {name: tensor.detach().contiguous() for name, tensor in zip(names, given, strict=True)}
+        tensors["w1"] = w1_rows.detach().T.contiguous()
+        fill = (0, -len(b2) % _LANES)
+        tensors["w2"], tensors["b2"] = F.pad(w2_rows.detach().T, fill).contiguous(), F.pad(b2.detach(), fill)
+        ctx.tensors, ctx.planes = tensors, planes.detach().contiguous()
+        inputs, forward = _Inputs.of(ctx.planes, tensors), _library(*ctx.sizes).march_forward
+        pixels, extra = planes.new_empty(len(t), len(background)), planes.new_empty(len(t), 2)
+        ends = torch.linspace(0, len(t), 4 * torch.get_num_threads() + 1).long().tolist()
+        outputs = ctypes.byref(inputs), _pointer(pixels), _pointer(extra)
+        _run([lambda a=a, b=b: forward(*outputs, *_range(a, b)) for a, b in zip(ends, ends[1:], strict=False)])
+        ctx.mark_non_differentiable(extra)
+        return pixels, extra
 
     @staticmethod
-    def backward(ctx, *gradients: Tensor):
-        gradient = gradients[0].contiguous().numpy()
-        scene, positions = ctx.saved_tensors
-        out = torch.zeros(ctx.planes_shape)
-        num_scenes = len(out)
-        first_ray = np.concatenate([[0], np.cumsum(np.bincount(scene.numpy(), minlength=num_scenes))])
-        points, target = positions.numpy(), out.numpy()
-        _run(
-            [
-                lambda s=s, p=p, c=column, r=row: _scatter(gradient, first_ray, points, c, r, target, s, p)
-                for s in range(num_scenes)
-                for p, (column, row) in enumerate(ctx.axes)
-            ]
-        )
-        return out, None, None, None
+    def backward(ctx, *gradients):
+        planes, tensors, gradient = ctx.planes, ctx.tensors, gradients[0].contiguous()
+        inputs, backward = _Inputs.of(planes, tensors), _library(*ctx.sizes).march_backward
+        d_planes, num_scenes = torch.zeros_like(planes), len(planes)
+        # One set of weight gradients a scene, summed in order.
+        outputs = tensors["w2_rows"].shape[:1]
+        shapes = tensors["w1"].shape, tensors["b1"].shape, tensors["w2_rows"].shape, outputs
+        d_head = [torch.zeros(num_scenes, *shape) for shape in shapes]
+        ends = torch.bincount(tensors["slot"], minlength=num_scenes).cumsum(0).tolist()
+
+        def scene(s: int, first: int, last: int) -> None:
+            own = (_pointer(part[s]) for part in d_head)
+            backward(ctypes.byref(inputs), _pointer(gradient), _pointer(d_planes), *own, *_range(first, last))
+
+        spans = enumerate(zip([0, *ends], ends, strict=False))
+        _run([lambda s=s, a=a, b=b: scene(s, a, b) for s, (a, b) in spans])
+        d_w1, d_b1, d_w2, d_b2 = (part.sum(0) for part in d_head)
+        return d_planes, None, None, None, None, None, d_w1.T, d_b1, d_w2, d_b2, None
 
 
-def sample_scene_planes(planes: Tensor, scene: Tensor, positions: Tensor, axes: PlaneAxes) -> Tensor:
-    """As :func:`scaled_ig.kernels.reference.sample_scene_planes`, float32 on the CPU; no gradient to the positions."""
-    features = _SampleScenePlanes.apply(planes, scene, positions, axes)
-    assert isinstance(features, Tensor)
-    return features
+def _range(first: int, last: int) -> tuple[ctypes.c_long, ctypes.c_long]:
+    return ctypes.c_long(first), ctypes.c_long(last)
+
+
+def serves(planes: Tensor, head: FieldHead) -> bool:
+    """Whether this kernel can render these planes here."""
+    return (
+        planes.device.type == "cpu"
+        and planes.dtype == torch.float32
+        and head.hidden.out_features % _LANES == 0
+        and sys.platform != "win32"
+        and compiler() is not None
+    )
+
+
+def march(
+    planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, background: Tensor, axes: PlaneAxes
+) -> Composite:
+    """As :func:`scaled_ig.kernels.reference.march`, float32 on the CPU; gradients of the pixels to planes and head."""
+    fill = -planes.shape[-1] % _LANES
+    weight = head.hidden.weight
+    if fill:
+        planes, weight = F.pad(planes, (0, fill)), F.pad(weight, (0, fill))
+    axes_tensor = torch.tensor(axes, dtype=torch.int32)
+    parameters = weight, head.hidden.bias, head.out.weight, head.out.bias, background
+    pixels, extra = _March.apply(planes, slot, rays.origins, rays.directions, t, axes_tensor, *parameters)
+    return Composite(pixels, extra[:, 0], extra[:, 1])

@@ -5,24 +5,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from scaled_ig.cameras import Rays
+from scaled_ig.compositing import Composite, composite
+from scaled_ig.field_head import FieldHead
 from scaled_ig.representations.planes import PlaneAxes, sample_planes
 
 
-def sample_scene_planes(planes: Tensor, scene: Tensor, positions: Tensor, axes: PlaneAxes) -> Tensor:
-    """Features at points of several scenes.
-
-    Args:
-        planes: [S, 3, K, K, F], channels last.
-        scene: [N] long, ascending: which planes each ray reads.
-        positions: [N, P, 3]; planes cover [-1, 1]³.
-        axes: For each plane the coordinates along its columns and rows.
-
-    Returns:
-        [N, P, F].
-    """
-    rays_per_scene = torch.bincount(scene, minlength=len(planes)).tolist()
+def sample_scenes(planes: Tensor, slot: Tensor, positions: Tensor, axes: PlaneAxes) -> Tensor:
+    """Features [N, P, F] at positions [N, P, 3] of rays that read ``planes[slot]``; slot [N] ascending."""
+    rays_per_scene = torch.bincount(slot, minlength=len(planes)).tolist()
     parts = [
         sample_planes(own[None], points.reshape(1, -1, 3), axes).reshape(*points.shape[:2], -1)
         for own, points in zip(planes, positions.split(rays_per_scene), strict=True)
     ]
     return torch.cat(parts)
+
+
+def march(
+    planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, background: Tensor, axes: PlaneAxes
+) -> Composite:
+    """Render rays through feature planes: gather, head, composite.
+
+    Args:
+        planes: [S, 3, K, K, F], channels last, over the cube [-1, 1]³.
+        slot: [N] long, ascending: which planes each ray reads.
+        rays: N rays in the planes' coordinates, so that directions need not be of unit length.
+        t: [N, P] ascending depths.
+        head: The tiny MLP.
+        background: [C] in [0, 1].
+        axes: For each plane the coordinates along its columns and rows.
+    """
+    densities, values = head(sample_scenes(planes, slot, rays.at(t), axes))
+    return composite(densities, values, t, background)

@@ -75,7 +75,9 @@ class Phase(LightningModule, ABC):
     trains: ClassVar[tuple[str, ...]]
     seed: int = 0
 
-    def __init__(self, scene: SceneModel, learning_rates: LearningRates, schedule: Schedule, adam: AdamSettings) -> None:
+    def __init__(
+        self, scene: SceneModel, learning_rates: LearningRates, schedule: Schedule, adam: AdamSettings
+    ) -> None:
         super().__init__()
         self.scene = scene
         self.learning_rates, self.schedule, self.adam = learning_rates, schedule, adam
@@ -141,7 +143,9 @@ class Phase(LightningModule, ABC):
         adam = self.adam
         optimizer = SceneAdam(groups, adam.clock, (adam.beta1, adam.beta2), adam.eps)
         steps_per_epoch = self.trainer.datamodule.steps_per_epoch()  # type: ignore[attr-defined]
-        total = self.trainer.max_steps if self.trainer.max_steps > 0 else (self.trainer.max_epochs or 1) * steps_per_epoch
+        total = (
+            self.trainer.max_steps if self.trainer.max_steps > 0 else (self.trainer.max_epochs or 1) * steps_per_epoch
+        )
         scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step // steps_per_epoch, step / total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -192,7 +196,11 @@ class Phase(LightningModule, ABC):
         for name, table in self._tables().items():
             checkpoint["state_dict"][f"{name}.weight"] = table.gather(table.weight)
         self._map_rows(checkpoint, lambda table, rows: table.gather(rows))
-        checkpoint["scaled_ig"] = {"phase": self.name, "stage": self.stage, "num_scenes": self.scene.representation.num_scenes}
+        checkpoint["scaled_ig"] = {
+            "phase": self.name,
+            "stage": self.stage,
+            "num_scenes": self.scene.representation.num_scenes,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name, table in self._tables().items():

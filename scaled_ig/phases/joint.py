@@ -54,7 +54,7 @@ class Joint(Phase):
         learning_rates: LearningRates = LearningRates(micro=1e-4, head=1e-4),  # noqa: B008
         schedule: Schedule | None = None,
         adam: AdamSettings = AdamSettings(),  # noqa: B008
-        weights: JointWeights = JointWeights(),  # noqa: B008
+        weights: JointWeights = JointWeights(),
         background_every: int = 10,
     ) -> None:
         super().__init__(scene, learning_rates, schedule or MultiStep(), adam)

@@ -124,7 +124,9 @@ class SceneTable(nn.Module):
             return rows.cpu()
         owned_by = [owned_scenes(self.num_scenes, rank, self.world_size) for rank in range(self.world_size)]
         longest = max(map(len, owned_by))
-        padded = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])]) if len(rows) < longest else rows
+        padded = (
+            torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])]) if len(rows) < longest else rows
+        )
         parts = [torch.empty_like(padded) for _ in range(self.world_size)]
         dist.all_gather(parts, padded.contiguous())
         full = torch.empty(self.num_scenes, *rows.shape[1:], dtype=rows.dtype)

@@ -171,7 +171,7 @@ def test_manifest_gives_variants_the_axes_and_shape_of_their_original():
     assert record["normalization"] == original_record["normalization"]
     np.testing.assert_array_equal(mesh.vertices, original.vertices)
     textures = [next(m.texture for m in item.materials if m.texture is not None) for item in (mesh, original)]
-    assert not np.array_equal(*textures)
+    assert not np.array_equal(textures[0], textures[1])
 
 
 def test_manifest_mistakes_are_named(wild):
@@ -289,7 +289,7 @@ def test_camera_convention(tmp_path, name, keys, option, expected):
     flip = np.diag([1, -1, -1, 1]) if expected == "opengl" else np.eye(4)
     np.testing.assert_array_equal(views.camera_to_world[0], (POSE @ flip).astype(np.float32))
     np.testing.assert_array_equal(views.images[0], PIXELS)
-    np.testing.assert_array_equal(views.intrinsics[0], np.float32([1.5, 2.0, 0.5, 0.5]))
+    np.testing.assert_array_equal(views.intrinsics[0], np.array([1.5, 2.0, 0.5, 0.5], np.float32))
 
 
 def test_unknown_camera_convention(tmp_path):
