@@ -87,8 +87,8 @@ class SceneModel(nn.Module):
             pixels: [B, R] long, which latent pixels; all where it is None.
         """
         size = self.latent_resolution
-        rays = cameras.rays(size) if pixels is None else cameras.rays_at(pixels, size)
-        with torch.autocast(rays.origins.device.type, enabled=False):  # planes and compositing need float32
+        with torch.autocast(scene_index.device.type, enabled=False):  # rays, planes and compositing need float32
+            rays = cameras.rays(size) if pixels is None else cameras.rays_at(pixels, size)
             return self.renderer(self.representation, scene_index, rays, self.background, jitter)
 
     def render_latent(self, cameras: Cameras, scene_index: Tensor, jitter: Jitter | None = None) -> Tensor:

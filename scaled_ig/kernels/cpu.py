@@ -99,6 +99,7 @@ class _Inputs(ctypes.Structure):
     @classmethod
     def of(cls, planes: Tensor, tensors: dict[str, Tensor]) -> _Inputs:
         tensors = {"texels": planes, **tensors}
+        assert all(tensor.dtype in (torch.float32, torch.int32, torch.int64) for tensor in tensors.values())
         pointers = {name: tensors[name].data_ptr() for name in cls._NAMES}
         return cls(samples=tensors["t"].shape[1], resolution=planes.shape[2], **pointers)
 

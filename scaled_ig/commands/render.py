@@ -1,0 +1,82 @@
+"""``scaled-ig render``: scenes of a bank from a circle of viewpoints."""
+
+from __future__ import annotations
+
+from scaled_ig.errors import UsageError
+
+KINDS = (".mp4", ".gif", ".png")
+MOST_SCENES = 24
+
+
+def render(
+    bank: str,
+    *,
+    scene: str | None = None,
+    out: str = "orbit.mp4",
+    views: int | None = None,
+    elevation_degrees: float = 27.0,
+    azimuth_degrees: tuple[float, float] = (0.0, 360.0),
+    distance: float = 1.3,
+    frames_per_second: int = 20,
+) -> int:
+    """Renders a scene, or many side by side, while the camera goes round.
+
+    Args:
+        bank: Folder of a bank, or of the run that wrote it.
+        scene: Id of a scene; up to 24 scenes of the newest version, spread over the bank, side by side where it is
+            not given.
+        out: File to write: .mp4 or .gif for a film, .png for the views in a grid (one row a scene).
+        views: Viewpoints; 60 for a film, 8 for a grid where it is not given.
+        elevation_degrees: Height of the camera over the horizon, between -90 and 90, not included.
+        azimuth_degrees: First and last angle around the vertical axis; less than a full turn swings there and back.
+        distance: Of the camera from the scene's centre, world units; scenes have a radius of 0.5.
+        frames_per_second: Of a film.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UsageError: No bank, no such scene, or an option that cannot be.
+    """
+    from pathlib import Path
+
+    from tqdm import tqdm
+
+    from scaled_ig.report import pictures
+    from scaled_ig.report.orbits import orbit_cameras, spread
+    from scaled_ig.scene_bank import SceneBank
+
+    path = Path(out)
+    is_grid = path.suffix.lower() == ".png"
+    count = (8 if is_grid else 60) if views is None else views
+    _check(path, count, elevation_degrees, distance, frames_per_second)
+    folder = Path(bank)
+    opened = SceneBank.open(folder / "bank" if (folder / "bank" / "index.json").is_file() else folder)
+    ids = spread(_newest(opened.index["scenes"]), MOST_SCENES) if scene is None else [scene]
+    cameras = orbit_cameras(count, elevation_degrees, azimuth_degrees, distance)
+    orbits = list(tqdm(pictures.render_orbits(opened, ids, cameras), "scenes", len(ids), unit="scene", leave=False))
+    if is_grid:
+        columns = pictures.columns_of(count) if len(ids) == 1 else count
+        pictures.write_picture(path, pictures.mosaic([view for orbit in orbits for view in orbit], columns))
+    else:
+        pictures.write_film(path, pictures.film_frames(orbits), frames_per_second)
+    print(f"{path}: {ids[0] if len(ids) == 1 else f'{len(ids)} scenes'}, {count} views")
+    return 0
+
+
+def _check(path, views: int, elevation_degrees: float, distance: float, frames_per_second: int) -> None:
+    if path.suffix.lower() not in KINDS:
+        raise UsageError(f"--out {path} is no film and no picture: let it end with {', '.join(KINDS)}")
+    if views < 1 or frames_per_second < 1:
+        raise UsageError(f"--views {views} and --frames_per_second {frames_per_second} must be at least 1")
+    if not -90 < elevation_degrees < 90:
+        raise UsageError(f"--elevation_degrees {elevation_degrees} must lie between -90 and 90, not included")
+    if distance <= 0.5:
+        raise UsageError(f"--distance {distance} stands inside the scene: give more than its radius, 0.5")
+
+
+def _newest(records: list[dict]) -> list[str]:
+    """Ids of the scenes of the version that was written last."""
+    if not records:
+        raise UsageError("the bank holds no scenes: finish a phase of training first")
+    return [record["id"] for record in records if record["version"] == records[-1]["version"]]

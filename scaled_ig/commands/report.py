@@ -1,0 +1,126 @@
+"""``scaled-ig report``: one page that shows a run."""
+
+from __future__ import annotations
+
+FILM_VIEWS = 60
+FILM_FRAMES_PER_SECOND = 20
+MOST_SCENES = 24
+
+
+def report(
+    run: str,
+    *,
+    no_prior: str | None = None,
+    rgb: str | None = None,
+    compare: list[str] | None = None,
+    pack: str | None = None,
+    out: str | None = None,
+) -> int:
+    """Writes one self-contained HTML page, a film of the run's scenes, and the bars that they must clear.
+
+    Adds ``nearest_view_psnr`` and ``rgb_triplanes_psnr`` to the run's ``metrics.json`` and writes its ``orbit.mp4``.
+
+    Args:
+        run: Folder of a finished run.
+        no_prior: Run of the same stage 2 without the bases, head and mean scene of stage 1.
+        rgb: Run of RGB tri-planes on the same stage-2 scenes.
+        compare: Further runs on the same stage-2 scenes, each LABEL=RUN.
+        pack: Folder of the pack, if it is no longer where the run read it.
+        out: The page; report.html in the run's folder unless given.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UsageError: A run is not finished, the pack is gone or has changed, or runs have different scenes.
+    """
+    from pathlib import Path
+
+    from scaled_ig.report import comparison, measure, page, sections, tables
+    from scaled_ig.report.record import RunRecord
+    from scaled_ig.report.views import view_rows
+
+    record = RunRecord.open(run)
+    contenders = comparison.gather(record, no_prior, rgb, compare)
+    data = record.open_data(pack)
+    print("measuring the nearest training views", flush=True)
+    measure.add_nearest_views(record, data, next((one.run for one in contenders if one.kind == "rgb"), None))
+    orbits = _film(record, data)
+    print("drawing views and charts", flush=True)
+    path = Path(out) if out else record.folder.path / "report.html"
+    again = _commands(record, no_prior, rgb, compare, pack, out)
+    parts = [
+        sections.header(record, _machine(record), again),
+        sections.headline(record),
+        orbits,
+        sections.views(view_rows(record, data)),
+        sections.quality(record),
+        sections.curves(record),
+        tables.compare(record, contenders),
+        tables.costs(record),
+    ]
+    page.write_text(path, page.html_page(f"scaled-ig: {record.folder.path.resolve().name}", parts))
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens without a network")
+    return 0
+
+
+def _film(record, data) -> str:
+    """Write ``orbit.mp4``; returns its part of the page."""
+    from tqdm import tqdm
+
+    from scaled_ig.report import orbits, pictures, sections
+
+    stage = record.stages()[-1]
+    ids = [scene["id"] for scene in record.scenes(stage)]
+    shown = orbits.spread(ids, MOST_SCENES)
+    some_views = orbits.spread(data.own_views(stage, "train"), 500)
+    cameras = (
+        type(data.views(stage))(data.index, data.scenes(stage), with_images=False).__getitems__(some_views).cameras
+    )
+    path = orbits.orbit_like(cameras, FILM_VIEWS)
+    rendered = list(tqdm(pictures.render_orbits(record.bank, shown, path), "orbits", len(shown), unit="scene"))
+    film = record.folder.path / "orbit.mp4"
+    pictures.write_film(film, pictures.film_frames(rendered), FILM_FRAMES_PER_SECOND)
+    still = pictures.mosaic([orbit[0] for orbit in rendered])
+    return sections.orbits(film.read_bytes(), still, len(shown), stage, len(ids))
+
+
+def _machine(record) -> str:
+    """What trained the run, and what writes the page: they need not be the same."""
+    import torch
+
+    trained, own = record.costs.get("machine", {}), _processor()
+    ranks = trained.get("ranks", 1)
+    device = trained.get("name") or {"cpu": "the processor"}.get(
+        trained.get("device"), trained.get("device", "unknown")
+    )
+    on = f"Trained on {device}, {ranks} process{'es' if ranks > 1 else ''}"
+    return f"{on}, PyTorch {trained.get('torch', 'unknown')}. Page written on {own}, PyTorch {torch.__version__}."
+
+
+def _processor() -> str:
+    """Model and cores of this machine's processor."""
+    import os
+    import platform
+    from pathlib import Path
+
+    model, file = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if file.is_file():
+        names = [
+            line.partition(":")[2].strip() for line in file.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def _commands(record, no_prior, rgb, compare, pack, out) -> list[str]:
+    """What makes this run and this page again."""
+    from shlex import join
+
+    folder = str(record.folder.path)
+    page = ["scaled-ig", "report", folder]
+    for option, value in (("--no_prior", no_prior), ("--rgb", rgb), ("--pack", pack), ("--out", out)):
+        page += [option, value] if value else []
+    for pair in compare or []:
+        page += ["--compare+", pair]
+    return [join(["scaled-ig", "fit", "--config", f"{folder}/config.yaml", "--run_dir", folder]), join(page)]

@@ -1,0 +1,1 @@
+"""The page that shows a run: what was measured, and pictures to look at."""

@@ -1,0 +1,205 @@
+"""Charts of a run, as SVG."""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scaled_ig.report.comparison import Contender
+from scaled_ig.report.record import PHASE_NAMES, RunRecord
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
+INK, GREY, BAND = "#24292f", "#8a929b", "#f4f6f8"
+COLOURS = {"ours": BLUE, "no_prior": GREEN, "rgb": ORANGE, "other": PINK}
+LOSSES = {"reconstruction": ("reconstruction", GREY), "latent": ("latent", PINK), "rgb": ("RGB", ORANGE)}
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "scaled-ig",
+    "font.size": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#c8cdd2",
+    "axes.labelcolor": "#57606a",
+    "axes.grid": True,
+    "grid.color": "#e9ecef",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "xtick.color": "#57606a",
+    "ytick.color": "#57606a",
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "ytick.minor.size": 0,
+    "text.color": INK,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+}
+
+
+@contextmanager
+def _style():
+    with plt.rc_context(STYLE):
+        yield
+
+
+def _svg(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    # Text stays text: it is drawn in the font of the page.
+    return (
+        stream.getvalue()
+        .replace(b"'DejaVu Sans', 'DejaVu Sans'", b"'DejaVu Sans'")
+        .replace(b"font-family: 'DejaVu Sans'", f"font-family: {FONT}".encode())
+        .replace(b"'DejaVu Sans'", FONT.encode())
+    )
+
+
+def _label(axes: Axes, points: list[tuple[float, float, str, str]], gap: float = 13.0) -> None:
+    """Write (x, y, text, colour) beside points, moved apart where they would touch; ``gap`` in points."""
+    axes.figure.canvas.draw()
+    scale = 72 / axes.figure.dpi
+    last = -1e9
+    for x, y, text, colour in sorted(points, key=lambda point: point[1]):
+        height = axes.transData.transform((x, y))[1] * scale
+        place = max(height, last + gap)
+        last = place
+        axes.annotate(
+            text,
+            (x, y),
+            (9, place - height),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            annotation_clip=False,
+        )
+
+
+def _bands(axes: Axes, run: RunRecord, names: bool) -> float:
+    """Shade phases one after another; returns the end of the last, in seconds."""
+    start, total = 0.0, sum(run.costs["phases"][phase]["seconds"] for phase in run.phases())
+    for place, phase in enumerate(run.phases()):
+        end = start + run.costs["phases"][phase]["seconds"]
+        if place % 2 == 0:
+            axes.axvspan(start, end, color=BAND, lw=0, zorder=0)
+        if names:
+            narrow = (end - start) / total < 0.11
+            title = PHASE_NAMES[phase].replace(" ", "\n")
+            axes.annotate(
+                title,
+                ((start + end) / 2, 1.02),
+                xycoords=("data", "axes fraction"),
+                ha="left" if narrow else "center",
+                va="bottom",
+                rotation=35 if narrow else 0,
+                fontsize=9,
+                color="#57606a",
+            )
+        start = end
+    axes.set_xlim(0, start)
+    axes.grid(axis="x", visible=False)
+    return start
+
+
+def draw_training(run: RunRecord) -> bytes:
+    """Losses and PSNR of all phases, one after another, over training seconds."""
+    with _style():
+        figure, (losses, quality) = plt.subplots(
+            2, 1, figsize=(10.6, 6.2), sharex=True, height_ratios=(1, 1.15), layout="constrained"
+        )
+        _bands(losses, run, names=True)
+        _bands(quality, run, names=False)
+        losses.set_yscale("log")
+        ends: dict[str, tuple[float, float, str, str]] = {}
+        dots, bound, start = [], None, 0.0
+        for phase in run.phases():
+            for name, (title, colour) in LOSSES.items():
+                points = [(start + x, y) for x, y in run.curve(phase, f"train/{name}")]
+                losses.plot(*_split(points), color=colour, marker="o" if len(points) == 1 else None, ms=3)
+                if points:
+                    ends[name] = (*points[-1], title, colour)
+            upper = [(start + x, y) for x, y in run.curve(phase, "val/autoencoder_psnr")]
+            quality.plot(*_split(upper), color=GREY, lw=1.3)
+            bound = (*upper[-1], "autoencoder alone", GREY) if upper else bound
+            if phase != "autoencoder":
+                quality.plot(*_split([(start + x, y) for x, y in run.curve(phase, "val/psnr")]), color=BLUE)
+                value = run.test_value(phase, "psnr")
+                if value is not None:
+                    dots.append((start + run.costs["phases"][phase]["seconds"], value))
+            start += run.costs["phases"][phase]["seconds"]
+        quality.plot(*_split(dots), "o", color=BLUE, ms=6, mec="white", mew=1, clip_on=False, zorder=5)
+        for x, y in dots[:-1]:
+            quality.annotate(f"{y:.1f}", (x, y), (-3, 7), textcoords="offset points", ha="right", color=BLUE)
+        _label(losses, list(ends.values()))
+        last = [(*dots[-1], f"{dots[-1][1]:.1f} dB rendered", BLUE)] if dots else []
+        _label(quality, last + ([bound] if bound else []))
+        losses.set_ylabel("training loss")
+        quality.set_ylabel("PSNR, dB")
+        quality.set_xlabel("training seconds")
+        return _svg(figure)
+
+
+def draw_comparison(contenders: list[Contender], nearest: float | None) -> bytes:
+    """PSNR of stage 2 over its training seconds: lines on watched views, dots on test views at the ends of phases."""
+    with _style():
+        figure, axes = plt.subplots(figsize=(10.6, 4.0), layout="constrained")
+        labels = []
+        for contender in contenders:
+            colour, start = COLOURS[contender.kind], 0.0
+            for phase in contender.run.phases(2):
+                points = [(start + x, y) for x, y in contender.run.curve(phase, "val/psnr")]
+                axes.plot(*_split(points), color=colour)
+                start += contender.run.costs["phases"][phase]["seconds"]
+            dots = [(seconds, psnr) for _, seconds, psnr in contender.ends()]
+            axes.plot(*_split(dots), "o", color=colour, ms=7, mec="white", mew=1, clip_on=False, zorder=5)
+            if dots:
+                labels.append((*dots[-1], f"{contender.label} {dots[-1][1]:.1f} dB", colour))
+        axes.set_xlim(left=0)
+        if nearest is not None:
+            axes.axhline(nearest, color=GREY, lw=1.2, ls=(0, (4, 3)))
+            axes.annotate("nearest view", (0, nearest), (6, 5), textcoords="offset points", color=GREY)
+        _label(axes, labels)
+        axes.grid(axis="x", visible=False)
+        axes.set_ylabel("PSNR, dB")
+        axes.set_xlabel("training seconds in stage 2")
+        return _svg(figure)
+
+
+def draw_scenes(run: RunRecord, stage: int) -> bytes:
+    """PSNR of each scene over that of its nearest views, and the autoencoder's own."""
+    scenes = sorted(run.scenes(stage), key=lambda scene: scene["psnr"])
+    named = len(scenes) <= 40
+    with _style():
+        height = 1.2 + (0.26 * len(scenes) if named else 7)
+        figure, axes = plt.subplots(figsize=(10.6, height), layout="constrained")
+        places = range(len(scenes))
+        ours = [scene["psnr"] for scene in scenes]
+        nearest = [scene.get("nearest_view_psnr") or scene["psnr"] for scene in scenes]
+        bound = [scene.get("autoencoder_psnr") or scene["psnr"] for scene in scenes]
+        size = 7 if named else 3
+        axes.hlines(places, nearest, ours, color="#d5dbe1", lw=3 if named else 1, zorder=1)
+        axes.plot(nearest, places, "o", color="white", mec=GREY, mew=1.5, ms=size, zorder=2, label="nearest view")
+        axes.plot(ours, places, "o", color=BLUE, mec="white", mew=0.8, ms=size + 1, zorder=3, label="rendered")
+        axes.plot(bound, places, "|", color=ORANGE, ms=size + 4, mew=1.8, zorder=2, label="autoencoder alone")
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, handletextpad=0.2, borderaxespad=0.1
+        )
+        axes.set_yticks(places if named else [], [scene["id"] for scene in scenes] if named else [])
+        axes.set_ylim(-0.7, len(scenes) - 0.3)
+        axes.grid(axis="y", visible=False)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("PSNR, dB")
+        return _svg(figure)
+
+
+def _split(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]

@@ -1,0 +1,127 @@
+"""Pictures and films: tiles, mosaics, files written whole or not at all, and data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio.v2 as imageio
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from scaled_ig.cameras import Cameras
+from scaled_ig.scene_bank import SceneBank
+
+Picture = NDArray[np.uint8]
+
+SMALLEST_TILE = 256
+"""Tiles of films are enlarged to at least this many pixels, so that players need not."""
+
+
+def to_pictures(images: Tensor) -> Picture:
+    """[..., 3, H, W] in [0, 1] → uint8 [..., H, W, 3]."""
+    return (images.clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()
+
+
+def columns_of(count: int) -> int:
+    """Columns of a mosaic of ``count`` tiles: about twice as wide as high, few empty places."""
+
+    def cost(columns: int) -> float:
+        rows = -(-count // columns)
+        return (columns * rows - count) + abs(math.log2(columns / rows / 2))
+
+    return min(range(count, 0, -1), key=cost)
+
+
+def mosaic(tiles: Picture | Sequence[Picture], columns: int | None = None) -> Picture:
+    """Tiles [N, H, W, 3] side by side, row by row; empty places are white."""
+    tiles = np.asarray(tiles)
+    columns = columns or columns_of(len(tiles))
+    rows = -(-len(tiles) // columns)
+    height, width = tiles.shape[1:3]
+    canvas = np.full((rows * columns, height, width, 3), 255, np.uint8)
+    canvas[: len(tiles)] = tiles
+    grid = canvas.reshape(rows, columns, height, width, 3).swapaxes(1, 2)
+    return np.ascontiguousarray(grid.reshape(rows * height, columns * width, 3))
+
+
+def enlarge(picture: Picture, factor: int, smooth: bool = True) -> Picture:
+    """A picture ``factor`` times as large."""
+    height, width = picture.shape[:2]
+    method = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(picture).resize((width * factor, height * factor), method))
+
+
+def enlargement(size: int) -> int:
+    """How much tiles of ``size`` pixels are enlarged in films."""
+    return max(1, SMALLEST_TILE // size)
+
+
+def render_orbits(bank: SceneBank, ids: Iterable[str], cameras: Cameras, chunk: int = 16) -> Iterator[Picture]:
+    """Each scene from all cameras: uint8 [F, H, W, 3] a scene, one scene after another."""
+    for scene_id in ids:
+        # Scenes of a version share one model, so that each is finished before the next is opened.
+        scene = bank[scene_id]
+        parts = [scene.render(cameras[start : start + chunk]) for start in range(0, len(cameras), chunk)]
+        yield np.concatenate([to_pictures(part) for part in parts])
+
+
+def film_frames(orbits: Sequence[Picture]) -> Iterator[Picture]:
+    """Frames of the mosaic of some orbits [F, H, W, 3], enlarged."""
+    factor = enlargement(orbits[0].shape[1])
+    for frame in range(len(orbits[0])):
+        yield enlarge(mosaic([orbit[frame] for orbit in orbits]), factor)
+
+
+def write_film(path: Path, frames: Iterable[Picture], frames_per_second: int) -> None:
+    """Write frames as ``.mp4`` (H.264, yuv420p, plays everywhere) or ``.gif`` (endless)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        if path.suffix.lower() == ".gif":
+            imageio.mimwrite(temporary, list(frames), duration=1000 / frames_per_second, loop=0)
+        else:
+            options = ["-crf", "20", "-movflags", "+faststart"]
+            writer: Any
+            with imageio.get_writer(
+                temporary,
+                fps=frames_per_second,
+                codec="libx264",
+                quality=None,
+                pixelformat="yuv420p",
+                macro_block_size=2,
+                output_params=options,
+            ) as writer:
+                for frame in frames:
+                    writer.append_data(frame)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def encode(picture: Picture, kind: str = "PNG") -> bytes:
+    """File content of a picture."""
+    stream = io.BytesIO()
+    options = {"quality": 88} if kind == "JPEG" else {"optimize": True}
+    Image.fromarray(picture).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write a PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary.write_bytes(encode(picture))
+    os.replace(temporary, path)
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Content as an address that needs no file, e.g. of kind ``image/png``."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,165 @@
+"""Scenes of coloured balls in closed form, a small pack of them, and a run of all phases on that pack."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_modules.pack import write_pack
+from data_modules.raycast import draw_cameras
+from data_modules.sources.base import PosedViews, SceneEntry, SceneSource
+from scaled_ig.autoencoders import Identity, SmallAutoencoder
+from scaled_ig.cameras import Cameras
+from scaled_ig.representations import MicroMacro
+from scaled_ig.sampling import InsideBall
+from scaled_ig.scene_model import SceneModel
+
+torch.set_num_threads(1)
+
+# Left behind by other launchers, these would turn a new Trainer into somebody's child.
+LEAKS = ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
+
+
+def see_balls(cameras: Cameras, resolution: int, centres, radii, colours, grid: int = 3) -> torch.Tensor:
+    """Flat-coloured balls on white by the quadratic formula: images [B, 3, H, W] in [0, 1], grid² samples a pixel."""
+    rays = cameras.rays(resolution * grid)
+    origin, direction = rays.origins[:, :, None], rays.directions[:, :, None]
+    offset = origin - torch.as_tensor(centres, dtype=origin.dtype)
+    along = (offset * direction).sum(-1)
+    chord = along.square() - offset.square().sum(-1) + torch.as_tensor(radii, dtype=origin.dtype).square()
+    depth = torch.where(chord > 0, -along - chord.clamp(min=0).sqrt(), torch.inf)
+    palette = torch.cat([torch.as_tensor(colours, dtype=origin.dtype), torch.ones(1, 3, dtype=origin.dtype)])
+    nearest = torch.where(depth.min(-1).values < torch.inf, depth.argmin(-1), len(palette) - 1)
+    fine = palette[nearest].transpose(1, 2).unflatten(2, (resolution * grid, -1))
+    return torch.nn.functional.avg_pool2d(fine, grid)
+
+
+class BallScenes(SceneSource):
+    """Scene ``ball-k`` is three balls whose places and colours k decides."""
+
+    viewpoints = None
+
+    def __init__(self, count: int, views: int, resolution: int, variants: int = 1) -> None:
+        self.count, self.views, self.resolution, self.variants = count, views, resolution, variants
+
+    def scenes(self):
+        return [SceneEntry(f"ball-{row}", "ball") for row in range(self.count)]
+
+    def load(self, scene_id):
+        row = int(scene_id.split("-")[1])
+        generator = np.random.default_rng(row)
+        poses, intrinsics = draw_cameras(self.views, 1.3, (-180, 180), (0, 85), generator)
+        cameras = Cameras(torch.from_numpy(poses), torch.from_numpy(intrinsics))
+        centres, colours = generator.uniform(-0.22, 0.22, (3, 3)), generator.uniform(0, 1, (3, 3))
+        images = see_balls(cameras, self.resolution, centres, [0.2, 0.15, 0.1], colours)
+        pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        return PosedViews(pixels, poses, intrinsics), {"shape": f"shape-{row // self.variants}"}
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Folder of the extra data."""
+    folder = Path(os.environ.get("SCALED_IG_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no extra data in {folder}: name its folder with SCALED_IG_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_pack(tmp_path_factory) -> Path:
+    """Eight scenes of balls with ten views of 32 x 32 pixels, nine of them to train on."""
+    folder = tmp_path_factory.mktemp("packs") / "tiny"
+    write_pack(BallScenes(8, 10, 32), folder, render=None)
+    return folder
+
+
+@pytest.fixture
+def tiny_scene():
+    """Makes a small scene model for 32 x 32 images: SmallAutoencoder, or pixels themselves."""
+
+    def make(num_scenes: int = 4, rgb: bool = False, **options) -> SceneModel:
+        torch.manual_seed(0)
+        autoencoder = Identity() if rgb else SmallAutoencoder(patch_size=4, latent_channels=5, width=16, blocks=1)
+        representation = MicroMacro(4, 6, num_bases=3, plane_resolution=8, extent=0.5)
+        sampling = options.pop("sampling", None) or InsideBall(8)
+        scene = SceneModel(representation, autoencoder, sampling, resolution=32, **options)
+        scene.representation.new_scenes(num_scenes, seed=5)
+        return scene
+
+    return make
+
+
+TINY_RUN = """
+seed_everything: 3
+scene:
+  representation:
+    class_path: MicroMacro
+    init_args: {micro_channels: 4, macro_channels: 6, num_bases: 3, plane_resolution: 8, extent: 0.5}
+  autoencoder:
+    class_path: SmallAutoencoder
+    init_args: {patch_size: 4, latent_channels: 5, width: 16, blocks: 1}
+  sampling: {class_path: InsideBall, init_args: {num_samples: 8}}
+  resolution: 32
+data:
+  class_path: ShapeNetCars
+  init_args: {stage1_scenes: 4, stage2_scenes: 4, batch_size: 4}
+hand_over: {scene_mean: true}
+checkpoint_every_n_steps: 2
+lpips: "off"
+trainer: {accelerator: cpu, devices: 1, enable_progress_bar: false}
+phases:
+  autoencoder: {module: AutoencoderTraining, max_steps: 4}
+  warm_up: {module: WarmUp, max_steps: 12}
+  joint: {module: Joint, max_steps: 12}
+  latent_supervision: {module: LatentSupervision, max_steps: 12}
+  rgb_alignment: {module: RgbAlignment, max_steps: 12}
+"""
+
+
+@pytest.fixture(scope="session")
+def run_scaled_ig():
+    """Runs the program in a process of its own: exit status and what it printed."""
+
+    def run(*arguments, **environment) -> tuple[int, str]:
+        clean = {name: value for name, value in os.environ.items() if name not in LEAKS and "SLURM" not in name}
+        clean |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "CUDA_VISIBLE_DEVICES": ""}
+        program = Path(sys.executable).parent / "scaled-ig"
+        process = subprocess.Popen(
+            [str(program), *map(str, arguments)],
+            env=clean | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            output, _ = process.communicate(timeout=240)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        return process.returncode, output
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory, tiny_pack) -> Path:
+    """A configuration of all five phases on the tiny pack."""
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(TINY_RUN.replace("init_args: {stage1", f"init_args: {{path: {tiny_pack}, stage1"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, run_scaled_ig, tiny_config) -> Path:
+    """A finished run of all five phases by one process."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    status, output = run_scaled_ig("fit", "--config", tiny_config, "--run_dir", folder)
+    assert status == 0, output[-3000:]
+    return folder

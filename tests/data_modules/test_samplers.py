@@ -1,0 +1,111 @@
+"""Which views are trained, in which order, on how many ranks."""
+
+import itertools
+from collections import Counter
+
+import pytest
+
+from data_modules.samplers import ResumableLoader, SceneBatches
+
+
+def even(scenes: int = 8, views: int = 6) -> list[list[int]]:
+    """Scene s has views s, s + 1, … of its own."""
+    return [list(range(s, s + views)) for s in range(scenes)]
+
+
+@pytest.mark.parametrize("views_per_scene", [1, 2, 3])
+@pytest.mark.parametrize("scenes", [1, 3, 8])
+def test_an_epoch_has_every_view_once(scenes, views_per_scene):
+    views = even(scenes)
+    shards = min(4, scenes)
+    sampler = SceneBatches(views, batch_size=shards * views_per_scene, views_per_scene=views_per_scene)
+    seen = Counter(key for batch in sampler for key in batch)
+    assert seen == Counter((s, v) for s in range(scenes) for v in views[s])
+    assert len(list(sampler)) == len(sampler)
+
+
+@pytest.mark.parametrize("views_per_scene", [1, 2])
+@pytest.mark.parametrize("counts", [(6,) * 8, (5, 9, 1, 4, 7, 2, 3)])
+def test_ranks_share_the_global_batches(counts, views_per_scene):
+    views = [list(range(count)) for count in counts]
+
+    def batches(world_size: int) -> list[Counter]:
+        ranks = [SceneBatches(views, 8, views_per_scene, rank, world_size, seed=3) for rank in range(world_size)]
+        assert len({len(rank) for rank in ranks}) == 1
+        parts = list(zip(*ranks, strict=True))
+        assert all(len(own) == 8 // world_size for step in parts for own in step), "ranks have equal parts"
+        return [Counter(key for own in step for key in own) for step in parts]
+
+    assert batches(1) == batches(2) == batches(4)
+
+
+def test_a_rank_sees_its_own_scenes_alone():
+    owners = [{s for batch in SceneBatches(even(), 8, rank=rank, world_size=2) for s, _ in batch} for rank in range(2)]
+    assert not owners[0] & owners[1]
+    assert owners[0] | owners[1] == set(range(8))
+
+
+def test_uneven_scenes_are_all_seen():
+    views = [list(range(count)) for count in (5, 9, 1, 4, 7, 2, 3)]
+    seen = Counter(key for batch in SceneBatches(views, 4, seed=1) for key in batch)
+    assert set(seen) == {(s, v) for s in range(7) for v in views[s]}
+
+
+def test_views_of_a_scene_come_in_groups():
+    for batch in SceneBatches(even(8, 7), 24, views_per_scene=3):
+        assert set(Counter(scene for scene, _ in batch).values()) <= {3, 6}
+        for start in range(0, 24, 3):
+            assert len({scene for scene, _ in batch[start : start + 3]}) == 1
+
+
+def test_visits_of_a_scene_are_spread_evenly():
+    steps = [[scene for scene, _ in batch] for batch in SceneBatches(even(16, 20), 4)]
+    for scene in range(16):
+        visits = [step for step, scenes in enumerate(steps) if scene in scenes]
+        gaps = [b - a for a, b in itertools.pairwise(visits)]
+        assert max(gaps) <= 2 * 16 / 4
+
+
+def test_the_order_is_a_function_of_seed_and_epoch():
+    def order(seed: int, epoch: int) -> list:
+        sampler = SceneBatches(even(), 4, seed=seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert order(1, 2) == order(1, 2)
+    assert order(1, 2) != order(1, 3)
+    assert order(1, 2) != order(2, 2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_goes_on_within_an_epoch(workers):
+    def loader() -> ResumableLoader:
+        sampler = SceneBatches(even(), 4)
+        sampler.set_epoch(5)
+        data = {(s, v): (s, v) for s in range(8) for v in even()[s]}
+        return ResumableLoader(data, batch_sampler=sampler, collate_fn=list, num_workers=workers)
+
+    whole, cut, resumed = list(loader()), loader(), loader()
+    stream = iter(cut)
+    begun = [next(stream) for _ in range(5)]
+    resumed.load_state_dict(cut.state_dict())
+    assert begun + list(resumed) == whole
+    resumed.batch_sampler.set_epoch(5)
+    assert list(resumed) == whole, "the next epoch begins at its beginning"
+
+
+def test_a_loader_cut_at_the_end_of_an_epoch_begins_the_next():
+    loader = ResumableLoader(list(range(9)), batch_sampler=SceneBatches([[0, 1, 2]], 1), collate_fn=list)
+    loader.batch_sampler.skip = 0
+    other = ResumableLoader(list(range(9)), batch_sampler=SceneBatches([[0, 1, 2]], 1), collate_fn=list)
+    other.load_state_dict({"done": 3})
+    assert other.batch_sampler.skip == 0
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "views_per_scene", "expected"),
+    [(6, 1, "batch_size 6 must be a multiple of 4: 4 shards"), (8, 3, "must be a multiple of 12.*views_per_scene 3")],
+)
+def test_batches_that_cannot_be_dealt_are_refused(batch_size, views_per_scene, expected):
+    with pytest.raises(ValueError, match=expected):
+        SceneBatches(even(), batch_size, views_per_scene)

@@ -1,0 +1,288 @@
+"""One real step of every phase: what is trained, what stays, and what the loss reaches."""
+
+import copy
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from data_modules.pack import write_pack
+from data_modules.shapenet import ShapeNetCars
+from data_modules.sources.transforms import TransformsSource
+from scaled_ig.losses import latent_loss, reconstruction_loss, rgb_loss
+from scaled_ig.phases import AutoencoderTraining, Joint, LatentSupervision, RgbAlignment, WarmUp
+from scaled_ig.randomness import CounterNoise
+from scaled_ig.scene_model import SceneModel
+
+PHASES = (AutoencoderTraining, WarmUp, Joint, LatentSupervision, RgbAlignment)
+
+# SPEC 5, and the autoencoder's own training before it.
+TRAINED = {
+    AutoencoderTraining: {"encoder", "decoder"},
+    WarmUp: {"micro", "mixing", "bases", "head"},
+    Joint: {"micro", "mixing", "bases", "head", "encoder", "decoder"},
+    LatentSupervision: {"micro", "mixing", "bases", "head"},
+    RgbAlignment: {"micro", "mixing", "bases", "head", "decoder"},
+}
+PARTS = ("micro", "mixing", "bases", "head", "encoder", "decoder")
+
+
+def parameters(scene: SceneModel) -> dict[str, list[torch.Tensor]]:
+    """The model's parts, found by the names of their modules."""
+    named = dict(scene.named_parameters())
+    prefixes = {part: (f"representation.{part}",) for part in ("micro", "mixing", "bases")}
+    prefixes |= {"head": ("renderer.head",)}
+    prefixes |= {
+        part: (f"autoencoder.linear_{part}", f"autoencoder.residual_{part}") for part in ("encoder", "decoder")
+    }
+    found = {part: [named.pop(n) for n in list(named) if n.startswith(own)] for part, own in prefixes.items()}
+    assert not named
+    return found
+
+
+def train(phase, data, steps: int = 1, callbacks=()) -> Trainer:
+    """A real Trainer; a scene model is ready before its first phase."""
+    data.stage = phase.stage
+    trainer = Trainer(
+        accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks), use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(phase, datamodule=data)
+    return trainer
+
+
+@pytest.fixture
+def data(tiny_pack):
+    return ShapeNetCars(str(tiny_pack), stage1_scenes=4, stage2_scenes=4, batch_size=4)
+
+
+@pytest.fixture
+def scene(tiny_scene, data) -> SceneModel:
+    made = tiny_scene()
+    images = torch.cat([batch.pixels for batch in data.some_training_views(36)])
+    made.autoencoder.start_from_pca(images)
+    with torch.no_grad():
+        made.autoencoder.measure_range(made.autoencoder.encode(images))
+    made.measure_background()
+    return made
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_step_changes_what_is_trained_and_nothing_else(phase, scene, data):
+    before = copy.deepcopy(parameters(scene))
+    train(phase(scene), data, steps=2)
+    for part in PARTS:
+        pairs = list(zip(parameters(scene)[part], before[part], strict=True))
+        if part in TRAINED[phase]:
+            assert any(not torch.equal(now, then) for now, then in pairs), f"{part} must be trained"
+            assert all(now.isfinite().all() for now, _ in pairs)
+        else:
+            assert all(torch.equal(now, then) for now, then in pairs), f"{part} must stay"
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_phases_have_the_papers_names_and_rates(phase, scene):
+    module = phase(scene)
+    assert set(module.trains) == TRAINED[phase]
+    assert module.stage == (2 if phase in (LatentSupervision, RgbAlignment) else 1)
+    table = {
+        WarmUp: {"micro": 1e-2, "head": 1e-2, "mixing": 1e-2, "bases": 1e-2},
+        Joint: {"micro": 1e-4, "head": 1e-4, "mixing": 1e-2, "bases": 1e-2, "encoder": 1e-4, "decoder": 1e-4},
+        LatentSupervision: {"micro": 1e-2, "head": 1e-2, "mixing": 1e-2, "bases": 1e-2},
+        RgbAlignment: {"micro": 1e-3, "head": 1e-3, "mixing": 1e-2, "bases": 1e-2, "decoder": 1e-4},
+        AutoencoderTraining: {},
+    }
+    for part, rate in table[phase].items():
+        assert getattr(module.learning_rates, part) == rate
+    if phase is not AutoencoderTraining:
+        assert vars(module.adam) == {"clock": "exact_dense", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+
+
+class Rates(Callback):
+    """Writes down the rate of every group in every step."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, float]] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.seen.append({group["name"]: group["lr"] for group in trainer.optimizers[0].param_groups})
+
+
+@pytest.mark.parametrize(
+    ("phase", "factor"),
+    [
+        (WarmUp, lambda epoch: 1.0 if epoch < 20 else 0.3 if epoch < 40 else 0.09),
+        (LatentSupervision, lambda epoch: 0.941**epoch),
+    ],
+)
+def test_every_groups_rate_at_every_epoch(phase, factor, scene, data):
+    data.batch_size, rates = 36, Rates()
+    train(phase(scene), data, 45, [rates])
+    assert data.steps_per_epoch() == 1
+    assert len(rates.seen) == 45
+    for epoch, groups in enumerate(rates.seen):
+        assert set(groups) == {"micro", "mixing", "bases", "head"}
+        assert groups == pytest.approx(dict.fromkeys(groups, 0.01 * factor(epoch)))
+
+
+def test_the_background_follows_the_encoder_through_the_joint_phase(scene, data):
+    before = scene.background.clone()
+    train(Joint(scene, background_every=3), data, steps=5)
+    after = scene.background.clone()
+    scene.measure_background()
+    assert torch.equal(after, scene.background), "measured at the end of the phase"
+    assert not torch.equal(after, before)
+
+    class Watch(Callback):
+        def __init__(self) -> None:
+            self.fresh: list[bool] = []
+
+        def on_before_zero_grad(self, trainer, pl_module, optimizer) -> None:
+            used = scene.background.clone()
+            scene.measure_background()
+            self.fresh.append(torch.equal(used, scene.background))
+            scene.background.copy_(used)
+
+    watch = Watch()
+    train(Joint(scene, background_every=3), data, 6, [watch])
+    assert watch.fresh == [True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize("phase", [WarmUp, LatentSupervision])
+def test_the_target_is_the_mean_of_the_posterior_and_comes_from_the_cache(phase, scene, data):
+    module = phase(scene)
+    train(module, data)
+    (batch,) = data.batches(module.stage, [(1, 4), (3, 2)])
+    noise = CounterNoise(0, module.number, 1)
+    rendered = scene.render_latent(batch.cameras, batch.scene_index, module.jitter(batch, noise))
+    expected = latent_loss(rendered, scene.encode(batch.pixels))
+    without_images = type(batch)(batch.cameras, batch.scene_index, batch.view_index)
+    ((weight, value),) = module.terms(without_images, noise).values()
+    assert weight == 1
+    torch.testing.assert_close(value, expected)
+    assert not module.needs_images
+
+
+@pytest.mark.parametrize("phase", [WarmUp, LatentSupervision])
+def test_random_rays_have_the_same_expectation_as_whole_images(phase, scene, data):
+    module = phase(scene, rays_per_view=4000)
+    train(module, data)
+    (batch,) = data.batches(module.stage, [(1, 4), (3, 2)])
+    noise = CounterNoise(0, module.number, 1)
+    whole = latent_loss(scene.render_latent(batch.cameras, batch.scene_index), scene.encode(batch.pixels))
+    ((_, value),) = module.terms(batch, noise).values()
+    assert float(value.detach()) == pytest.approx(float(whole.detach()), rel=0.1)
+
+
+def gradients(scene: SceneModel, loss: torch.Tensor) -> set[str]:
+    """Parts that a loss reaches."""
+    scene.zero_grad()
+    loss.backward()
+    return {
+        part
+        for part, own in parameters(scene).items()
+        if any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in own)
+    }
+
+
+def test_what_the_losses_of_the_joint_phase_reach(scene, data):
+    module = Joint(scene)
+    train(module, data)
+    (batch,) = data.batches(1, [(1, 4), (3, 2)])
+    planes = {"micro", "mixing", "bases", "head"}
+    expected = {
+        "latent": planes | {"encoder"},
+        "rgb": planes | {"decoder"},
+        "reconstruction": {"encoder", "decoder"},
+    }
+    for name, reached in expected.items():
+        assert gradients(scene, module.terms(batch, CounterNoise(0))[name][1]) == reached, name
+
+
+@torch.no_grad()
+def test_the_terms_of_the_joint_phase(scene, data):
+    module = Joint(scene)
+    train(module, data)
+    (batch,) = data.batches(1, [(1, 4), (3, 2)])
+    noise = CounterNoise(0, 2, 1)
+    latent = scene.encode(batch.pixels)
+    rendered = scene.render_latent(batch.cameras, batch.scene_index, module.jitter(batch, noise))
+    expected = {
+        "latent": (1.0, latent_loss(rendered, latent)),
+        "rgb": (1.0, rgb_loss(scene.decode(rendered).clamp(-1, 1), batch.pixels)),
+        "reconstruction": (0.1, reconstruction_loss(scene.decode(latent).clamp(-1, 1), batch.pixels)),
+    }
+    terms = module.terms(batch, noise)
+    assert terms.keys() == expected.keys()
+    for name, (weight, value) in expected.items():
+        assert terms[name][0] == weight
+        torch.testing.assert_close(terms[name][1], value)
+
+
+def test_rays_of_the_data_set_have_numbers_of_their_own(scene, data):
+    module = WarmUp(scene)
+    (batch,) = data.batches(1, [(0, 0), (0, 1), (1, 0), (3, 9)])
+    ids = module.jitter(batch, CounterNoise(0)).ray_ids
+    assert ids.shape == (4, 64)
+    assert len(ids.unique()) == 4 * 64
+    (alone,) = data.batches(1, [(3, 9)])
+    assert torch.equal(module.jitter(alone, CounterNoise(0)).ray_ids[0], ids[3])
+    pixels = torch.tensor([[5, 63]]).expand(4, -1)
+    assert torch.equal(module.jitter(batch, CounterNoise(0), pixels).ray_ids, ids[:, [5, 63]])
+
+
+def test_the_autoencoder_phase_leaves_a_normaliser_and_a_background(tiny_scene, data):
+    scene = tiny_scene()
+    train(AutoencoderTraining(scene), data, steps=3)
+    images = torch.cat([batch.pixels for batch in data.some_training_views(36)])
+    latents = scene.encode(images).detach()
+    assert ((latents.abs() <= 1).float().mean((0, 2, 3)) > 0.99).all()
+    assert (latents.abs().amax((0, 2, 3)) > 0.7).all()
+    background = scene.background.clone()
+    scene.measure_background()
+    assert torch.equal(scene.background, background)
+
+
+def test_augmentation_mirrors_and_permutes_colours_only(scene, data):
+    (batch,) = data.batches(1, [(s, v) for s in range(4) for v in range(10)], batch_size=40)
+    changed = AutoencoderTraining._augment(batch, CounterNoise(3))
+    kinds = set()
+    for image, other in zip(batch.pixels, changed, strict=True):
+        found = None
+        for mirrored in (False, True):
+            for order in ([0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]):
+                if torch.equal((image.flip(-1) if mirrored else image)[order], other):
+                    found = mirrored, tuple(order)
+        assert found is not None
+        kinds.add(found)
+    assert len(kinds) > 6
+    assert torch.equal(AutoencoderTraining._augment(batch, CounterNoise(3)), changed)
+
+
+@pytest.fixture(scope="module")
+def real_data(test_data, tmp_path_factory):
+    """Rendered vehicles and faces as they lie on the disk."""
+    folder = test_data / "rendered" / "transforms"
+    if not folder.is_dir():
+        pytest.skip(f"no rendered scenes in {folder}: name their folder with SCALED_IG_TEST_DATA")
+    out = tmp_path_factory.mktemp("packs") / "real"
+    write_pack(TransformsSource(folder), out, render=None)
+    return str(out)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_step_on_real_files(phase, real_data, tiny_scene):
+    data = ShapeNetCars(real_data, stage1_scenes=2, stage2_scenes=2, batch_size=2)
+    assert data.index.image_size == (128, 128)
+    scene = tiny_scene(num_scenes=2)
+    scene.resolution = 128
+    images = torch.cat([batch.pixels for batch in data.some_training_views(8)])
+    scene.autoencoder.start_from_pca(images)
+    with torch.no_grad():
+        scene.autoencoder.measure_range(scene.autoencoder.encode(images))
+    scene.measure_background()
+    before = copy.deepcopy(parameters(scene))
+    trainer = train(phase(scene), data)
+    assert trainer.callback_metrics["train/total"].isfinite()
+    for part in TRAINED[phase]:
+        assert any(not torch.equal(a, b) for a, b in zip(parameters(scene)[part], before[part], strict=True)), part

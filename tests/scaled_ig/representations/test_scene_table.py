@@ -1,0 +1,86 @@
+"""A table is the same on any number of ranks."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from scaled_ig.ownership import owned_scenes
+from scaled_ig.representations.scene_table import SceneTable
+
+
+def table_of(rank: int, world_size: int, num_scenes: int = 9) -> SceneTable:
+    table = SceneTable((2, 3), std=0.5)
+    table.rank, table.world_size = rank, world_size
+    table.new_scenes(num_scenes, seed=4)
+    return table
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_rows_start_the_same_on_any_number_of_ranks(world_size):
+    whole = table_of(0, 1)
+    assert len(whole.weight.unique()) == 9 * 6
+    for rank in range(world_size):
+        part = table_of(rank, world_size)
+        assert part.num_scenes == 9
+        assert torch.equal(part.weight, whole.weight[owned_scenes(9, rank, world_size)])
+        assert torch.equal(part.take(whole.weight), part.weight)
+        assert torch.equal(part(part.owned), whole(part.owned))
+
+
+def test_a_scenes_gradient_is_what_one_process_would_compute():
+    index = torch.tensor([5, 1, 1])  # scene 1 twice
+    whole, part = table_of(0, 1), table_of(1, 2)
+    assert {1, 5} <= set(part.owned.tolist())
+    for table in (whole, part):
+        (table(index) * torch.tensor([1.0, 2.0, 5.0])[:, None, None]).sum().backward()
+    expected = torch.zeros_like(whole.weight)
+    expected[5], expected[1] = 1, 7
+    assert torch.equal(whole.weight.grad.to_dense(), expected)
+    # A rank's loss is the mean over half of the batch: its gradients count half.
+    assert torch.equal(part.weight.grad.to_dense(), expected[part.owned] / 2)
+
+
+def test_a_foreign_scene_is_refused():
+    with pytest.raises(ValueError, match="rank 1 was given a scene that it does not own"):
+        table_of(1, 2)(torch.tensor([1, 2]))
+
+
+def test_rows_may_start_from_a_given_row():
+    table = table_of(0, 1)
+    mean = table.mean()
+    torch.testing.assert_close(mean, table.weight.detach().mean(0))
+    table.new_scenes(3, seed=0, start=mean)
+    assert torch.equal(table.weight.detach(), mean.expand(3, 2, 3))
+    table.weight.data[0] += 1
+    assert torch.equal(table.weight.detach()[1], mean), "rows are their own"
+
+
+RANKS = """
+import sys, torch, torch.distributed as dist
+from tests.scaled_ig.representations.test_scene_table import table_of
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+table, whole = table_of(0, 1, 9), table_of(0, 1, 9)
+table.shard(rank, 2)
+assert torch.equal(table.weight, whole.weight[table.owned]) and len(table.weight) in (4, 5)
+assert torch.equal(table.gather(table.weight), whole.weight)
+assert torch.equal(table.gather(torch.arange(9)[table.owned]), torch.arange(9))
+torch.testing.assert_close(table.mean(), whole.mean())
+table.shard(0, 1)
+assert torch.equal(table.weight, whole.weight)
+dist.destroy_process_group()
+"""
+
+
+def test_sharding_and_gathering_over_two_processes(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", RANKS, str(rank), str(tmp_path)], env=environment, stderr=-1)
+        for rank in range(2)
+    ]
+    errors = [process.communicate()[1].decode() for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], "\n".join(errors)

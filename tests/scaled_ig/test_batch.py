@@ -1,0 +1,46 @@
+"""A batch says what it expected."""
+
+import pytest
+import torch
+
+from scaled_ig.batch import ViewBatch
+from scaled_ig.cameras import orbit
+
+
+def batch(**changes) -> ViewBatch:
+    parts = {"cameras": orbit(2), "scene_index": torch.tensor([0, 1]), "view_index": torch.tensor([3, 4])}
+    return ViewBatch(**(parts | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scene_index": torch.zeros(3, dtype=torch.long)}, r"scene_index must be \[2\] integers, got \[3\]"),
+        ({"view_index": torch.zeros(2)}, r"view_index must be \[2\] integers, got \[2\] torch.float32"),
+        ({"images": torch.zeros(2, 3, 4, 4)}, r"images must be \[2, 3, H, W\] uint8"),
+        ({"images": torch.zeros(2, 4, 4, 3, dtype=torch.uint8)}, r"got \[2, 4, 4, 3\]"),
+        ({"images": torch.zeros(3, 4, 4, dtype=torch.uint8)}, r"got \[3, 4, 4\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        batch(**changes)
+
+
+def test_pixels_span_the_range_and_leave_the_images_as_they_were():
+    images = torch.arange(256, dtype=torch.uint8).repeat(6).view(2, 3, 16, 16)
+    given = batch(images=images.clone())
+    torch.testing.assert_close(given.pixels, images.double().mul(2 / 255).sub(1).float())
+    assert torch.equal(given.images, images)
+
+
+def test_a_batch_without_images_says_who_must_ask_for_them():
+    with pytest.raises(ValueError, match="needs_images"):
+        _ = batch().pixels
+
+
+def test_moving_a_batch_keeps_all_its_parts():
+    moved = batch(images=torch.zeros(2, 3, 4, 4, dtype=torch.uint8)).to("meta")
+    parts = moved.images, moved.scene_index, moved.view_index, moved.cameras.camera_to_world, moved.cameras.intrinsics
+    assert {part.device.type for part in parts} == {"meta"}
+    assert batch().to("meta").images is None

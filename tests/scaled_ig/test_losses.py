@@ -1,0 +1,31 @@
+"""Losses are means over all elements; total variation does not depend on the batch."""
+
+import pytest
+import torch
+
+from scaled_ig.losses import latent_loss, reconstruction_loss, rgb_loss, total_variation
+
+
+@pytest.mark.parametrize("loss", [latent_loss, rgb_loss, reconstruction_loss])
+def test_losses_are_mean_squares(loss):
+    a, b = torch.rand(2, 2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).double()
+    expected = sum((x - y) ** 2 for x, y in zip(a.flatten().tolist(), b.flatten().tolist(), strict=True)) / a.numel()
+    assert float(loss(a, b)) == pytest.approx(expected)
+
+
+def test_total_variation():
+    planes = torch.rand(2, 3, 4, 5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    per_scene = []
+    for scene in planes:
+        total = 0.0
+        for plane in scene:
+            for row in range(4):
+                for column in range(5):
+                    if row < 3:
+                        total += float((plane[row + 1, column] - plane[row, column]).square().sum())
+                    if column < 4:
+                        total += float((plane[row, column + 1] - plane[row, column]).square().sum())
+        per_scene.append(total / (4 + 5))
+    assert float(total_variation(planes[:1])) == pytest.approx(per_scene[0])
+    assert float(total_variation(planes)) == pytest.approx(sum(per_scene) / 2)
+    assert float(total_variation(planes.repeat(3, 1, 1, 1, 1))) == pytest.approx(sum(per_scene) / 2)

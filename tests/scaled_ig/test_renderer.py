@@ -1,0 +1,244 @@
+"""Views of whole scenes: what they depend on, and what not."""
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from scaled_ig.cameras import Rays, orbit
+from scaled_ig.field_head import FieldHead
+from scaled_ig.randomness import CounterNoise
+from scaled_ig.renderer import Jitter, Renderer
+from scaled_ig.representations import MicroMacro, SceneRepresentation
+from scaled_ig.sampling import FullRay, InsideBall, importance
+
+PLANS = {"ball": InsideBall(12), "one-pass": FullRay(24, 0), "two-pass": FullRay(12, 12)}
+BACKGROUND = torch.tensor([0.3, -0.2, 0.9])
+
+
+@pytest.fixture
+def representation():
+    made = MicroMacro(3, 5, num_bases=2, plane_resolution=8, extent=0.5)
+    made.new_scenes(5, seed=2)
+    return made
+
+
+@pytest.fixture
+def head():
+    torch.manual_seed(1)
+    made = FieldHead(8, 3, hidden_channels=16)
+    made.out.weight.data *= 4
+    made.out.bias.data[0] = 3
+    return made
+
+
+def ray_ids(views: int, rays: int) -> torch.Tensor:
+    return torch.arange(views)[:, None] << 20 | torch.arange(rays)
+
+
+@pytest.mark.parametrize("kernel", ["reference", "auto"])
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+@torch.no_grad()
+def test_a_view_does_not_see_its_batch(representation, head, plan, kernel):
+    renderer = Renderer(head, plan, kernel)
+    scenes, rays = torch.tensor([3, 0, 3, 4]), orbit(4).rays(8)
+    jitter = Jitter(CounterNoise(1, 2, 3), ray_ids(4, 64))
+    every = renderer(representation, scenes, rays, BACKGROUND, jitter)
+    assert every.pixels.flatten(0, 1).std(0).min() > 0.02
+    for chosen in ([2], [3, 1], [3, 2, 1, 0]):
+        own = Jitter(jitter.noise, jitter.ray_ids[chosen])
+        some = renderer(representation, scenes[chosen], rays[chosen], BACKGROUND, own)
+        for name, value in vars(some).items():
+            torch.testing.assert_close(value, getattr(every, name)[chosen], rtol=1e-5, atol=1e-5)
+    pixels = torch.tensor([5, 9, 40])
+    own = Jitter(jitter.noise, jitter.ray_ids[:, pixels])
+    some = renderer(representation, scenes, rays[:, pixels], BACKGROUND, own)
+    torch.testing.assert_close(some.pixels, every.pixels[:, pixels], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+@torch.no_grad()
+def test_only_noise_changes_a_view(representation, head, plan):
+    renderer, scenes, rays = Renderer(head, plan), torch.tensor([1, 2]), orbit(2).rays(8)
+
+    def see(step: int | None) -> torch.Tensor:
+        jitter = None if step is None else Jitter(CounterNoise(0, 1, step), ray_ids(2, 64))
+        return renderer(representation, scenes, rays, BACKGROUND, jitter).pixels
+
+    assert torch.equal(see(None), see(None))
+    torch.manual_seed(5)
+    assert torch.equal(see(4), see(4))
+    assert (see(4) - see(5)).abs().max() > 1e-3
+    assert (see(4) - see(None)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kernel", ["reference", "auto"])
+def test_rays_beside_the_ball_are_exactly_the_background(representation, head, kernel):
+    renderer, rays = Renderer(head, InsideBall(8, radius=0.3), kernel), orbit(3).rays(16)
+    seen = renderer(representation, torch.tensor([0, 1, 2]), rays, BACKGROUND)
+    missed = torch.linalg.cross(rays.origins, rays.directions).norm(dim=-1) > 0.3
+    assert 0.2 < missed.float().mean() < 0.9
+    assert torch.equal(seen.pixels[missed], ((BACKGROUND + 1) / 2 * 2 - 1).expand(int(missed.sum()), 3))
+    assert (seen.accumulation[missed] == 0).all()
+    assert (seen.accumulation[~missed] > 0).all()
+
+
+@pytest.mark.parametrize("kernel", ["reference", "auto"])
+def test_a_view_that_misses_the_ball_beside_one_that_hits_it(representation, head, kernel):
+    rays, lift = orbit(2).rays(4), torch.tensor([[[0.0, 0, 0]], [[0.0, 0, 3]]])
+    rays, renderer = Rays(rays.origins + lift, rays.directions), Renderer(head, InsideBall(8), kernel)
+    for chosen in ([0, 1], [1]):
+        seen = renderer(representation, torch.tensor([3, 0])[chosen], rays[chosen], BACKGROUND)
+        torch.testing.assert_close(seen.pixels[-1], BACKGROUND.expand(16, 3))
+
+
+def test_what_is_behind_the_camera_is_not_seen(representation, head):
+    rays = orbit(1).rays(4)
+    seen = Renderer(head, InsideBall(8))(
+        representation, torch.tensor([3]), Rays(-rays.origins, rays.directions), BACKGROUND
+    )
+    torch.testing.assert_close(seen.pixels[0], BACKGROUND.expand(16, 3))
+
+
+class SolidBall(SceneRepresentation):
+    """Scene s is a ball of radius 0.2 + 0.05 s around (0.1, 0, 0): feature 1 inside, 0 outside."""
+
+    feature_channels = 1
+
+    def forward(self, scene_index, positions):
+        radius = 0.2 + 0.05 * scene_index[:, None].to(positions.dtype)
+        return ((positions - positions.new_tensor([0.1, 0, 0])).norm(dim=-1) < radius)[..., None].to(positions.dtype)
+
+    def scene_tables(self):
+        return {}
+
+
+class Step(nn.Module):
+    """Density 0 for feature 0, ``density`` for feature 1; value 0.25."""
+
+    def __init__(self, density: float) -> None:
+        super().__init__()
+        self.raw = density + math.log(-math.expm1(-density)) + 1
+
+    def forward(self, features):
+        return torch.where(features[..., 0] > 0.5, self.raw, -60.0), torch.full_like(features, 0.25)
+
+
+@torch.no_grad()
+def test_plans_agree_on_a_ball_of_known_opacity():
+    camera, centre = orbit(3), torch.tensor([0.1, 0, 0])
+    rays, scenes = camera.rays(12), torch.tensor([0, 1, 2])
+    impact = torch.linalg.cross(rays.origins - centre, rays.directions).norm(dim=-1)
+    chord = 2 * ((0.2 + 0.05 * scenes[:, None]).square() - impact.square()).clamp(min=0).sqrt()
+    expected = 1 - torch.exp(-4 * chord)
+    for plan in (InsideBall(1000), FullRay(1500, 0), FullRay(700, 700)):
+        seen = Renderer(Step(4.0), plan)(SolidBall(), scenes, rays, torch.ones(1))
+        torch.testing.assert_close(seen.accumulation, expected, rtol=0, atol=0.012)
+        torch.testing.assert_close(seen.pixels[..., 0], 1 - 1.5 * seen.accumulation)
+        solid = expected > 0.3
+        middle = (((centre - rays.origins) * rays.directions).sum(-1))[solid]
+        assert ((seen.depth[solid] - middle) < 0).all(), "absorption moves the mean depth towards the camera"
+        assert ((middle - chord[solid] / 2) < seen.depth[solid] + 0.01).all()
+
+
+class Wall(SolidBall):
+    """Opaque behind y = 0.02; remembers where it was read last."""
+
+    def forward(self, scene_index, positions):
+        self.positions = positions
+        return (positions[..., 1:2] > 0.02).to(positions.dtype)
+
+
+@torch.no_grad()
+def test_the_second_pass_lies_around_the_interval_that_stops_the_light():
+    wall, step = Wall(), 1.6 / 17
+    ray = orbit(1, elevation_radians=0.0, azimuth_range_radians=(-math.pi / 2, 0.0)).rays_at(torch.tensor([[60]]), 11)
+    Renderer(Step(1000.0), FullRay(17, 400, t_near=0.5, t_far=2.1))(wall, torch.tensor([0]), ray, torch.ones(1))
+    t = (wall.positions[0] - ray.origins[0, 0]).norm(dim=-1)
+    first = 0.5 + step * (torch.arange(17) + 0.5)
+    behind = int((ray.origins[0, 0, 1] + first * ray.directions[0, 0, 1] > 0.02).nonzero()[0])
+    stopped = float(first[behind - 1 : behind + 1].mean())
+    second = t[(t[:, None] - first).abs().amin(1) > 1e-4]
+    near = second[(second - stopped).abs() < 2 * step]
+    assert len(near) > 0.7 * len(second)
+    assert float(near.mean()) == pytest.approx(stopped, abs=0.15 * step)
+
+
+@pytest.mark.parametrize("plan", [InsideBall(4), FullRay(5, 4)], ids=["ball", "two-pass"])
+def test_gradients_of_the_whole_renderer(plan, monkeypatch):
+    kept: list[torch.Tensor] = []  # no gradient goes through the sampling: hold the second pass where it is
+
+    def importance_once(*arguments):
+        if not kept:
+            kept.append(importance(*arguments))
+        return kept[0]
+
+    monkeypatch.setattr("scaled_ig.renderer.importance", importance_once)
+    torch.manual_seed(0)
+    representation = MicroMacro(1, 2, num_bases=2, plane_resolution=3, extent=0.5).double()
+    representation.new_scenes(2)
+    representation.double()
+    head = FieldHead(3, 2, hidden_channels=4).double()
+    with torch.no_grad():
+        head.out.bias[0] = 2
+    renderer, rays = Renderer(head, plan, "reference"), orbit(2).to(torch.float64).rays(2)
+    names = [name for name, _ in representation.named_parameters()]
+    head_names = [name for name, _ in head.named_parameters()]
+
+    def see(*parameters):
+        own = dict(zip(names, parameters, strict=False))
+        shared = dict(zip(head_names, parameters[len(names) :], strict=True))
+
+        class Both(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.representation, self.renderer = representation, renderer
+
+            def forward(self):
+                return self.renderer(self.representation, torch.tensor([1, 0]), rays, BACKGROUND[:2].double()).pixels
+
+        values = {f"representation.{name}": value for name, value in own.items()}
+        values |= {f"renderer.head.{name}": value for name, value in shared.items()}
+        return torch.func.functional_call(Both(), values)
+
+    parameters = [p.detach().clone().requires_grad_() for p in (*representation.parameters(), *head.parameters())]
+    assert {"micro.weight", "mixing.weight", "bases"} == set(names)
+    # Rows of tables have sparse gradients, which gradcheck does not take: numerical differences, one number at a time.
+    see(*parameters).square().sum().backward()
+    for name, parameter in zip((*names, *head_names), parameters, strict=True):
+        gradient = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
+        assert gradient.abs().max() > 1e-6, name
+        flat = parameter.detach().view(-1)
+        for place in itertools.islice(range(len(flat)), 0, None, max(1, len(flat) // 25)):
+            original, step, values = float(flat[place]), 1e-6, []
+            for sign in (1, -1):
+                flat[place] = original + sign * step
+                with torch.no_grad():
+                    values.append(float(see(*parameters).square().sum()))
+            flat[place] = original
+            slope = (values[0] - values[1]) / (2 * step)
+            assert float(gradient.view(-1)[place]) == pytest.approx(slope, rel=1e-4, abs=1e-7), f"{name}[{place}]"
+
+
+def test_training_reads_the_same_planes_as_any_representation(representation, head):
+    """The planes' short cut against the general way through ``forward``."""
+
+    class General(SceneRepresentation):
+        feature_channels = 8
+
+        def forward(self, scene_index, positions):
+            return representation(scene_index, positions)
+
+        def scene_tables(self):
+            return {}
+
+    scenes, rays = torch.tensor([3, 1, 3]), orbit(3).rays(6)
+    for plan in PLANS.values():
+        renderer = Renderer(copy.deepcopy(head), plan, "reference")
+        torch.testing.assert_close(
+            renderer(representation, scenes, rays, BACKGROUND).pixels,
+            renderer(General(), scenes, rays, BACKGROUND).pixels,
+        )

@@ -1,0 +1,218 @@
+"""``scaled-ig report``: the page of a run, its film, and the bars that renderings must clear."""
+
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+from xml.etree import ElementTree
+
+import h5py
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_modules.shapenet import ShapeNetCars
+from scaled_ig.commands.report import FILM_VIEWS, report
+from scaled_ig.errors import UsageError
+from scaled_ig.report import comparison
+from scaled_ig.report.measure import nearest_views
+from scaled_ig.report.record import RunRecord
+from scaled_ig.report.views import LatentColours, choose_views, show_depth, show_error
+
+DATA_URI = re.compile(r'data:([\w/+]+);base64,([^"]+)')
+
+
+def copy_run(source, target, gain=0.0):
+    """A copy of a run whose test PSNR is ``gain`` dB higher."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoints", "latents"))
+    rows = list(csv.DictReader((target / "metrics.csv").open()))
+    with (target / "metrics.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys())
+        writer.writeheader()
+        for row in rows:
+            if row["name"] == "test/psnr":
+                row["value"] = str(float(row["value"]) + gain)
+            writer.writerow(row)
+    metrics = json.loads((target / "metrics.json").read_text())
+    metrics["s2"]["psnr"] += gain
+    (target / "metrics.json").write_text(json.dumps(metrics))
+    return target
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory, tiny_run):
+    """A run with its page, compared with two others: its folder, its page."""
+    folder = tmp_path_factory.mktemp("report")
+    run, rgb, without = (
+        copy_run(tiny_run, folder / name, gain) for name, gain in (("run", 0), ("rgb", 1.25), ("without", -0.75))
+    )
+    assert report(str(run), rgb=str(rgb), no_prior=str(without), compare=[f"twin={run}"]) == 0
+    return run, (run / "report.html").read_text()
+
+
+def test_nearest_view_matches_brute_force(tiny_pack):
+    data = ShapeNetCars(str(tiny_pack), 4, 4, val_fraction=0.2)
+    found = nearest_views(data, 2)
+    with h5py.File(next(tiny_pack.glob("*.h5")), locking=False) as file:
+        images, poses, offsets = file["views"][:] / 255.0, file["cam2world"][:], file["scene/offset"][:]
+    expected = []
+    for scene, pack_scene in enumerate(data.scenes(2)):
+        first = offsets[pack_scene]
+        for test in data.split(2, "test")[scene]:
+            wanted = poses[first + test, :3, 3]
+            angles = {}
+            for view in data.split(2, "train")[scene]:
+                centre = poses[first + view, :3, 3]
+                cosine = centre @ wanted / np.linalg.norm(centre) / np.linalg.norm(wanted)
+                angles[view] = np.arccos(np.clip(cosine, -1, 1))
+            neighbour = min(angles, key=angles.get)
+            error = ((images[first + neighbour] - images[first + test]) ** 2).mean()
+            expected.append((scene, test, neighbour, -10 * np.log10(error)))
+    assert [tuple(record.values())[:3] for record in found] == [row[:3] for row in expected]
+    assert [record["nearest_view_psnr"] for record in found] == pytest.approx([row[3] for row in expected], abs=1e-3)
+
+
+def test_metrics_hold_the_bars(reported):
+    run, _ = reported
+    metrics = json.loads((run / "metrics.json").read_text())
+    for stage in (1, 2):
+        own = [scene["nearest_view_psnr"] for scene in metrics["scenes"] if scene["stage"] == stage]
+        assert len(own) == 4
+        assert metrics[f"s{stage}"]["nearest_view_psnr"] == pytest.approx(sum(own) / 4)
+    assert metrics["s2"]["rgb_triplanes_psnr"] == pytest.approx(metrics["s2"]["psnr"] + 1.25)
+    assert "nearest_view_psnr" in metrics["protocol"]
+
+
+def test_page_needs_nothing_else(reported):
+    _, text = reported
+    own = DATA_URI.sub("", text)
+    assert "http" not in own
+    assert "<script" not in own
+    assert not re.search(r'(src|href)="(?!")', own)
+
+
+def test_everything_embedded_decodes(reported):
+    _, text = reported
+    kinds = {}
+    for kind, content in DATA_URI.findall(text):
+        kinds[kind] = kinds.get(kind, 0) + 1
+        data = base64.b64decode(content, validate=True)
+        if kind == "image/svg+xml":
+            assert ElementTree.fromstring(data).tag.endswith("svg")
+        elif kind == "video/mp4":
+            assert len(imageio.mimread(data, format="mp4", memtest=False)) == FILM_VIEWS
+        else:
+            Image.open(io.BytesIO(data)).verify()
+    assert kinds == {"video/mp4": 1, "image/jpeg": 1, "image/png": 8 * 6, "image/svg+xml": 3}
+
+
+def test_film_has_all_frames_and_scenes(reported):
+    run, _ = reported
+    frames = imageio.mimread(run / "orbit.mp4", memtest=False)
+    assert len(frames) == FILM_VIEWS
+    assert frames[0].shape == (256, 4 * 256, 3)
+
+
+def test_parts_come_in_their_order(reported):
+    _, text = reported
+    titles = re.findall("<h2>(.*?)</h2>", text)
+    assert titles == ["Orbits", "Unseen views", "Quality", "Training", "Against other ways", "Costs"]
+
+
+def test_sentences_follow_from_the_numbers(reported):
+    _, text = reported
+    assert "1.25 dB more than this run" in text
+    assert "+0.75 dB after RGB alignment" in text
+    assert "whole images" in text
+    assert "within 0.05 dB of this run" in text  # its twin
+    assert not re.search("faster|speed|outperform", DATA_URI.sub("", text))
+
+
+def test_table_names_plain_planes_beside_sizes(reported):
+    run, text = reported
+    record = RunRecord.open(run)
+    assert comparison.plain_bytes(record, 10) == 3 * 8 * 8 * 10 * 4
+    assert record.bytes_per_scene() == 3 * 8 * 8 * 4 * 4 + 3 * 4
+    assert "7.5 KiB with F = 10 and 24.0 KiB with F = 32" in text
+
+
+def test_rows_count_seconds_from_the_start_of_stage_2(reported):
+    run, _ = reported
+    record = RunRecord.open(run)
+    first, second = comparison.rows([comparison.Contender("this run", record, "ours")])
+    phases = record.costs["phases"]
+    assert first.seconds == pytest.approx(phases["latent_supervision"]["seconds"])
+    assert second.seconds == pytest.approx(first.seconds + phases["rgb_alignment"]["seconds"])
+    assert second.seconds_per_scene == pytest.approx(second.seconds / 4)
+    assert second.difference == 0
+
+
+def test_shown_views_hold_the_best_and_the_worst(reported):
+    run, _ = reported
+    record = RunRecord.open(run)
+    data = record.open_data()
+    scores = [scene["psnr"] for scene in record.scenes(2)]
+    shown = [scene for scene, _ in choose_views(record, data, 2)]
+    assert shown[0] == int(np.argmax(scores))
+    assert shown[-1] == int(np.argmin(scores))
+    assert all(view in data.split(2, "test")[scene] for scene, view in choose_views(record, data, 2))
+
+
+def test_missing_pack_is_one_sentence(tiny_run, tiny_pack, tmp_path):
+    run = copy_run(tiny_run, tmp_path / "run")
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace(str(tiny_pack), str(tmp_path / "gone")))
+    with pytest.raises(UsageError, match="--pack"):
+        report(str(run))
+    assert RunRecord.open(run).open_data(str(tiny_pack)).scene_ids(2)
+
+
+def test_changed_pack_is_refused(tiny_run, tmp_path):
+    run = copy_run(tiny_run, tmp_path / "run")
+    index = json.loads((run / "bank" / "index.json").read_text())
+    index["scenes"][-1]["source_sha256"] = "0" * 64
+    (run / "bank" / "index.json").write_text(json.dumps(index))
+    with pytest.raises(UsageError, match="has changed since the run"):
+        report(str(run))
+
+
+def test_runs_on_other_scenes_are_not_compared(tiny_run, tmp_path):
+    run, other = copy_run(tiny_run, tmp_path / "run"), copy_run(tiny_run, tmp_path / "other")
+    metrics = json.loads((other / "metrics.json").read_text())
+    metrics["scenes"][-1]["id"] = "somebody-else"
+    (other / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(UsageError, match="differ in their stage-2 scenes"):
+        report(str(run), rgb=str(other))
+
+
+def test_folder_without_a_run_is_one_sentence(tmp_path):
+    with pytest.raises(UsageError, match=r"config\.yaml"):
+        report(str(tmp_path))
+
+
+def test_three_channels_are_shown_as_they_are():
+    latents = torch.rand(2, 3, 4, 4) * 2 - 1
+    shown = LatentColours(latents)(latents)
+    assert shown == pytest.approx((latents * 0.5 + 0.5).movedim(1, -1).numpy() * 255, abs=1)
+
+
+def test_more_channels_keep_their_strongest_directions():
+    strong = torch.randn(2, 3, 16, 16)
+    mixing = torch.linalg.qr(torch.randn(6, 6)).Q
+    latents = torch.einsum("ij,bjhw->bihw", mixing, torch.cat([strong, 0.01 * torch.randn(2, 3, 16, 16)], 1))
+    colours = LatentColours(latents)
+    seen = (latents.movedim(1, -1).double() - colours.mean) @ colours.axes
+    assert seen.var((0, 1, 2)).sum() == pytest.approx(strong.double().var((0, 2, 3)).sum().item(), rel=0.02)
+
+
+def test_error_is_white_where_there_is_none_and_depth_fades():
+    truth = torch.zeros(3, 2, 2)
+    assert (show_error(truth, truth) == 255).all()
+    assert show_error(truth + 0.25, truth).max() < 100
+    depth = show_depth(torch.tensor([[0.8, 1.8]]), torch.tensor([[1.0, 0.0]]), distance=1.3)
+    assert (depth[0, 1] == 255).all()
+    assert depth[0, 0].tolist() != [255, 255, 255]

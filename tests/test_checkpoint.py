@@ -1,0 +1,102 @@
+"""Checkpoints hold values alone, and a run that was killed ends as if nothing had happened."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from scaled_ig.cameras import orbit
+from scaled_ig.scene_bank import SceneBank
+
+PHASES = ("autoencoder", "warm_up", "joint", "latent_supervision", "rgb_alignment")
+
+KILLER = """
+import os, signal
+from lightning.pytorch import Callback
+
+class KillAt(Callback):
+    def __init__(self, phase: str, step: int, at_end: bool = False):
+        self.phase, self.step, self.at_end = phase, step, at_end
+
+    def _kill(self, module):
+        if module.name == self.phase and module.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self._kill(module)
+
+    def on_train_end(self, trainer, module):
+        if self.at_end:
+            self._kill(module)
+"""
+
+
+def state(run, phase: str) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / phase / "final.ckpt", weights_only=True)["state_dict"]
+
+
+def test_every_checkpoint_holds_values_alone(tiny_run):
+    files = sorted(tiny_run.glob("checkpoints/*/*.ckpt"))
+    assert {(file.parent.name, file.stem) for file in files} == {(p, k) for p in PHASES for k in ("last", "final")}
+    for file in files:
+        content = torch.load(file, weights_only=True)
+        stage = 1 if file.parent.name in PHASES[:3] else 2
+        assert content["scaled_ig"] == {"phase": file.parent.name, "stage": stage, "num_scenes": 4}
+        assert len(content["state_dict"]["scene.representation.micro.weight"]) == 4
+
+
+def test_what_a_run_leaves(tiny_run):
+    metrics, costs = (json.loads((tiny_run / name).read_text()) for name in ("metrics.json", "costs.json"))
+    assert (metrics["s1"]["num_scenes"], metrics["s1"]["num_views"]) == (4, 4)
+    assert len({scene["id"] for scene in metrics["scenes"]}) == 8
+    assert list(costs["phases"]) == list(PHASES)
+    assert (tiny_run / "config.yaml").is_file()
+    bank = SceneBank.open(tiny_run / "bank")
+    assert set(bank.ids) == {f"ball-{scene}" for scene in range(8)}
+    assert bank[bank.ids[-1]].render(orbit(1)).isfinite().all()
+
+
+def test_stage_2_begins_at_the_mean_of_stage_1(tiny_run):
+    """Of mixing, whose rate is 0.01, twelve steps change little: the start must shine through."""
+    before, after = (state(tiny_run, phase)["scene.representation.mixing.weight"] for phase in ("joint", PHASES[3]))
+    assert ((after - before.mean(0)).abs() < 12 * 0.011).all()
+    assert (before - before.mean(0)).abs().max() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("phase", "step", "at_end"),
+    [("warm_up", 5, False), ("joint", 11, False), ("latent_supervision", 3, False), ("autoencoder", 4, True)],
+)
+def test_a_killed_run_ends_as_if_nothing_had_happened(
+    tmp_path, run_scaled_ig, tiny_config, tiny_run, phase, step, at_end
+):
+    (tmp_path / "killer.py").write_text(KILLER)
+    arguments = f"{{phase: {phase}, step: {step}, at_end: {str(at_end).lower()}}}"
+    (tmp_path / "kill.yaml").write_text(
+        f"trainer: {{callbacks: [{{class_path: killer.KillAt, init_args: {arguments}}}]}}\n"
+    )
+    run = tmp_path / "run"
+    options = ("fit", "--config", tiny_config, "--run_dir", run)
+    status, output = run_scaled_ig(*options, "--config", tmp_path / "kill.yaml", PYTHONPATH=str(tmp_path))
+    assert status == -9, output[-3000:]
+    assert (run / "checkpoints" / phase / "last.ckpt").is_file()
+    assert not (run / "checkpoints" / phase / "final.ckpt").exists()
+    status, output = run_scaled_ig(*options, "--resume", "true")
+    assert status == 0, output[-3000:]
+    for name in PHASES:
+        own, whole = state(run, name), state(tiny_run, name)
+        for key, value in whole.items():
+            torch.testing.assert_close(own[key], value, rtol=0, atol=1e-6, msg=lambda m, n=f"{name} {key}": f"{n}: {m}")
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (run, tiny_run)]
+    assert metrics[0]["s2"] == pytest.approx(metrics[1]["s2"], abs=1e-3, nan_ok=True)
+
+
+def test_a_run_killed_before_its_bank_was_written_writes_it_on_resuming(tmp_path, run_scaled_ig, tiny_config, tiny_run):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    shutil.rmtree(run / "bank")
+    (run / "metrics.json").unlink()
+    status, output = run_scaled_ig("fit", "--config", tiny_config, "--run_dir", run, "--resume", "true")
+    assert status == 0, output[-3000:]
+    assert SceneBank.open(run / "bank").ids

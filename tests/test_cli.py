@@ -1,0 +1,135 @@
+"""The program: what it imports, and what it says to a mistake."""
+
+import subprocess
+import sys
+
+import pytest
+
+from scaled_ig.cli import TOOLS, main
+
+WITHOUT_LIGHTNING = """
+import contextlib, io, sys
+from scaled_ig.cli import TOOLS, main
+calls = [["--help"], ["--version"], *([verb, "--help"] for verb in TOOLS), ["check", *sys.argv[1:]]]
+for arguments in calls:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            main(arguments)
+    except SystemExit as left:
+        loaded = [name for name in sys.modules if name.split(".")[0] in ("lightning", "pytorch_lightning")]
+        if left.code or loaded:
+            sys.exit(f"scaled-ig {arguments} left with {left.code} and loaded {loaded[:3]}")
+"""
+
+
+def test_help_and_tools_do_without_lightning(tiny_pack, tmp_path):
+    arguments = [str(tiny_pack), "--sheet", str(tmp_path / "sheet.png")]
+    done = subprocess.run([sys.executable, "-c", WITHOUT_LIGHTNING, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def leave(capsys, *arguments) -> tuple[int, str]:
+    """Exit status and what was said."""
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return left.value.code, captured.out + captured.err
+
+
+def test_help_lists_every_verb(capsys):
+    status, said = leave(capsys, "--help")
+    assert status == 0
+    for verb in (*TOOLS, "fit"):
+        assert verb in said
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["fly", "--config", "a.yaml"], []])
+def test_an_unknown_verb_is_a_mistake(capsys, arguments):
+    status, said = leave(capsys, *arguments)
+    assert status == 2
+    assert "fit" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "near"),
+    [
+        ("rgb_alignment: {module: RgbAlignment, max_steps: 12}", "rgb_alignment: {module: RgbAlignment, max_step: 12}",
+         "'max_steps' instead of 'max_step'"),
+        ("rgb_alignment: {module: RgbAlignment,", "rgb_alignment: {module: {class_path: RgbAlignment, init_args: "
+         "{learning_rates: {mikro: 0.1}}},", "'micro' instead of 'mikro'"),
+        ("  rgb_alignment:", "  rgb_alinment:", "'rgb_alignment' instead of 'rgb_alinment'"),
+        ("num_bases: 3", "nun_bases: 3", "'num_bases' instead of 'nun_bases'"),
+        ("stage2_scenes: 4", "stage2_scene: 4", "'stage2_scenes' instead of 'stage2_scene'"),
+    ],
+)  # fmt: skip
+def test_a_slip_stops_the_program_before_its_first_step(capsys, tiny_config, tmp_path, right, wrong, near):
+    text = tiny_config.read_text()
+    assert right in text
+    (tmp_path / "slip.yaml").write_text(text.replace(right, wrong))
+    status, said = leave(capsys, "fit", "--config", tmp_path / "slip.yaml", "--run_dir", tmp_path / "run")
+    assert status == 2
+    assert f"Did you mean {near}?" in said
+    assert not (tmp_path / "run").exists()
+
+
+def without(text: str, *phases: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not line.strip().startswith(phases))
+
+
+def test_stage_2_alone_needs_a_stage_1(capsys, tiny_config, tmp_path):
+    stage2 = without(tiny_config.read_text(), "autoencoder: {module", "warm_up:", "joint:")
+    (tmp_path / "stage2.yaml").write_text(stage2)
+    status, said = leave(capsys, "fit", "--config", tmp_path / "stage2.yaml", "--run_dir", tmp_path / "run")
+    assert status == 2
+    assert "--init_from RUN" in said
+    assert "scaled-ig fit --config experiments/stage1.yaml --run_dir RUN" in said
+    options = ("--run_dir", tmp_path / "run", "--init_from", tmp_path / "nowhere")
+    status, said = leave(capsys, "fit", "--config", tmp_path / "stage2.yaml", *options)
+    assert status == 2
+    assert f"{tmp_path / 'nowhere'} is no run with a finished stage 1" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_pack_says_how_to_make_one(capsys, tiny_config, tmp_path):
+    options = ("--run_dir", tmp_path / "run", "--data.init_args.path", tmp_path / "no-pack")
+    status, said = leave(capsys, "fit", "--config", tiny_config, *options)
+    assert status == 2
+    assert str(tmp_path / "no-pack") in said
+    assert "scaled-ig synthesize cars" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--data.init_args.batch_size", 6),
+        ("--phases.rgb_alignment.batch_size", 6),
+        ("--phases.joint.views_per_scene", 3),
+        ("--data.init_args.stage2_scenes", 5),
+        ("--scene.resolution", 30),
+        ("--lpips", "require"),
+        ("--lpips", "yes"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_the_first_step(capsys, monkeypatch, tiny_config, tmp_path, options):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    status, said = leave(capsys, "fit", "--config", tiny_config, "--run_dir", tmp_path / "run", *options)
+    assert status == 2
+    assert "Traceback" not in said
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_no_phase_is_a_mistake(capsys, tiny_config, tmp_path):
+    text = tiny_config.read_text()
+    (tmp_path / "none.yaml").write_text(text[: text.index("phases:")])
+    status, said = leave(capsys, "fit", "--config", tmp_path / "none.yaml", "--run_dir", tmp_path / "run")
+    assert status == 2
+    assert "has no phase" in said
+
+
+def test_a_finished_run_is_not_trained_over(capsys, tiny_config, tiny_run):
+    status, said = leave(capsys, "fit", "--config", tiny_config, "--run_dir", tiny_run)
+    assert status == 2
+    assert "already holds checkpoints: give --resume true or another --run_dir" in said
