@@ -190,5 +190,5 @@ class MultiViewDataModule(LightningDataModule):
         )
 
 
-def _as_is(batch: ViewBatch) -> ViewBatch:
+def _as_is(batch):
     return batch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -88,7 +87,7 @@ class ResumableLoader(DataLoader):
 
     _done = 0
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self):
         self._done = getattr(self.batch_sampler, "skip", 0)
         for batch in super().__iter__():
             self._done += 1

@@ -10,5 +10,6 @@ class ShapeNetCars(MultiViewDataModule):
 
     how_to_get: ClassVar[str] = (
         "scaled-ig pack shapenet FOLDER --out PACK with ShapeNetCore (registration at shapenet.org), "
-        "or without any data: scaled-ig synthesize cars --scenes 24 --out data/cars, then scaled-ig pack shapenet data/cars"
+        "or without any data: scaled-ig synthesize cars --scenes 24 --out data/shapenet, then scaled-ig pack shapenet "
+        "data/shapenet --views 40 --out PACK"
     )

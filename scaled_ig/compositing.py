@@ -56,7 +56,7 @@ def composite(raw_densities: Tensor, values: Tensor, t: Tensor, background: Tens
     """
     weights = interval_weights(raw_densities, t)
     accumulation = weights.sum(-1)
-    # Half of each interval's weight goes to either end: the same sum as averaging neighbouring values, at half the work.
+    # Half of each interval's weight goes to either end: the same sum as averaging neighbours, at half the work.
     at_samples = 0.5 * (F.pad(weights, (0, 1)) + F.pad(weights, (1, 0)))
     pixels = torch.einsum("rs,rsc->rc", at_samples, values) + (1 - accumulation)[:, None] * background
     middle = 0.5 * (t[:, 1:] + t[:, :-1])

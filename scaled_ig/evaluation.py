@@ -1,4 +1,4 @@
-"""Quality of rendered views, per image; means per scene, then over scenes, so that batch sizes do not matter (SPEC 8)."""
+"""Quality of rendered views, per image; means per scene, then over scenes: batch sizes do not matter (SPEC 8)."""
 
 from __future__ import annotations
 
@@ -21,26 +21,37 @@ PROTOCOL = {
 
 
 @torch.no_grad()
-def evaluate(scene: SceneModel, batches: Iterable[ViewBatch], lpips: Lpips | None = None) -> list[dict[str, Any]]:
+def evaluate(
+    scene: SceneModel, batches: Iterable[ViewBatch], lpips: Lpips | None = None, rendered: bool = True
+) -> list[dict[str, Any]]:
     """Measure views.
 
+    Args:
+        scene: The model.
+        batches: Views with images.
+        lpips: The metric, where its weights are here.
+        rendered: Whether there are scenes to render yet, or the autoencoder alone.
+
     Returns:
-        One record a view: ``scene`` (index), ``view``, ``psnr``, ``ssim``, ``lpips``, ``latent_psnr``, ``autoencoder_psnr``.
+        One record a view: ``scene`` (index), ``view``, ``autoencoder_psnr``; and of renderings ``psnr``, ``ssim``,
+        ``lpips``, ``latent_psnr``.
     """
     records = []
     for batch in batches:
         batch = batch.to(scene.background.device)
         images = batch.pixels
-        latent, rendered_latent = scene.encode(images), scene.render_latent(batch.cameras, batch.scene_index)
-        rendered, target = to_unit_range(scene.decode(rendered_latent)), to_unit_range(images)
-        columns = {
-            "psnr": psnr(rendered, target),
-            "ssim": ssim(rendered, target),
-            "latent_psnr": psnr(to_unit_range(rendered_latent), to_unit_range(latent)),
-            "autoencoder_psnr": psnr(to_unit_range(scene.decode(latent)), target),
-        }
-        if lpips is not None:
-            columns["lpips"] = lpips(rendered, target)
+        latent, target = scene.encode(images), to_unit_range(images)
+        columns = {"autoencoder_psnr": psnr(to_unit_range(scene.decode(latent)), target)}
+        if rendered:
+            rendered_latent = scene.render_latent(batch.cameras, batch.scene_index)
+            image = to_unit_range(scene.decode(rendered_latent))
+            columns |= {
+                "psnr": psnr(image, target),
+                "ssim": ssim(image, target),
+                "latent_psnr": psnr(to_unit_range(rendered_latent), to_unit_range(latent)),
+            }
+            if lpips is not None:
+                columns["lpips"] = lpips(image, target)
         for row in range(len(batch)):
             record = {"scene": int(batch.scene_index[row]), "view": int(batch.view_index[row]), "lpips": None}
             records.append(record | {name: float(column[row]) for name, column in columns.items()})

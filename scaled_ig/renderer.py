@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -84,10 +85,9 @@ class Renderer(nn.Module):
         by_scene = (order[:, None] * rays_per_view + torch.arange(rays_per_view, device=order.device)).flatten()
         behind = (background + 1) / 2
         hit = by_scene[(t_far > t_near)[by_scene]]
-        seen = self._march(
-            representation, scenes, slot[hit // rays_per_view], flat[hit], t_near[hit], t_far[hit], behind,
-            None if jitter is None else Jitter(jitter.noise, jitter.ray_ids.flatten()[hit]),
-        )  # fmt: skip
+        density, march = self._field(representation, scenes, slot[hit // rays_per_view], flat[hit], behind)
+        own_jitter = None if jitter is None else Jitter(jitter.noise, jitter.ray_ids.flatten()[hit])
+        seen = march(self._depths(density, t_near[hit], t_far[hit], own_jitter))
 
         pixels = behind.expand(len(flat.origins), -1).clone()
         pixels[hit] = seen.pixels
@@ -99,41 +99,39 @@ class Renderer(nn.Module):
             depth.unflatten(0, (num_views, -1)),
         )
 
-    def _march(
-        self, representation: SceneRepresentation, scenes: Tensor, slot: Tensor, rays: Rays, t_near: Tensor, t_far: Tensor,
-        background: Tensor, jitter: Jitter | None,
-    ) -> Composite:  # fmt: skip
-        """Render rays that read ``scenes[slot]``, slot ascending."""
+    def _field(
+        self, representation: SceneRepresentation, scenes: Tensor, slot: Tensor, rays: Rays, background: Tensor
+    ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Composite]]:
+        """What rays meet that read ``scenes[slot]``, slot ascending: raw densities at depths [R, S], and the composite."""
+        if not isinstance(representation, PlaneRepresentation):
+
+            def field(t: Tensor) -> tuple[Tensor, Tensor]:
+                return self.head(representation(scenes[slot], rays.at(t)))
+
+            return lambda t: field(t)[0], lambda t: composite(*field(t), t, background)
+
+        planes, axes = representation.planes(scenes), representation.axes
+        # In the planes' coordinates, where they cover [-1, 1]³; depths stay as they are.
+        scaled = Rays(rays.origins / representation.extent, rays.directions / representation.extent)
+        march = choose_march(self.kernel, planes, self.head)
+        return (
+            lambda t: self.head(sample_scenes(planes, slot, scaled.at(t), axes))[0],
+            lambda t: march(planes, slot, scaled, t, self.head, background, axes),
+        )
+
+    def _depths(
+        self, density: Callable[[Tensor], Tensor], t_near: Tensor, t_far: Tensor, jitter: Jitter | None
+    ) -> Tensor:
+        """Ascending depths [R, S] of the sampling plan; no gradient flows through where samples lie."""
 
         def noise(count: int, stream: int) -> Tensor | None:
             return None if jitter is None else jitter.noise.uniform(jitter.ray_ids, count, stream)
 
-        t = stratified(t_near, t_far, self.sampling.num_first, noise(self.sampling.num_first, 0))
-        if isinstance(representation, PlaneRepresentation):
-            planes, axes = representation.planes(scenes), representation.axes
-            # In the planes' coordinates, where they cover [-1, 1]³; depths stay as they are.
-            scaled = Rays(rays.origins / representation.extent, rays.directions / representation.extent)
-
-            def density(t: Tensor) -> Tensor:
-                return self.head(sample_scenes(planes, slot, scaled.at(t), axes))[0]
-
-            def march(t: Tensor) -> Composite:
-                return choose_march(self.kernel, planes, self.head)(
-                    planes, slot, scaled, t, self.head, background, axes
-                )
-        else:
-
-            def density(t: Tensor) -> Tensor:
-                return self.head(representation(scenes[slot], rays.at(t)))[0]
-
-            def march(t: Tensor) -> Composite:
-                densities, values = self.head(representation(scenes[slot], rays.at(t)))
-                return composite(densities, values, t, background)
-
-        second = self.sampling.num_importance
-        if second:
-            with torch.no_grad():
-                weights = smooth_weights(interval_weights(density(t), t))[:, 1:-1]
-                more = importance(0.5 * (t[:, 1:] + t[:, :-1]), weights, second, noise(second, 1))
-            t = torch.cat([t, more], 1).sort(1).values
-        return march(t)
+        first, second = self.sampling.num_first, self.sampling.num_importance
+        t = stratified(t_near, t_far, first, noise(first, 0))
+        if not second:
+            return t
+        with torch.no_grad():
+            weights = smooth_weights(interval_weights(density(t), t))[:, 1:-1]
+            more = importance(0.5 * (t[:, 1:] + t[:, :-1]), weights, second, noise(second, 1))
+        return torch.cat([t, more], 1).sort(1).values

@@ -24,8 +24,8 @@ class KLAutoencoder(Autoencoder):
     The encoder is trained with ``quant_conv``, the decoder with ``post_quant_conv``.
 
     Args:
-        pretrained: Folder that holds ``config.json`` and weights, or a Hub id. ``runwayml/stable-diffusion-v1-5`` is gone
-            from the Hub; the default is its mirror.
+        pretrained: Folder that holds ``config.json`` and weights, or a Hub id. ``runwayml/stable-diffusion-v1-5`` is
+            gone from the Hub; the default is its mirror.
         subfolder: Folder within ``pretrained``; empty for none.
         config: The network's own configuration, to build it without weights because a checkpoint holds them.
         sample_posterior: Encode to a sample of the posterior (the authors' code) instead of its mean (cacheable).
@@ -91,6 +91,7 @@ def _load(pretrained: str, subfolder: str):
         where = f"the folder {os.path.abspath(pretrained)}" if is_folder else f"{pretrained} in the Hub or its cache"
         raise UsageError(
             f"no AutoencoderKL (config.json and diffusion_pytorch_model.safetensors) in {where}: download "
-            "stable-diffusion-v1-5/stable-diffusion-v1-5 (folder vae) on a machine with a network and give its folder with "
-            "--autoencoder.init_args.pretrained FOLDER, or train without weights: --config experiments/quickstart.yaml"
+            "stable-diffusion-v1-5/stable-diffusion-v1-5 (folder vae) on a machine with a network and give its folder "
+            "with --scene.autoencoder.init_args.pretrained FOLDER, or train without weights: "
+            "--config experiments/quickstart.yaml"
         ) from error

@@ -14,15 +14,20 @@ from scaled_ig.autoencoders.base import Autoencoder
 _MARGIN = 1.15  # renderings may overshoot the latents that the range was measured on
 
 
+def _zero_convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    layer = nn.Conv2d(inputs, outputs, 3, padding=1)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
 class _Residual(nn.Module):
     """x + conv(silu(conv(silu(x)))), the identity at the start."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        self.second = _zero_convolution(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(F.silu(self.first(F.silu(x))))
@@ -30,11 +35,8 @@ class _Residual(nn.Module):
 
 def _residual_network(inputs: int, outputs: int, width: int, blocks: int) -> nn.Sequential:
     """A convolutional network that starts as zero."""
-    last = nn.Conv2d(width, outputs, 3, padding=1)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
     body = (_Residual(width) for _ in range(blocks))
-    return nn.Sequential(nn.Conv2d(inputs, width, 3, padding=1), *body, nn.SiLU(), last)
+    return nn.Sequential(nn.Conv2d(inputs, width, 3, padding=1), *body, nn.SiLU(), _zero_convolution(width, outputs))
 
 
 class SmallAutoencoder(Autoencoder):
@@ -89,6 +91,8 @@ class SmallAutoencoder(Autoencoder):
         scale = (deviation @ basis.T).std(0).mean()
         shape = (count, 3, size, size)
         self.linear_encoder.weight.copy_((basis / scale).view(shape))
+        assert self.linear_encoder.bias is not None
+        assert self.linear_decoder.bias is not None
         self.linear_encoder.bias.copy_(-(basis / scale).sum(1))
         self.linear_decoder.weight.copy_((basis * scale).view(shape))
         self.linear_decoder.bias.fill_(1.0)

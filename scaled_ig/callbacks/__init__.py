@@ -3,6 +3,7 @@
 from scaled_ig.callbacks.cost import TrainingClock
 from scaled_ig.callbacks.evaluation import Evaluation
 from scaled_ig.callbacks.metrics_log import MetricsLog
+from scaled_ig.callbacks.progress import PhaseProgress
 from scaled_ig.callbacks.run_logger import RunLogger
 
-__all__ = ["Evaluation", "MetricsLog", "RunLogger", "TrainingClock"]
+__all__ = ["Evaluation", "MetricsLog", "PhaseProgress", "RunLogger", "TrainingClock"]

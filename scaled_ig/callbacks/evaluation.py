@@ -66,7 +66,7 @@ class Evaluation(Callback):
             if split == "val":
                 keys = keys[:: max(1, -(-len(keys) * trainer.world_size // self.max_views))]
             phase.scene.eval()
-            records = evaluate(phase.scene, data.batches(phase.stage, keys), self.lpips)
+            records = evaluate(phase.scene, data.batches(phase.stage, keys), self.lpips, "head" in phase.trains)
             phase.scene.train()
             if trainer.world_size > 1:
                 parts: list[Any] = [None] * trainer.world_size

@@ -51,7 +51,7 @@ class RunLogger(WandbLogger):
 
     @property
     def experiment(self):
-        if self._experiment is None and rank_zero_only.rank == 0:
+        if self._experiment is None and getattr(rank_zero_only, "rank", 0) == 0:
             import wandb
 
             self._wandb_init.update(mode=self._resolved_mode(), settings=wandb.Settings(init_timeout=self.init_timeout))

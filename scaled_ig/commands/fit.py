@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from data_modules.base import MultiViewDataModule
@@ -63,7 +63,9 @@ class HandOver:
 
 
 class MakeTrainer(Protocol):
-    def __call__(self, **arguments: Any) -> Trainer: ...
+    """Builds a Trainer from the configuration, these callbacks and further arguments."""
+
+    def __call__(self, callbacks: list[Callback], **arguments: Any) -> Trainer: ...
 
 
 @dataclass
@@ -216,7 +218,7 @@ class Fit:
             print(f"{name}: {len(self.data.scenes(stage))} scenes of stage {stage}, {length}", flush=True)
         trainer.fit(module, datamodule=self.data, ckpt_path=last, weights_only=True)
         self.data.batch_size, self.data.views_per_scene = batch_size, views_per_scene
-        if trainer.fast_dev_run:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         trainer.save_checkpoint(self.run.checkpoint(name))
         self._after(name, trainer, clock, evaluation)
@@ -271,6 +273,6 @@ def stage1_description(run: RunFolder) -> dict[str, Any]:
         return SceneBank.open(run.bank).index["versions"]["stage1"]["model"]
     except (UsageError, KeyError):
         raise UsageError(
-            f"{run.path} is no run with a finished stage 1: train it with scaled-ig fit --config experiments/stage1.yaml "
-            f"--run_dir {run.path}, or give another run with --init_from"
+            f"{run.path} is no run with a finished stage 1: train it with scaled-ig fit --config "
+            f"experiments/stage1.yaml --run_dir {run.path}, or give another run with --init_from"
         ) from None

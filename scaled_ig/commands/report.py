@@ -68,15 +68,12 @@ def _film(record, data) -> str:
     """Write ``orbit.mp4``; returns its part of the page."""
     from tqdm import tqdm
 
-    from scaled_ig.report import orbits, pictures, sections
+    from scaled_ig.report import measure, orbits, pictures, sections
 
     stage = record.stages()[-1]
     ids = [scene["id"] for scene in record.scenes(stage)]
     shown = orbits.spread(ids, MOST_SCENES)
-    some_views = orbits.spread(data.own_views(stage, "train"), 500)
-    cameras = (
-        type(data.views(stage))(data.index, data.scenes(stage), with_images=False).__getitems__(some_views).cameras
-    )
+    cameras = measure.cameras_of(data, stage, orbits.spread(data.own_views(stage, "train"), 500))
     path = orbits.orbit_like(cameras, FILM_VIEWS)
     rendered = list(tqdm(pictures.render_orbits(record.bank, shown, path), "orbits", len(shown), unit="scene"))
     film = record.folder.path / "orbit.mp4"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import difflib
 import inspect
+import logging
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from data_modules.base import MultiViewDataModule
 from data_modules.basel import BaselFaces
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig import autoencoders, phases, representations, sampling, schedules
-from scaled_ig.callbacks import RunLogger
+from scaled_ig.callbacks import PhaseProgress, RunLogger
 from scaled_ig.commands.fit import PHASES, STAGE1_PHASES, Fit, HandOver, PhaseConfig, stage1_description
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics import Lpips, find_lpips_backbone
@@ -112,7 +114,7 @@ class TrainingCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         self.config_init = self.parser.instantiate_classes(self.config)
-        self.trainer = None
+        self.trainer = None  # type: ignore[assignment]
 
     def _run_subcommand(self, subcommand: str) -> None:
         config, made = self.config[subcommand], self.config_init[subcommand]
@@ -121,7 +123,8 @@ class TrainingCLI(LightningCLI):
         base_callbacks = made.trainer.callbacks or []
 
         def make_trainer(callbacks: list, **arguments: Any):
-            made.trainer.callbacks = [copy.deepcopy(callback) for callback in base_callbacks] + callbacks
+            bar = [] if made.trainer.enable_progress_bar is False else [PhaseProgress()]
+            made.trainer.callbacks = [copy.deepcopy(callback) for callback in base_callbacks] + callbacks + bar
             made.trainer.logger = logger or False
             return self.instantiate_trainer(**arguments)
 
@@ -173,5 +176,10 @@ def _lpips(mode: str, weights: str | None) -> Lpips | None:
 
 def run_training(arguments: list[str]) -> int:
     """Parse and run ``fit``; returns the exit status."""
+    for talker in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(talker).setLevel(logging.WARNING)  # devices, tips and adverts at the start of every phase
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
+    warnings.filterwarnings("ignore", message=".*does not have many workers")
     TrainingCLI(arguments)
     return 0

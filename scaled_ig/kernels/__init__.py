@@ -28,7 +28,7 @@ def choose_march(kernel: Kernel, planes: Tensor, head: FieldHead) -> Callable[..
         return cpu.march
     if kernel == "fast":
         raise ValueError(
-            "no fast kernel here: it needs float32 planes on the CPU, a hidden_channels that is a multiple of 16 and a C "
-            "compiler (or pip install ziglang); use kernel: auto"
+            "no fast kernel here: it needs float32 planes on the CPU, a hidden_channels that is a multiple of 16 and a "
+            "C compiler (or pip install ziglang); use kernel: auto"
         )
     return reference.march

@@ -17,7 +17,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -38,7 +39,7 @@ _POOL = ThreadPoolExecutor(os.cpu_count())
 
 @cache
 def compiler() -> list[str] | None:
-    """Command of a C compiler: ``$CC``, the system's, or that of the Python package ziglang; None where there is none."""
+    """Command of a C compiler: ``$CC``, the system's, or the Python package ziglang's; None where there is none."""
     if os.environ.get("CC"):
         return shlex.split(os.environ["CC"])
     for name in ("cc", "gcc", "clang"):
@@ -129,7 +130,7 @@ class _March(torch.autograd.Function):
         pixels, extra = planes.new_empty(len(t), len(background)), planes.new_empty(len(t), 2)
         ends = torch.linspace(0, len(t), 4 * torch.get_num_threads() + 1).long().tolist()
         outputs = ctypes.byref(inputs), _pointer(pixels), _pointer(extra)
-        _run([lambda a=a, b=b: forward(*outputs, *_range(a, b)) for a, b in zip(ends, ends[1:], strict=False)])
+        _run([partial(forward, *outputs, *_range(first, last)) for first, last in pairwise(ends)])
         ctx.mark_non_differentiable(extra)
         return pixels, extra
 
@@ -148,8 +149,7 @@ class _March(torch.autograd.Function):
             own = (_pointer(part[s]) for part in d_head)
             backward(ctypes.byref(inputs), _pointer(gradient), _pointer(d_planes), *own, *_range(first, last))
 
-        spans = enumerate(zip([0, *ends], ends, strict=False))
-        _run([lambda s=s, a=a, b=b: scene(s, a, b) for s, (a, b) in spans])
+        _run([partial(scene, s, first, last) for s, (first, last) in enumerate(pairwise([0, *ends]))])
         d_w1, d_b1, d_w2, d_b2 = (part.sum(0) for part in d_head)
         return d_planes, None, None, None, None, None, d_w1.T, d_b1, d_w2, d_b2, None
 

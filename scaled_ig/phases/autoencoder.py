@@ -48,8 +48,8 @@ class AutoencoderTraining(Phase):
         if self.trainer.ckpt_path is None:
             self._autoencoder().start_from_pca(self._training_images(512))
 
-    def on_train_end(self) -> None:
-        super().on_train_end()
+    def finish(self) -> None:
+        super().finish()
         with torch.no_grad():
             latents = [self.scene.autoencoder.encode(part) for part in self._training_images(512).split(32)]
             self._autoencoder().measure_range(torch.cat(latents))

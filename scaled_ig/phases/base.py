@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from scaled_ig.batch import ViewBatch
+from scaled_ig.losses import total_variation
 from scaled_ig.optim import Clock, SceneAdam
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.renderer import Jitter
+from scaled_ig.representations import PlaneRepresentation
 from scaled_ig.representations.scene_table import SceneTable
 from scaled_ig.scene_model import SceneModel
 from scaled_ig.schedules import Schedule
@@ -106,6 +108,19 @@ class Phase(LightningModule, ABC):
         inside = torch.arange(size, device=view.device)[None] if pixels is None else pixels
         return Jitter(noise, view[:, None] + inside)
 
+    def smoothness(self, batch: ViewBatch) -> Tensor:
+        """Total variation of the planes of a batch's scenes (the authors' code; absent from the papers).
+
+        Raises:
+            ValueError: The representation has no planes.
+        """
+        representation = self.scene.representation
+        if not isinstance(representation, PlaneRepresentation):
+            raise ValueError(
+                f"total_variation is defined on planes, which {type(representation).__name__} does not have"
+            )
+        return total_variation(representation.planes(batch.scene_index.unique()))
+
     # -- who trains, where ------------------------------------------------------------------------------------------
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
@@ -166,7 +181,8 @@ class Phase(LightningModule, ABC):
     def on_train_epoch_end(self) -> None:
         self.scene_adam().flush()
 
-    def on_train_end(self) -> None:
+    def finish(self) -> None:
+        """What is left to do after the last step; still a part of training."""
         self.scene_adam().flush()
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:

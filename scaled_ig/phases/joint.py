@@ -24,11 +24,13 @@ class JointWeights:
         latent: L_latent, which reaches encoder and planes.
         rgb: L_RGB, which reaches decoder and planes.
         reconstruction: L_ae, which reaches encoder and decoder.
+        total_variation: The planes' total variation.
     """
 
     latent: float = 1.0
     rgb: float = 1.0
     reconstruction: float = 0.1
+    total_variation: float = 0.0
 
 
 class Joint(Phase):
@@ -69,12 +71,15 @@ class Joint(Phase):
         rendered_latent = scene.render_latent(batch.cameras, batch.scene_index, self.jitter(batch, noise))
         decoded = scene.decode(torch.cat([rendered_latent, latent])).clamp(-1, 1)  # two decodes in one batch
         rendered_image, reconstruction = decoded.chunk(2)
-        return {
+        terms = {
             "latent": (weights.latent, latent_loss(rendered_latent, latent)),
             "rgb": (weights.rgb, rgb_loss(rendered_image, images)),
             "reconstruction": (weights.reconstruction, reconstruction_loss(reconstruction, images)),
         }
+        if weights.total_variation:
+            terms["total_variation"] = (weights.total_variation, self.smoothness(batch))
+        return terms
 
-    def on_train_end(self) -> None:
-        super().on_train_end()
+    def finish(self) -> None:
+        super().finish()
         self.scene.measure_background()

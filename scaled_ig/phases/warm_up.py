@@ -23,6 +23,7 @@ class WarmUp(Phase):
         schedule: Change of the rates over the phase.
         adam: Optimiser settings.
         rays_per_view: Latent pixels of a view in a step; all where it is None, as in the papers.
+        total_variation: Weight of the planes' total variation.
     """
 
     name: ClassVar[str] = "warm_up"
@@ -37,9 +38,10 @@ class WarmUp(Phase):
         schedule: Schedule | None = None,
         adam: AdamSettings = AdamSettings(),  # noqa: B008
         rays_per_view: int | None = None,
+        total_variation: float = 0.0,
     ) -> None:
         super().__init__(scene, learning_rates, schedule or MultiStep(), adam)
-        self.target = CachedLatents(rays_per_view)
+        self.target, self.total_variation = CachedLatents(rays_per_view), total_variation
 
     @property
     def needs_images(self) -> bool:
@@ -49,4 +51,7 @@ class WarmUp(Phase):
         self.target.encode(self)
 
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
-        return {"latent": (1.0, self.target.term(self, batch, noise))}
+        terms = {"latent": (1.0, self.target.term(self, batch, noise))}
+        if self.total_variation:
+            terms["total_variation"] = (self.total_variation, self.smoothness(batch))
+        return terms

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from scaled_ig.errors import UsageError
 from scaled_ig.report.page import signed
 from scaled_ig.report.record import PHASE_NAMES, RunRecord
@@ -38,6 +40,14 @@ class Contender:
             if value is not None:
                 ends.append((phase, seconds, value))
         return ends
+
+    def watched(self) -> list[tuple[float, float]]:
+        """PSNR on watched views over stage 2: (training seconds in stage 2, dB)."""
+        start, points = 0.0, []
+        for phase in self.run.phases(2):
+            points += [(start + seconds, psnr) for seconds, psnr in self.run.curve(phase, "val/psnr")]
+            start += self.run.costs["phases"][phase]["seconds"]
+        return points
 
 
 @dataclass(frozen=True)
@@ -129,10 +139,20 @@ def sentences(contenders: list[Contender]) -> list[str]:
     for contender in contenders[1:]:
         ends = contender.ends()
         if ends and contender.kind == "no_prior":
-            said.append(_prior_sentence(ours, ends))
+            said.append(f"{_prior_sentence(ours, ends)}{_same_time(contenders[0], contender)}")
         elif ends:
-            said.append(_rival_sentence(contender, ours[-1], ends[-1]))
+            said.append(f"{_rival_sentence(contender, ours[-1], ends[-1])}{_same_time(contenders[0], contender)}")
     return [text for text in said if text]
+
+
+def _same_time(ours: Contender, theirs: Contender) -> str:
+    """Both on watched views after the shorter of their times, between measurements by straight lines."""
+    curves = [contender.watched() for contender in (ours, theirs)]
+    if not all(curves):
+        return ""
+    seconds = min(curve[-1][0] for curve in curves)
+    here, there = (float(np.interp(seconds, *np.array(curve).T)) for curve in curves)
+    return f" On watched views after the same {seconds:.1f} s: {here:.2f} dB in this run, {there:.2f} dB in that."
 
 
 def _prior_sentence(ours: list[End], without: list[End]) -> str:

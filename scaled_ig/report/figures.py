@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import contextmanager
+from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -17,9 +18,10 @@ from scaled_ig.report.comparison import Contender
 from scaled_ig.report.record import PHASE_NAMES, RunRecord
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, PINK, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
+BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 INK, GREY, BAND = "#24292f", "#8a929b", "#f4f6f8"
-COLOURS = {"ours": BLUE, "no_prior": GREEN, "rgb": ORANGE, "other": PINK}
+COLOURS = {"ours": BLUE, "no_prior": GREEN, "rgb": ORANGE}
+MORE_COLOURS = (PINK, YELLOW, SKY, INK)
 LOSSES = {"reconstruction": ("reconstruction", GREY), "latent": ("latent", PINK), "rgb": ("RGB", ORANGE)}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 STYLE: Any = {
@@ -127,7 +129,7 @@ def draw_training(run: RunRecord) -> bytes:
                 losses.plot(*_split(points), color=colour, marker="o" if len(points) == 1 else None, ms=3)
                 if points:
                     ends[name] = (*points[-1], title, colour)
-            upper = [(start + x, y) for x, y in run.curve(phase, "val/autoencoder_psnr")]
+            upper = [] if run.is_rgb else [(start + x, y) for x, y in run.curve(phase, "val/autoencoder_psnr")]
             quality.plot(*_split(upper), color=GREY, lw=1.3)
             bound = (*upper[-1], "autoencoder alone", GREY) if upper else bound
             if phase != "autoencoder":
@@ -153,8 +155,9 @@ def draw_comparison(contenders: list[Contender], nearest: float | None) -> bytes
     with _style():
         figure, axes = plt.subplots(figsize=(10.6, 4.0), layout="constrained")
         labels = []
+        more = cycle(MORE_COLOURS)
         for contender in contenders:
-            colour, start = COLOURS[contender.kind], 0.0
+            colour, start = COLOURS.get(contender.kind) or next(more), 0.0
             for phase in contender.run.phases(2):
                 points = [(start + x, y) for x, y in contender.run.curve(phase, "val/psnr")]
                 axes.plot(*_split(points), color=colour)
@@ -189,7 +192,8 @@ def draw_scenes(run: RunRecord, stage: int) -> bytes:
         axes.hlines(places, nearest, ours, color="#d5dbe1", lw=3 if named else 1, zorder=1)
         axes.plot(nearest, places, "o", color="white", mec=GREY, mew=1.5, ms=size, zorder=2, label="nearest view")
         axes.plot(ours, places, "o", color=BLUE, mec="white", mew=0.8, ms=size + 1, zorder=3, label="rendered")
-        axes.plot(bound, places, "|", color=ORANGE, ms=size + 4, mew=1.8, zorder=2, label="autoencoder alone")
+        if not run.is_rgb:
+            axes.plot(bound, places, "|", color=ORANGE, ms=size + 4, mew=1.8, zorder=2, label="autoencoder alone")
         axes.legend(
             loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, handletextpad=0.2, borderaxespad=0.1
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from data_modules.base import MultiViewDataModule
+from data_modules.views import ViewKey
 from scaled_ig.cameras import Cameras
 from scaled_ig.evaluation import over_scenes, per_scene
 from scaled_ig.metrics import psnr
@@ -19,6 +22,13 @@ def directions(cameras: Cameras) -> torch.Tensor:
     return F.normalize(cameras.camera_to_world[:, :3, 3], dim=-1)
 
 
+def cameras_of(data: MultiViewDataModule, stage: int, keys: list[ViewKey]) -> Cameras:
+    """Cameras of some views, without reading the views."""
+    views = copy.copy(data.views(stage))
+    views.with_images = False
+    return views.__getitems__(keys).cameras
+
+
 def nearest_views(data: MultiViewDataModule, stage: int) -> list[dict[str, Any]]:
     """For every test view the training view whose camera stands nearest in angle, and how well it would do.
 
@@ -28,13 +38,13 @@ def nearest_views(data: MultiViewDataModule, stage: int) -> list[dict[str, Any]]
         One record a test view: ``scene`` (index), ``view``, ``neighbour`` (view), ``nearest_view_psnr`` in dB.
     """
     views = data.views(stage)
-    cameras_only = type(views)(data.index, views.scenes, with_images=False)
     records: list[dict[str, Any]] = []
-    for scene, (train, test) in enumerate(zip(data.split(stage, "train"), data.split(stage, "test"), strict=True)):
+    splits = list(zip(data.split(stage, "train"), data.split(stage, "test"), strict=True))
+    for scene, (train, test) in enumerate(tqdm(splits, f"stage {stage}", unit="scene", leave=False)):
         if not train or not test:
             continue
-        known = directions(cameras_only.__getitems__([(scene, view) for view in train]).cameras)
-        wanted = directions(cameras_only.__getitems__([(scene, view) for view in test]).cameras)
+        known = directions(cameras_of(data, stage, [(scene, view) for view in train]))
+        wanted = directions(cameras_of(data, stage, [(scene, view) for view in test]))
         neighbours = [train[index] for index in (wanted @ known.T).argmax(1).tolist()]
         shown = views.__getitems__([(scene, view) for view in test + neighbours]).images
         assert shown is not None

@@ -109,7 +109,7 @@ def write_film(path: Path, frames: Iterable[Picture], frames_per_second: int) ->
 def encode(picture: Picture, kind: str = "PNG") -> bytes:
     """File content of a picture."""
     stream = io.BytesIO()
-    options = {"quality": 88} if kind == "JPEG" else {"optimize": True}
+    options = {"quality": 92} if kind == "JPEG" else {"optimize": True}
     Image.fromarray(picture).save(stream, kind, **options)
     return stream.getvalue()
 

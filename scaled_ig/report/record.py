@@ -90,6 +90,12 @@ class RunRecord:
         """Bytes of a scene's own parameters as they are stored, float32."""
         return sum(self.costs["bytes_per_scene"].values())
 
+    @property
+    def is_rgb(self) -> bool:
+        """Whether scenes were trained on pixels, without an autoencoder."""
+        versions = self.bank.index["versions"]
+        return versions[max(versions)]["model"]["autoencoder"]["class"] == "Identity"
+
     def representation(self) -> dict[str, Any]:
         """Constructor arguments of the scene representation."""
         versions = self.bank.index["versions"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from scaled_ig.report import figures, page, pictures
 from scaled_ig.report.comparison import Contender
@@ -124,7 +123,7 @@ def _picture(title: str, picture: pictures.Picture, row: ViewRow) -> str:
 def quality(run: RunRecord) -> str:
     """The table of metrics, its protocol, and every scene."""
     head = ["", "scenes", "views", "PSNR", "SSIM", "LPIPS", "nearest view", "RGB tri-planes", "autoencoder alone"]
-    rows = [_quality_row(STAGE_NAMES[stage], run.metrics[f"s{stage}"]) for stage in run.stages()]
+    rows = [_quality_row(run, stage) for stage in run.stages()]
     protocol = {key.replace("_", " "): text for key, text in run.metrics.get("protocol", {}).items()}
     names = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "autoencoder psnr": "autoencoder alone"}
     names |= {"nearest view psnr": "nearest view"}
@@ -133,9 +132,13 @@ def quality(run: RunRecord) -> str:
     address = pictures.data_uri(figures.draw_scenes(run, stage), "image/svg+xml")
     caption = (
         f"Every stage-{stage} scene, sorted. Ring: the nearest training view in place of the test view, the least that "
-        "a rendering must beat. Dot: the rendering. Tick: the image encoded and decoded without any scene, "
-        "which a scene in latents hardly passes."
+        "a rendering must beat. Dot: the rendering."
     )
+    if not run.is_rgb:
+        caption += (
+            " Tick: the image itself, encoded and decoded without any scene; RGB alignment fits the decoder to "
+            "rendered latents, so that renderings can come to pass it."
+        )
     return page.section(
         "Quality",
         page.table(head, rows, f"How it was measured. {text}." if text else ""),
@@ -143,9 +146,10 @@ def quality(run: RunRecord) -> str:
     )
 
 
-def _quality_row(name: str, own: dict[str, Any]) -> list[str]:
+def _quality_row(run: RunRecord, stage: int) -> list[str]:
+    own = run.metrics[f"s{stage}"]
     return [
-        name,
+        STAGE_NAMES[stage],
         str(own["num_scenes"]),
         str(own["num_views"]),
         number(own["psnr"]),
@@ -153,7 +157,7 @@ def _quality_row(name: str, own: dict[str, Any]) -> list[str]:
         number(own.get("lpips"), 4, "not on this machine"),
         number(own.get("nearest_view_psnr")),
         number(own.get("rgb_triplanes_psnr")),
-        number(own.get("autoencoder_psnr")),
+        DASH if run.is_rgb else number(own.get("autoencoder_psnr")),
     ]
 
 

@@ -29,7 +29,16 @@ def compare(run: RunRecord, contenders: Sequence[Contender]) -> str:
     rows = comparison.rows(list(contenders))
     if not rows:
         return ""
-    head = ["", "", "stage-2 seconds", "seconds a scene", "PSNR", "SSIM", "to ours at the end, dB", "KiB a scene"]
+    head = [
+        "",
+        "",
+        "stage-2 seconds",
+        "seconds a scene",
+        "PSNR",
+        "SSIM",
+        "to this run's end, dB",
+        "KiB a scene",
+    ]
     cells = [
         [
             row.label if place == 0 or rows[place - 1].label != row.label else "",
