@@ -10,6 +10,6 @@ class BaselFaces(MultiViewDataModule):
 
     how_to_get: ClassVar[str] = (
         "scaled-ig pack basel MODEL.h5 --scenes 2000 --out PACK with a Basel Face Model (registration at "
-        "faces.dmi.unibas.ch), or without any data: scaled-ig synthesize faces --out data/faces, then scaled-ig pack basel "
-        "data/faces/face_model.h5 --scenes 24 --out PACK"
+        "faces.dmi.unibas.ch), or without any data: scaled-ig synthesize faces --out data/faces, then scaled-ig pack "
+        "basel data/faces/face_model.h5 --scenes 24 --out PACK"
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -61,3 +63,11 @@ def _median_milliseconds(work: Callable[[], object], repeats: int, device: torch
         synchronise()
         times.append(time.perf_counter() - start)
     return 1000 * statistics.median(times[2:])
+
+
+def describe_machine(device: torch.device) -> dict[str, str | int]:
+    """Where figures were measured: processor or GPU, cores that torch uses, version of torch."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else model
+    return {"device": str(device), "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from torch import nn
+
 from scaled_ig import autoencoders, representations, sampling
 from scaled_ig.scene_model import SceneModel
 
@@ -13,6 +15,8 @@ _PARTS = {"representation": representations, "autoencoder": autoencoders, "sampl
 
 def _arguments(part: object) -> dict[str, Any]:
     """Constructor arguments of an object that keeps each under its own name."""
+    if type(part).__init__ is nn.Module.__init__:
+        return {}
     return {name: getattr(part, name) for name in inspect.signature(type(part)).parameters}
 
 

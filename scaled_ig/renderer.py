@@ -102,7 +102,7 @@ class Renderer(nn.Module):
     def _field(
         self, representation: SceneRepresentation, scenes: Tensor, slot: Tensor, rays: Rays, background: Tensor
     ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Composite]]:
-        """What rays meet that read ``scenes[slot]``, slot ascending: raw densities at depths [R, S], and the composite."""
+        """Raw densities at depths [R, S], and the composite, of rays that read ``scenes[slot]``, slot ascending."""
         if not isinstance(representation, PlaneRepresentation):
 
             def field(t: Tensor) -> tuple[Tensor, Tensor]:

@@ -66,7 +66,12 @@ def test_stage_2_begins_at_the_mean_of_stage_1(tiny_run):
 
 @pytest.mark.parametrize(
     ("phase", "step", "at_end"),
-    [("warm_up", 5, False), ("joint", 11, False), ("latent_supervision", 3, False), ("autoencoder", 4, True)],
+    [
+        ("joint", 11, False),
+        ("latent_supervision", 3, False),
+        ("autoencoder", 4, True),
+        ("rgb_alignment", 12, True),
+    ],
 )
 def test_a_killed_run_ends_as_if_nothing_had_happened(
     tmp_path, run_scaled_ig, tiny_config, tiny_run, phase, step, at_end
@@ -100,3 +105,22 @@ def test_a_run_killed_before_its_bank_was_written_writes_it_on_resuming(tmp_path
     status, output = run_scaled_ig("fit", "--config", tiny_config, "--run_dir", run, "--resume", "true")
     assert status == 0, output[-3000:]
     assert SceneBank.open(run / "bank").ids
+
+
+def test_stage_2_from_a_finished_stage_1_is_the_stage_2_of_a_whole_run(tmp_path, run_scaled_ig, tiny_config, tiny_run):
+    lines = tiny_config.read_text().splitlines()
+    stage2 = [line for line in lines if not line.strip().startswith(("autoencoder: {module", "warm_up:", "joint:"))]
+    (tmp_path / "stage2.yaml").write_text("\n".join(stage2))
+    options = ("--run_dir", tmp_path / "run", "--init_from", tiny_run)
+    status, output = run_scaled_ig("fit", "--config", tmp_path / "stage2.yaml", *options)
+    assert status == 0, output[-3000:]
+    for name in PHASES[3:]:
+        own, whole = state(tmp_path / "run", name), state(tiny_run, name)
+        for key, value in whole.items():
+            torch.testing.assert_close(own[key], value, rtol=0, atol=1e-6, msg=lambda m, n=f"{name} {key}": f"{n}: {m}")
+    assert SceneBank.open(tmp_path / "run" / "bank").ids == [f"ball-{s}" for s in stage2_scenes(tiny_run)]
+
+
+def stage2_scenes(run) -> list[int]:
+    records = json.loads((run / "bank" / "index.json").read_text())["scenes"]
+    return [int(record["id"].split("-")[1]) for record in records if record["version"] == "stage2"]

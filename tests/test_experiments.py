@@ -83,7 +83,8 @@ TABLE = {
     "stage1.yaml": {
         "warm_up": (50, 512, {"micro": 1e-2, "head": 1e-2, "mixing": 1e-2, "bases": 1e-2}, steps),
         "joint": (
-            50, 32, {"micro": 1e-4, "head": 1e-4, "mixing": 1e-2, "bases": 1e-2, "encoder": 1e-4, "decoder": 1e-4}, steps,
+            50, 32,
+            {"micro": 1e-4, "head": 1e-4, "mixing": 1e-2, "bases": 1e-2, "encoder": 1e-4, "decoder": 1e-4}, steps,
         ),
     },
     "stage2.yaml": {
@@ -112,7 +113,8 @@ def test_the_papers_phases(capsys, file, name):
     )
     assert vars(own.adam) == {"clock": "exact_dense", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
     if name == "joint":
-        assert vars(own.weights) == {"latent": 1.0, "rgb": 1.0, "reconstruction": 0.1}
+        weights = {term: weight for term, weight in vars(own.weights).items() if weight != 0}
+        assert weights == {"latent": 1.0, "rgb": 1.0, "reconstruction": 0.1}
 
 
 @pytest.mark.parametrize("file", list(TABLE))

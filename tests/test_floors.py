@@ -28,8 +28,8 @@ FLOORS = [
 ORDERED = {0, 2, 5}
 THIRD_PARTY = [BASE, BASE, BASE | {"safetensors"}]
 THIRD_PARTY += [THIRD_PARTY[2] | {"lightning"}]
-THIRD_PARTY += [THIRD_PARTY[3] | PICTURES | {"wandb"}]
-THIRD_PARTY += [THIRD_PARTY[4] | {"jsonargparse", "yaml", "tqdm"}]
+THIRD_PARTY += [THIRD_PARTY[3] | PICTURES | {"wandb", "tqdm"}]
+THIRD_PARTY += [THIRD_PARTY[4] | {"jsonargparse", "yaml"}]
 ROOMS_OWN = {
     "metrics": {"torchmetrics", "lpips"},
     "autoencoders": {"diffusers"},

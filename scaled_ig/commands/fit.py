@@ -14,7 +14,7 @@ from data_modules.base import MultiViewDataModule
 from data_modules.layout import read_scene_digests
 from scaled_ig.callbacks import Evaluation, MetricsLog, RunLogger, TrainingClock
 from scaled_ig.callbacks.cost import peak_mebibytes
-from scaled_ig.cost import bytes_per_scene, milliseconds_per_image, shared_bytes
+from scaled_ig.cost import bytes_per_scene, describe_machine, milliseconds_per_image, shared_bytes
 from scaled_ig.errors import UsageError
 from scaled_ig.evaluation import PROTOCOL, over_scenes
 from scaled_ig.metrics import Lpips
@@ -253,11 +253,7 @@ class Fit:
             "seconds_per_scene": clock.seconds / len(ids),
             "peak_mebibytes": peak_mebibytes(),
         }
-        costs["machine"] = {
-            "device": str(trainer.strategy.root_device),
-            "ranks": trainer.world_size,
-            "torch": torch.__version__,
-        }
+        costs["machine"] = describe_machine(trainer.strategy.root_device) | {"ranks": trainer.world_size}
         costs["bytes_per_scene"], costs["shared_bytes"] = bytes_per_scene(self.scene), shared_bytes(self.scene)
         costs["milliseconds_per_image"] = milliseconds_per_image(self.scene)
         self.run.write_json("costs.json", costs)

@@ -45,8 +45,9 @@ def _vocabulary() -> set[str]:
     """Every name that a configuration may use."""
     words = {"trainer", "scene", "data", "phases", "run_dir", "resume", "init_from", "hand_over", *PHASES}
     modules = (autoencoders, phases, representations, sampling, schedules)
-    classes = [value for module in modules for value in vars(module).values() if inspect.isclass(value)]
-    for described in (*classes, ShapeNetCars, BaselFaces, SceneModel, PhaseConfig, HandOver, RunLogger):
+    own = [value for module in modules for value in vars(module).values() if inspect.isclass(value)]
+    own = [value for value in own if value.__module__.startswith("scaled_ig")]
+    for described in (*own, ShapeNetCars, BaselFaces, SceneModel, PhaseConfig, HandOver, RunLogger):
         words |= set(inspect.signature(described).parameters)
     return words
 
@@ -152,7 +153,8 @@ class TrainingCLI(LightningCLI):
 
     def _save_config(self, run: RunFolder) -> None:
         run.path.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, run.path / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+        subparser = self._parser(self.subcommand)
+        subparser.save(self.config[self.subcommand], run.path / "config.yaml", overwrite=True, multifile=False)
 
 
 def _run_id(run: Path) -> str:

@@ -151,6 +151,18 @@ def test_rows_count_seconds_from_the_start_of_stage_2(reported):
     assert second.difference == 0
 
 
+def test_same_time_is_read_off_the_curves(reported):
+    def contender(points, seconds):
+        phases = {"latent_supervision": {"stage": 2, "seconds": seconds}}
+        rows = [{"phase": "latent_supervision", "name": "val/psnr", "seconds": x, "value": y} for x, y in points]
+        run = RunRecord(reported[0], {}, {}, {"phases": phases}, rows)
+        return comparison.Contender("x", run, "rgb")
+
+    text = comparison._same_time(contender([(0, 20), (10, 30)], 10), contender([(0, 21), (4, 22)], 4))
+    assert "after the same 4.0 s: 24.00 dB in this run, 22.00 dB in that" in text
+    assert comparison._same_time(contender([], 10), contender([(0, 21)], 4)) == ""
+
+
 def test_shown_views_hold_the_best_and_the_worst(reported):
     run, _ = reported
     record = RunRecord.open(run)

@@ -219,6 +219,27 @@ def test_the_terms_of_the_joint_phase(scene, data):
         torch.testing.assert_close(terms[name][1], value)
 
 
+@pytest.mark.parametrize("limit", [1e-4, 1e4])
+def test_gradients_are_clipped_by_their_norm_over_all_parts(scene, data, limit):
+    def norm(phase) -> float:
+        given = [p.grad for group in phase.scene_adam().param_groups for p in group["params"] if p.grad is not None]
+        dense = [gradient.to_dense() if gradient.is_sparse else gradient for gradient in given]
+        return float(sum(gradient.double().square().sum() for gradient in dense) ** 0.5)
+
+    norms: list[float] = []
+
+    class Clipped(Joint):
+        def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
+            norms.append(norm(self))
+            super().configure_gradient_clipping(optimizer, limit)
+            norms.append(norm(self))
+
+    train(Clipped(scene), data)
+    before, after = norms
+    assert 1e-3 < before < 1e3
+    assert after == pytest.approx(min(before, limit), rel=1e-2)
+
+
 def test_rays_of_the_data_set_have_numbers_of_their_own(scene, data):
     module = WarmUp(scene)
     (batch,) = data.batches(1, [(0, 0), (0, 1), (1, 0), (3, 9)])
