@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from itertools import chain
@@ -85,8 +86,12 @@ def _load(pretrained: str, subfolder: str):
     is_folder = Path(pretrained).is_dir()
     if is_folder and subfolder and not (Path(pretrained) / subfolder).is_dir():
         subfolder = ""
+    logging.getLogger("diffusers").setLevel(logging.ERROR)  # it recommends accelerate, which is of no use here
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # its retries; the outcome is told below
+    if not is_folder:
+        print(f"autoencoder: {pretrained} from the Hub or its cache", flush=True)
     try:
-        return AutoencoderKL.from_pretrained(pretrained, subfolder=subfolder or None)
+        return AutoencoderKL.from_pretrained(pretrained, subfolder=subfolder or None, low_cpu_mem_usage=False)
     except (OSError, ValueError) as error:
         where = f"the folder {os.path.abspath(pretrained)}" if is_folder else f"{pretrained} in the Hub or its cache"
         raise UsageError(

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from jsonargparse import Namespace
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -28,22 +29,25 @@ from scaled_ig.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
 
 
-class Parser(LightningArgumentParser):
-    """A parser that answers an unknown key with the nearest known one."""
-
-    def error(self, message: str, ex: Exception | None = None):
-        found = re.findall(r"'([\w.]+)' is not|[Oo]ption '([\w.]+)'|[Kk]ey '([\w.]+)'|arguments: --([\w.]+)", message)
-        for key in (name.split(".")[-1] for groups in found for name in groups if name):
-            near = difflib.get_close_matches(key, _vocabulary(), n=1, cutoff=0.6)
-            if near and near[0] != key:
-                message += f"\nDid you mean '{near[0]}' instead of '{key}'?"
-                break
-        super().error(message, ex)
+def _mistake(message: str) -> str:
+    """One sentence for what the parser says of an unknown key, with the nearest known one; else what the parser says."""
+    found = re.search(r"[Kk]ey '([\w.]+)' is not|[Kk]ey '([\w.]+)' not|[Oo]ption '([\w.]+)'|arguments: --([\w.]+)", message)
+    if not found:
+        return message
+    words = _vocabulary()
+    path = next(name for name in found.groups() if name)
+    key = next((part for part in path.split(".") if part not in words), path)
+    where = re.findall(r"[Pp]arser key \"([\w.]+)\"", message)
+    near = difflib.get_close_matches(key, words, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "scaled-ig fit --help lists the known ones"
+    return f"unknown key {key!r}{f' in {where[0]}' if where else ''}: {hint}"
 
 
 def _vocabulary() -> set[str]:
     """Every name that a configuration may use."""
-    words = {"trainer", "scene", "data", "phases", "run_dir", "resume", "init_from", "hand_over", *PHASES}
+    words = {"trainer", "scene", "data", "phases", "hand_over", "init_args", "class_path", "module", "config", *PHASES}
+    words |= {"run_dir", "resume", "init_from", "eval_every_n_steps", "checkpoint_every_n_steps", "lpips", "lpips_weights"}
+    words |= set(inspect.signature(Trainer).parameters)
     modules = (autoencoders, phases, representations, sampling, schedules)
     own = [value for module in modules for value in vars(module).values() if inspect.isclass(value)]
     own = [value for value in own if value.__module__.startswith("scaled_ig")]
@@ -58,12 +62,16 @@ class TrainingCLI(LightningCLI):
     def __init__(self, arguments: list[str]) -> None:
         super().__init__(
             args=arguments,
-            parser_class=Parser,
             auto_configure_optimizers=False,
             seed_everything_default=0,
             save_config_callback=None,
             trainer_defaults={"use_distributed_sampler": False, "logger": False, "enable_model_summary": False},
-            parser_kwargs={"description": "Learn thousands of 3D scenes from posed images.", "prog": "scaled-ig"},
+            parser_kwargs={
+                "description": "Learn thousands of 3D scenes from posed images.",
+                "prog": "scaled-ig",
+                "exit_on_error": False,
+                "fit": {"exit_on_error": False},
+            },
         )
 
     @staticmethod
@@ -183,5 +191,8 @@ def run_training(arguments: list[str]) -> int:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
     warnings.filterwarnings("ignore", message=".*does not have many workers")
-    TrainingCLI(arguments)
+    try:
+        TrainingCLI(arguments)
+    except ArgumentError as error:
+        raise UsageError(_mistake(str(error))) from None
     return 0

@@ -85,10 +85,13 @@ def test_a_loader_goes_on_within_an_epoch(workers):
         data = {(s, v): (s, v) for s in range(8) for v in even()[s]}
         return ResumableLoader(data, batch_sampler=sampler, collate_fn=list, num_workers=workers)
 
-    whole, cut, resumed = list(loader()), loader(), loader()
+    whole, cut, cut_again, resumed = list(loader()), loader(), loader(), loader()
     stream = iter(cut)
     begun = [next(stream) for _ in range(5)]
-    resumed.load_state_dict(cut.state_dict())
+    cut_again.load_state_dict(cut.state_dict())
+    stream = iter(cut_again)
+    begun += [next(stream) for _ in range(2)]
+    resumed.load_state_dict(cut_again.state_dict())
     assert begun + list(resumed) == whole
     resumed.batch_sampler.set_epoch(5)
     assert list(resumed) == whole, "the next epoch begins at its beginning"

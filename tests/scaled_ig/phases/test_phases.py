@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from data_modules.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
 from data_modules.sources.transforms import TransformsSource
+from scaled_ig.callbacks import TrainingClock
 from scaled_ig.losses import latent_loss, reconstruction_loss, rgb_loss
 from scaled_ig.phases import AutoencoderTraining, Joint, LatentSupervision, RgbAlignment, WarmUp
 from scaled_ig.randomness import CounterNoise
@@ -41,11 +42,12 @@ def parameters(scene: SceneModel) -> dict[str, list[torch.Tensor]]:
 
 
 def train(phase, data, steps: int = 1, callbacks=()) -> Trainer:
-    """A real Trainer; a scene model is ready before its first phase."""
+    """A real Trainer; the clock finishes the phase."""
     data.stage = phase.stage
     trainer = Trainer(
         accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks), use_distributed_sampler=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        callbacks=[TrainingClock(), *callbacks],
     )  # fmt: skip
     trainer.fit(phase, datamodule=data)
     return trainer
@@ -78,6 +80,7 @@ def test_a_step_changes_what_is_trained_and_nothing_else(phase, scene, data):
             assert all(now.isfinite().all() for now, _ in pairs)
         else:
             assert all(torch.equal(now, then) for now, then in pairs), f"{part} must stay"
+        assert all(now.requires_grad == (part in TRAINED[phase]) for now, _ in pairs), f"{part} must be frozen or not"
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -146,6 +149,14 @@ def test_the_background_follows_the_encoder_through_the_joint_phase(scene, data)
     watch = Watch()
     train(Joint(scene, background_every=3), data, 6, [watch])
     assert watch.fresh == [True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize("phase", [WarmUp, LatentSupervision])
+def test_phases_of_a_frozen_encoder_measure_the_background_themselves(phase, scene, data):
+    expected = scene.background.clone()
+    scene.background.fill_(0.5)
+    train(phase(scene), data)
+    assert torch.equal(scene.background, expected)
 
 
 @pytest.mark.parametrize("phase", [WarmUp, LatentSupervision])
