@@ -142,9 +142,11 @@ class MultiViewDataModule(LightningDataModule):
                 views.load(self._owned(stage))
         return self._views[stage]
 
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
     def _owned(self, stage: int) -> list[int]:
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return owned_scenes(len(self.scenes(stage)), rank, world).tolist()
+        return owned_scenes(len(self.scenes(stage)), *self._rank()).tolist()
 
     def batches(self, stage: int, keys: Iterable[ViewKey], batch_size: int = 32) -> Iterator[ViewBatch]:
         """Given views in order, with images."""
@@ -152,10 +154,11 @@ class MultiViewDataModule(LightningDataModule):
         for start in range(0, len(keys), batch_size):
             yield views.__getitems__(keys[start : start + batch_size])
 
-    def own_views(self, stage: int, split: Split) -> list[ViewKey]:
-        """Views of the scenes that this rank owns."""
-        views = self.split(stage, split)
-        return [(scene, view) for scene in self._owned(stage) for view in views[scene]]
+    def own_views(self, stage: int, split: Split, at_most: int | None = None) -> list[ViewKey]:
+        """Views of this rank's scenes, out of all or of ``at_most`` that are spread evenly over all scenes."""
+        keys = [(scene, view) for scene, views in enumerate(self.split(stage, split)) for view in views]
+        owned = set(self._owned(stage))
+        return [key for key in _spread(keys, at_most or len(keys)) if key[0] in owned]
 
     def own_training_views(self) -> Iterator[ViewBatch]:
         """All training views of this rank's scenes, once."""
@@ -164,16 +167,20 @@ class MultiViewDataModule(LightningDataModule):
     def some_training_views(self, count: int) -> Iterator[ViewBatch]:
         """About ``count`` training views of all scenes, spread evenly, the same on every rank."""
         keys = [(scene, view) for scene, views in enumerate(self.split(self.stage, "train")) for view in views]
-        return self.batches(self.stage, keys[:: max(1, len(keys) // count)][:count])
+        return self.batches(self.stage, _spread(keys, count))
 
-    def _sampler(self) -> SceneBatches:
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        views = self.split(self.stage, "train")
-        return SceneBatches(views, self.batch_size, self.views_per_scene, rank, world, self.seed)
+    def sampler(self, stage: int, batch_size: int, views_per_scene: int) -> SceneBatches:
+        """This rank's batches of a stage's training views.
+
+        Raises:
+            UsageError: The batch cannot be dealt to the shards of scenes, or those to the ranks.
+        """
+        rank, world = self._rank()
+        return SceneBatches(self.split(stage, "train"), batch_size, views_per_scene, rank, world, self.seed)
 
     def steps_per_epoch(self) -> int:
         """Batches of an epoch."""
-        return len(self._sampler())
+        return len(self.sampler(self.stage, self.batch_size, self.views_per_scene))
 
     def train_dataloader(self) -> DataLoader:
         """Training batches of the present stage; without images where the phase trains from cached latents."""
@@ -182,12 +189,17 @@ class MultiViewDataModule(LightningDataModule):
         views.with_images = getattr(phase, "needs_images", True)
         return ResumableLoader(
             views,
-            batch_sampler=self._sampler(),
+            batch_sampler=self.sampler(self.stage, self.batch_size, self.views_per_scene),
             collate_fn=_as_is,
             num_workers=self.num_workers if views.with_images else 0,
             persistent_workers=self.num_workers > 0 and views.with_images,
             pin_memory=bool(self.trainer and self.trainer.strategy.root_device.type == "cuda"),
         )
+
+
+def _spread(keys: list[ViewKey], count: int) -> list[ViewKey]:
+    count = min(count, len(keys))
+    return [keys[i * len(keys) // count] for i in range(count)]
 
 
 def _as_is(batch):

@@ -8,6 +8,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from data_modules.views import ViewKey
+from scaled_ig.errors import UsageError
 from scaled_ig.ownership import num_shards, shards_of_rank
 
 
@@ -26,7 +27,7 @@ class SceneBatches:
         seed: Seed of the order.
 
     Raises:
-        ValueError: The batch cannot be dealt to the shards in whole scenes.
+        UsageError: The batch cannot be dealt to the shards in whole scenes.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class SceneBatches:
         self.views, self.views_per_scene, self.seed = views, views_per_scene, seed
         self.shards = num_shards(len(views))
         if batch_size % (self.shards * views_per_scene):
-            raise ValueError(
+            raise UsageError(
                 f"batch_size {batch_size} must be a multiple of {self.shards * views_per_scene}: "
                 f"{self.shards} shards of scenes × views_per_scene {views_per_scene}"
             )

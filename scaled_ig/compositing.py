@@ -20,7 +20,7 @@ class Composite:
     Args:
         pixels: [R, C], in the range of the values.
         accumulation: [R] Σ w, opacity in [0, 1].
-        depth: [R] mean depth of what was hit, weighted by w; ``t_far`` of the ray where nothing was.
+        depth: [R] mean depth of what was hit, weighted by w; that of the last sample where nothing was.
     """
 
     pixels: Tensor

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from scaled_ig.errors import UsageError
+
 NUM_SHARDS = 4
 
 
@@ -21,11 +23,11 @@ def shards_of_rank(num_scenes: int, rank: int, world_size: int) -> list[int]:
     """Virtual shards that a rank takes.
 
     Raises:
-        ValueError: The shards cannot be dealt evenly to the ranks.
+        UsageError: The shards cannot be dealt evenly to the ranks.
     """
     shards = num_shards(num_scenes)
     if shards % world_size:
-        raise ValueError(f"{shards} shards of scenes cannot be dealt evenly to {world_size} ranks: use 1, 2 or 4")
+        raise UsageError(f"{shards} shards of scenes cannot be dealt evenly to {world_size} ranks: use 1, 2 or 4")
     return list(range(rank, shards, world_size))
 
 

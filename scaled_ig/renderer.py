@@ -132,6 +132,5 @@ class Renderer(nn.Module):
         if not second:
             return t
         with torch.no_grad():
-            weights = smooth_weights(interval_weights(density(t), t))[:, 1:-1]
-            more = importance(0.5 * (t[:, 1:] + t[:, :-1]), weights, second, noise(second, 1))
+            more = importance(t, smooth_weights(interval_weights(density(t), t)), second, noise(second, 1))
         return torch.cat([t, more], 1).sort(1).values

@@ -129,4 +129,5 @@ class InsideBall(SamplingPlan):
         return self.num_samples
 
     def limits(self, rays: Rays) -> tuple[Tensor, Tensor]:
-        return rays.ball_limits(self.radius)
+        t_near, t_far = rays.ball_limits(self.radius)
+        return t_near.clamp(min=0), t_far  # a camera inside the ball does not see what is behind it

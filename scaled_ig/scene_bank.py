@@ -55,24 +55,27 @@ class BankScene:
 
     Args:
         record: Its entry in the index: ``id``, ``version``, ``row``, ``sha256``, ``source_sha256``.
-        model: The model of its version, which holds this scene alone.
+        rows: Its own parameters by name.
+        model: The model of its version, which scenes of that version share: it holds one scene at a time.
     """
 
     record: dict[str, Any]
+    rows: dict[str, Tensor]
     model: SceneModel
 
     @torch.no_grad()
     def render(self, cameras: Cameras) -> Tensor:
         """Images [B, 3, H, W] in [0, 1] from any cameras."""
-        return to_unit_range(self.model.render_image(cameras, self._index(cameras)))
+        return to_unit_range(self.model.render_image(cameras, self._enter(cameras)))
 
     @torch.no_grad()
     def render_latent(self, cameras: Cameras) -> Rendering:
         """Latent pixels, opacity and depth, before decoding."""
-        return self.model.render(cameras, self._index(cameras))
+        return self.model.render(cameras, self._enter(cameras))
 
-    @staticmethod
-    def _index(cameras: Cameras) -> Tensor:
+    def _enter(self, cameras: Cameras) -> Tensor:
+        for name, table in self.model.representation.scene_tables().items():
+            table.weight[0] = self.rows[name]
         return torch.zeros(len(cameras), dtype=torch.long)
 
 
@@ -141,7 +144,10 @@ class SceneBank:
             _replace(path / f"scenes-{version}.safetensors", lambda file: save_file(rows, file))
             index = cls.open(path).index if (path / "index.json").exists() else {"scenes": [], "versions": {}}
             index |= {"schema": SCHEMA, "schema_version": SCHEMA_VERSION}
-            index["versions"][version] = {"model": describe(scene), "sha256": _digest(*shared.values())}
+            index["versions"][version] = {
+                "model": describe(scene),
+                "sha256": _digest(*(shared[name] for name in sorted(shared))),
+            }
             index["scenes"] = [record for record in index["scenes"] if record["version"] != version] + records
             _replace(path / "index.json", lambda file: file.write_text(json.dumps(index, indent=1)))
         return cls(path, json.loads((path / "index.json").read_text()) if first_table.rank == 0 else {"scenes": []})
@@ -169,20 +175,16 @@ class SceneBank:
             rows = {name: file.get_slice(name)[record["row"]] for name in model.representation.scene_tables()}
         if _digest(*rows.values()) != record["sha256"]:
             raise UsageError(f"{self.path}: scene {scene_id!r} is damaged (its digest differs): copy the bank again")
-        with torch.no_grad():
-            for name, table in model.representation.scene_tables().items():
-                table.weight[0] = rows[name]
-        return BankScene(record, model)
+        return BankScene(record, rows, model)
 
     def _load_model(self, version: str) -> SceneModel:
-        model = build(self.index["versions"][version]["model"])
-        missing, unexpected = model.load_state_dict(
-            load_file(self.path / f"shared-{version}.safetensors"), strict=False
-        )
+        described, file = self.index["versions"][version], self.path / f"shared-{version}.safetensors"
+        model, shared = build(described["model"]), load_file(file)
+        if _digest(*(shared[name] for name in sorted(shared))) != described["sha256"]:
+            raise UsageError(f"{file} is damaged (its digest differs): copy the bank again")
+        missing, unexpected = model.load_state_dict(shared, strict=False)
         own = {f"representation.{name}.weight" for name in model.representation.scene_tables()}
         if unexpected or set(missing) - own:
-            raise UsageError(
-                f"{self.path}/shared-{version}.safetensors does not fit its description: copy the bank again"
-            )
+            raise UsageError(f"{file} does not fit its description: copy the bank again")
         model.representation.new_scenes(1)
         return model.eval().requires_grad_(False)

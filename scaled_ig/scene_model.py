@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from scaled_ig.autoencoders import Autoencoder, Identity
 from scaled_ig.cameras import Cameras
+from scaled_ig.errors import UsageError
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import Kernel
 from scaled_ig.renderer import Jitter, Renderer, Rendering
@@ -43,7 +44,7 @@ class SceneModel(nn.Module):
     ) -> None:
         super().__init__()
         if resolution % autoencoder.downsampling:
-            raise ValueError(f"resolution {resolution} is no multiple of the autoencoder's {autoencoder.downsampling}")
+            raise UsageError(f"resolution {resolution} is no multiple of the autoencoder's {autoencoder.downsampling}")
         self.representation, self.autoencoder, self.resolution = representation, autoencoder, resolution
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -67,5 +67,5 @@ class WarmUpCosine(Schedule):
         self.warm_up, self.end = warm_up, end
 
     def factor(self, epoch: int, progress: float) -> float:
-        ramp = min(1.0, progress / self.warm_up + 0.05)
+        ramp = min(1.0, progress / self.warm_up + 0.05) if self.warm_up else 1.0
         return ramp * (self.end + (1 - self.end) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))

@@ -39,7 +39,7 @@ class Evaluation(Callback):
             max_views,
             lpips,
         )
-        self.scenes: list[dict[str, Any]] = []
+        self.scenes: list[dict[str, Any]] = []  # of the test views, once they are measured
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         step = trainer.global_step
@@ -55,16 +55,18 @@ class Evaluation(Callback):
     def on_train_end(self, trainer, pl_module) -> None:
         if self.every_n_steps:
             self._measure(trainer, pl_module, "val")
-        self.scenes = self._measure(trainer, pl_module, "test")
+        self.measure_test(trainer, pl_module)
+
+    def measure_test(self, trainer, phase) -> None:
+        """Measure the test views; collective."""
+        self.scenes = self._measure(trainer, phase, "test")
 
     def _measure(self, trainer, phase, split: str) -> list[dict[str, Any]]:
         with self.clock.paused():
             if trainer.training and trainer.optimizers:
                 phase.scene_adam().flush()
             data = trainer.datamodule
-            keys = data.own_views(phase.stage, split)
-            if split == "val":
-                keys = keys[:: max(1, -(-len(keys) * trainer.world_size // self.max_views))]
+            keys = data.own_views(phase.stage, split, self.max_views if split == "val" else None)
             phase.scene.eval()
             records = evaluate(phase.scene, data.batches(phase.stage, keys), self.lpips, "head" in phase.trains)
             phase.scene.train()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from data_modules.base import MultiViewDataModule
@@ -18,6 +18,7 @@ from scaled_ig.cost import bytes_per_scene, describe_machine, milliseconds_per_i
 from scaled_ig.errors import UsageError
 from scaled_ig.evaluation import PROTOCOL, over_scenes
 from scaled_ig.metrics import Lpips
+from scaled_ig.phases import Phase
 from scaled_ig.run_folder import RunFolder
 from scaled_ig.scene_bank import SceneBank
 from scaled_ig.scene_model import SceneModel
@@ -39,7 +40,7 @@ class PhaseConfig:
         trainer: Trainer arguments of this phase alone.
     """
 
-    module: Callable[[SceneModel], LightningModule]
+    module: Callable[[SceneModel], Phase]
     max_epochs: int | None = None
     max_steps: int = -1
     batch_size: int | None = None
@@ -113,8 +114,10 @@ class Fit:
         names = [name for name in PHASES if name in self.phases]
         if not names:
             raise UsageError(f"this configuration has no phase: give one of phases.{{{','.join(PHASES)}}}")
-        for stage in {self._stage(name) for name in names}:
-            self.data.scenes(stage)  # a pack that is missing or too small is said before anything is written
+        for name in names:  # what is wrong with the pack or a batch is said before anything is written
+            config = self.phases[name]
+            batch = config.batch_size or self.data.batch_size, config.views_per_scene or self.data.views_per_scene
+            self.data.sampler(self._stage(name), *batch)
         if not resume and any((self.run.path / "checkpoints").glob("*/*.ckpt")):
             raise UsageError(f"{self.run.path} already holds checkpoints: give --resume true or another --run_dir")
         before()
@@ -194,7 +197,7 @@ class Fit:
         self.data.batch_size = config.batch_size or batch_size
         self.data.views_per_scene = config.views_per_scene or views_per_scene
         module = config.module(self.scene)
-        module.seed = self.seed  # type: ignore[assignment]
+        module.seed = self.seed
         clock = TrainingClock()
         evaluation = Evaluation(self.run, clock, self.eval_every_n_steps, lpips=self.lpips)
         every = self.checkpoint_every_n_steps
@@ -220,12 +223,15 @@ class Fit:
         self.data.batch_size, self.data.views_per_scene = batch_size, views_per_scene
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        trainer.save_checkpoint(self.run.checkpoint(name))
-        self._after(name, trainer, clock, evaluation)
+        if not evaluation.scenes:  # it was cut between its last step and its end: there was nothing left to train
+            module.finish()
+            evaluation.measure_test(trainer, module)
+        self._keep(name, trainer, clock, evaluation)
+        trainer.save_checkpoint(self.run.checkpoint(name))  # last: it says that the phase is done
         if self.logger is not None:
             self.logger.step_offset += trainer.global_step
 
-    def _after(self, name: str, trainer: Trainer, clock: TrainingClock, evaluation: Evaluation) -> None:
+    def _keep(self, name: str, trainer: Trainer, clock: TrainingClock, evaluation: Evaluation) -> None:
         """Keep what the phase made: scenes, quality, costs."""
         stage = self._stage(name)
         ids, digests = self.data.scene_ids(stage), read_scene_digests(self.data.index, self.data.scenes(stage))

@@ -9,7 +9,7 @@ import logging
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch.distributed as dist
 from jsonargparse import ArgumentError, Namespace
@@ -30,8 +30,10 @@ from scaled_ig.scene_model import SceneModel
 
 
 def _mistake(message: str) -> str:
-    """One sentence for what the parser says of an unknown key, with the nearest known one; else what the parser says."""
-    found = re.search(r"[Kk]ey '([\w.]+)' is not|[Kk]ey '([\w.]+)' not|[Oo]ption '([\w.]+)'|arguments: --([\w.]+)", message)
+    """One sentence for an unknown key, with the nearest known one; for anything else what the parser says."""
+    found = re.search(
+        r"[Kk]ey '([\w.]+)' is not|[Kk]ey '([\w.]+)' not|[Oo]ption '([\w.]+)'|arguments: --([\w.]+)", message
+    )
     if not found:
         return message
     words = _vocabulary()
@@ -46,7 +48,15 @@ def _mistake(message: str) -> str:
 def _vocabulary() -> set[str]:
     """Every name that a configuration may use."""
     words = {"trainer", "scene", "data", "phases", "hand_over", "init_args", "class_path", "module", "config", *PHASES}
-    words |= {"run_dir", "resume", "init_from", "eval_every_n_steps", "checkpoint_every_n_steps", "lpips", "lpips_weights"}
+    words |= {
+        "run_dir",
+        "resume",
+        "init_from",
+        "eval_every_n_steps",
+        "checkpoint_every_n_steps",
+        "lpips",
+        "lpips_weights",
+    }
     words |= set(inspect.signature(Trainer).parameters)
     modules = (autoencoders, phases, representations, sampling, schedules)
     own = [value for module in modules for value in vars(module).values() if inspect.isclass(value)]
@@ -95,7 +105,9 @@ class TrainingCLI(LightningCLI):
             "--eval_every_n_steps", type=int, default=0, help="steps between looks at val views; 0: none"
         )
         parser.add_argument("--checkpoint_every_n_steps", type=int | None, default=None, help="default: every epoch")
-        parser.add_argument("--lpips", type=str, default="auto", help="auto, require or off")
+        parser.add_argument(
+            "--lpips", type=Literal["auto", "require", "off"], default="auto", help="what to do without its weights"
+        )
         parser.add_argument("--lpips_weights", type=str | None, default=None, help="file of the AlexNet backbone")
 
     def _parse_ckpt_path(self) -> None:

@@ -15,7 +15,7 @@ def sample_scenes(planes: Tensor, slot: Tensor, positions: Tensor, axes: PlaneAx
     """Features [N, P, F] at positions [N, P, 3] of rays that read ``planes[slot]``; slot [N] ascending."""
     rays_per_scene = torch.bincount(slot, minlength=len(planes)).tolist()
     parts = [
-        sample_planes(own[None], points.reshape(1, -1, 3), axes).reshape(*points.shape[:2], -1)
+        sample_planes(own[None], points.reshape(1, -1, 3), axes).reshape(*points.shape[:2], planes.shape[-1])
         for own, points in zip(planes, positions.split(rays_per_scene), strict=True)
     ]
     return torch.cat(parts)

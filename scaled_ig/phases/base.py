@@ -139,7 +139,8 @@ class Phase(LightningModule, ABC):
     def setup(self, stage: str) -> None:
         """Shard the scenes and freeze what this phase does not train, before DDP wraps the module."""
         self.scene.representation.shard(self.trainer.global_rank, self.trainer.world_size)
-        self._ddp_params_and_buffers_to_ignore = [f"{name}.weight" for name in self._tables()]
+        own = [f"{name}.{part}" for name in self._tables() for part in ("weight", "local_row")]
+        self._ddp_params_and_buffers_to_ignore = own
         for name, parameters in self.parts().items():
             for parameter in parameters:
                 parameter.requires_grad_(name in self.trains)
