@@ -80,7 +80,8 @@ class TrainingCLI(LightningCLI):
                 "description": "Learn thousands of 3D scenes from posed images.",
                 "prog": "scaled-ig",
                 "exit_on_error": False,
-                "fit": {"exit_on_error": False},
+                "allow_abbrev": False,
+                "fit": {"exit_on_error": False, "allow_abbrev": False},
             },
         )
 
