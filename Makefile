@@ -6,7 +6,7 @@ BIN := .venv/bin
 RUN := runs/demo
 FIT := $(BIN)/scaled-ig fit --config experiments/quickstart.yaml
 
-.PHONY: help venv demo test lint clean-demo
+.PHONY: help venv demo demo-plateau test lint clean-demo
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -30,8 +30,14 @@ demo: venv
 	$(FIT) --config experiments/demo/rgb.yaml --data.path data/demo/pack --run_dir $(RUN)-rgb --resume true
 	$(BIN)/scaled-ig report $(RUN) --no_prior $(RUN)-no-prior --rgb $(RUN)-rgb
 
+# The RGB baseline four times as long, to see where it ends; then the report with it.
+demo-plateau: demo
+	$(FIT) --config experiments/demo/rgb.yaml --data.path data/demo/pack --run_dir $(RUN)-rgb-long --resume true \
+	  --phases.latent_supervision.max_steps 7600
+	$(BIN)/scaled-ig report $(RUN) --no_prior $(RUN)-no-prior --rgb $(RUN)-rgb --compare '["RGB tri-planes, 4 times as long=$(RUN)-rgb-long"]'
+
 clean-demo:
-	rm -rf data/demo $(RUN) $(RUN)-no-prior $(RUN)-rgb
+	rm -rf data/demo $(RUN) $(RUN)-no-prior $(RUN)-rgb $(RUN)-rgb-long
 
 test: venv
 	$(BIN)/python -m pytest

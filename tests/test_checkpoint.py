@@ -102,9 +102,11 @@ def test_a_run_killed_before_its_bank_was_written_writes_it_on_resuming(tmp_path
     shutil.copytree(tiny_run, run)
     shutil.rmtree(run / "bank")
     (run / "metrics.json").unlink()
+    (run / "checkpoints" / PHASES[-1] / "final.ckpt").unlink()  # it is written last
     status, output = run_scaled_ig("fit", "--config", tiny_config, "--run_dir", run, "--resume", "true")
     assert status == 0, output[-3000:]
     assert SceneBank.open(run / "bank").ids
+    assert json.loads((run / "metrics.json").read_text())["s2"]["psnr"] > 0
 
 
 def test_stage_2_from_a_finished_stage_1_is_the_stage_2_of_a_whole_run(tmp_path, run_scaled_ig, tiny_config, tiny_run):

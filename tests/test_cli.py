@@ -51,24 +51,25 @@ def test_an_unknown_verb_is_a_mistake(capsys, arguments):
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "near"),
+    ("right", "wrong", "unknown", "near"),
     [
         ("rgb_alignment: {module: RgbAlignment, max_steps: 12}", "rgb_alignment: {module: RgbAlignment, max_step: 12}",
-         "'max_steps' instead of 'max_step'"),
+         "unknown key 'max_step'", "max_steps"),
         ("rgb_alignment: {module: RgbAlignment,", "rgb_alignment: {module: {class_path: RgbAlignment, init_args: "
-         "{learning_rates: {mikro: 0.1}}},", "'micro' instead of 'mikro'"),
-        ("  rgb_alignment:", "  rgb_alinment:", "'rgb_alignment' instead of 'rgb_alinment'"),
-        ("num_bases: 3", "nun_bases: 3", "'num_bases' instead of 'nun_bases'"),
-        ("stage2_scenes: 4", "stage2_scene: 4", "'stage2_scenes' instead of 'stage2_scene'"),
+         "{learning_rates: {mikro: 0.1}}},", "unknown key 'mikro'", "micro"),
+        ("  rgb_alignment:", "  rgb_alinment:", "unknown key 'rgb_alinment'", "rgb_alignment"),
+        ("num_bases: 3", "nun_bases: 3", "unknown key 'nun_bases'", "num_bases"),
+        ("stage2_scenes: 4", "stage2_scene: 4", "unknown key 'stage2_scene'", "stage2_scenes"),
     ],
 )  # fmt: skip
-def test_a_slip_stops_the_program_before_its_first_step(capsys, tiny_config, tmp_path, right, wrong, near):
+def test_a_slip_stops_the_program_before_its_first_step(capsys, tiny_config, tmp_path, right, wrong, unknown, near):
     text = tiny_config.read_text()
     assert right in text
     (tmp_path / "slip.yaml").write_text(text.replace(right, wrong))
     status, said = leave(capsys, "fit", "--config", tmp_path / "slip.yaml", "--run_dir", tmp_path / "run")
     assert status == 2
-    assert f"Did you mean {near}?" in said
+    assert unknown in said
+    assert f"did you mean {near!r}?" in said
     assert not (tmp_path / "run").exists()
 
 

@@ -13,10 +13,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from data_modules.base import MultiViewDataModule
 from data_modules.layout import read_scene_digests
 from scaled_ig.callbacks import Evaluation, MetricsLog, RunLogger, TrainingClock
-from scaled_ig.callbacks.cost import peak_mebibytes
-from scaled_ig.cost import bytes_per_scene, describe_machine, milliseconds_per_image, shared_bytes
+from scaled_ig.commands.results import keep_costs, keep_quality, keep_scenes
 from scaled_ig.errors import UsageError
-from scaled_ig.evaluation import PROTOCOL, over_scenes
 from scaled_ig.metrics import Lpips
 from scaled_ig.phases import Phase
 from scaled_ig.run_folder import RunFolder
@@ -120,6 +118,8 @@ class Fit:
             self.data.sampler(self._stage(name), *batch)
         if not resume and any((self.run.path / "checkpoints").glob("*/*.ckpt")):
             raise UsageError(f"{self.run.path} already holds checkpoints: give --resume true or another --run_dir")
+        if self.init_from is not None and 2 in map(self._stage, names):
+            self._refuse_leaks(self.init_from)
         before()
         self._fresh = {name: value.clone() for name, value in self.scene.state_dict().items()}
         done = [name for name in names if resume and self.run.checkpoint(name).is_file()]
@@ -130,6 +130,17 @@ class Fit:
         for name in names[len(done) :]:
             last = self.run.checkpoint(name, "last")
             self._run_phase(name, str(last) if resume and last.is_file() else None)
+
+    def _refuse_leaks(self, source: RunFolder) -> None:
+        """Stage 2 must not learn scenes that stage 1 has seen."""
+        records = SceneBank.open(source.bank).index["scenes"]
+        seen = {record["source_sha256"] for record in records if record["version"] == "stage1"}
+        again = seen & set(read_scene_digests(self.data.index, self.data.scenes(2)))
+        if again:
+            raise UsageError(
+                f"{len(again)} scenes of stage 2 were trained in stage 1 of {source.path}: "
+                "give the same --data.stage1_scenes and --data.split_seed"
+            )
 
     @staticmethod
     def _stage(name: str) -> int:
@@ -226,43 +237,13 @@ class Fit:
         if not evaluation.scenes:  # it was cut between its last step and its end: there was nothing left to train
             module.finish()
             evaluation.measure_test(trainer, module)
-        self._keep(name, trainer, clock, evaluation)
-        trainer.save_checkpoint(self.run.checkpoint(name))  # last: it says that the phase is done
+        keep_scenes(self.run, self.scene, self.data, name, stage)
+        if trainer.is_global_zero:
+            keep_quality(self.run, self.data, name, stage, evaluation.scenes, clock.seconds)
+            keep_costs(self.run, self.scene, name, stage, trainer.global_step, clock.seconds, trainer.world_size)
+        trainer.save_checkpoint(self.run.checkpoint(name), weights_only=False)  # last: it says that the phase is done
         if self.logger is not None:
             self.logger.step_offset += trainer.global_step
-
-    def _keep(self, name: str, trainer: Trainer, clock: TrainingClock, evaluation: Evaluation) -> None:
-        """Keep what the phase made: scenes, quality, costs."""
-        stage = self._stage(name)
-        ids, digests = self.data.scene_ids(stage), read_scene_digests(self.data.index, self.data.scenes(stage))
-        if name != "autoencoder":
-            SceneBank.write(self.run.bank, self.scene, ids, f"stage{stage}", digests)
-        if not trainer.is_global_zero:
-            return
-        if name != "autoencoder":
-            scenes = [{"id": ids[record.pop("scene")], "stage": stage} | record for record in evaluation.scenes]
-            metrics = self.run.read_json("metrics.json") | {"protocol": PROTOCOL}
-            metrics[f"s{stage}"] = over_scenes([{k: v for k, v in s.items() if k != "stage"} for s in scenes])
-            metrics["scenes"] = [s for s in metrics.get("scenes", []) if s["stage"] != stage] + scenes
-            self.run.write_json("metrics.json", metrics)
-            psnr = metrics[f"s{stage}"]["psnr"]
-            print(
-                f"{name}: {psnr:.2f} dB on {metrics[f's{stage}']['num_views']} unseen views, {clock.seconds:.1f} s",
-                flush=True,
-            )
-        costs = self.run.read_json("costs.json")
-        costs.setdefault("phases", {})[name] = {
-            "stage": stage,
-            "scenes": len(ids),
-            "steps": trainer.global_step,
-            "seconds": clock.seconds,
-            "seconds_per_scene": clock.seconds / len(ids),
-            "peak_mebibytes": peak_mebibytes(),
-        }
-        costs["machine"] = describe_machine(trainer.strategy.root_device) | {"ranks": trainer.world_size}
-        costs["bytes_per_scene"], costs["shared_bytes"] = bytes_per_scene(self.scene), shared_bytes(self.scene)
-        costs["milliseconds_per_image"] = milliseconds_per_image(self.scene)
-        self.run.write_json("costs.json", costs)
 
 
 def stage1_description(run: RunFolder) -> dict[str, Any]:
