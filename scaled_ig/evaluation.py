@@ -15,7 +15,7 @@ PROTOCOL = {
     "psnr": "per image on decoded renderings clamped to [0, 1], mean over views, then over scenes; dB",
     "ssim": "torchmetrics, Gaussian window 11, sigma 1.5",
     "lpips": "AlexNet, version 0.1; null where its backbone is not on this machine",
-    "autoencoder_psnr": "encoded and decoded without rendering: the upper bound",
+    "autoencoder_psnr": "encoded and decoded without rendering; the upper bound until RGB alignment fits the decoder",
     "views": "test views, never trained on",
 }
 

@@ -25,6 +25,7 @@ class LatentCache:
         parts = []
         with torch.no_grad():
             for batch in batches:
+                batch = batch.to(scene.background.device)
                 parts.append(scene.encode(batch.pixels).to(dtype))
                 for key in zip(batch.scene_index.tolist(), batch.view_index.tolist(), strict=True):
                     self._row[key] = len(self._row)

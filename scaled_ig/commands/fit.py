@@ -237,10 +237,12 @@ class Fit:
         if not evaluation.scenes:  # it was cut between its last step and its end: there was nothing left to train
             module.finish()
             evaluation.measure_test(trainer, module)
+        self.scene.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
         keep_scenes(self.run, self.scene, self.data, name, stage)
         if trainer.is_global_zero:
             keep_quality(self.run, self.data, name, stage, evaluation.scenes, clock.seconds)
             keep_costs(self.run, self.scene, name, stage, trainer.global_step, clock.seconds, trainer.world_size)
+        self.scene.cpu()
         trainer.save_checkpoint(self.run.checkpoint(name), weights_only=False)  # last: it says that the phase is done
         if self.logger is not None:
             self.logger.step_offset += trainer.global_step

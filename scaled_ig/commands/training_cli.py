@@ -204,6 +204,7 @@ def run_training(arguments: list[str]) -> int:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
     warnings.filterwarnings("ignore", message=".*does not have many workers")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
     try:
         TrainingCLI(arguments)
     except ArgumentError as error:

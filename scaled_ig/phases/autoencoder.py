@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from scaled_ig.autoencoders import SmallAutoencoder
@@ -43,10 +44,13 @@ class AutoencoderTraining(Phase):
         super().__init__(scene, learning_rates, schedule or WarmUpCosine(), adam)
         self.augment = augment
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         """Start from the principal components of patches."""
-        if self.trainer.ckpt_path is None:
+        if self.global_step == 0:
             self._autoencoder().start_from_pca(self._training_images(512))
+            if self.trainer.world_size > 1:  # DDP has made the ranks equal before this
+                for parameter in self.scene.autoencoder.parameters():
+                    dist.broadcast(parameter.data, 0)
 
     def finish(self) -> None:
         super().finish()

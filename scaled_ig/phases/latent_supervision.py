@@ -45,7 +45,7 @@ class LatentSupervision(Phase):
     def needs_images(self) -> bool:
         return not self.scene.autoencoder.is_deterministic
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         self.target.encode(self)
 
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
