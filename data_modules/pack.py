@@ -153,8 +153,10 @@ def write_pack(
     scene_ids = [scene["id"] for scene in scenes]
     if len(set(scene_ids)) < len(scene_ids):
         raise UsageError("two scenes have the same id: give every scene an id of its own")
-    digest = hashlib.sha256(repr((sorted(vars(source).items()), scenes, render, split_rule)).encode())
-    created = _begin(out, digest.hexdigest())
+    job = hashlib.sha256(repr((sorted(vars(source).items()), scenes, render, split_rule)).encode()).hexdigest()
+    if _is_done(out, job):
+        return layout.PackIndex.open(out)
+    created = _begin(out, job)
     parts = out / SCENES_FOLDER
     count = -(-len(scenes) // layout.SCENES_PER_SHARD)
     files = [out / layout.shard_name(shard, count) for shard in range(count)]
@@ -186,15 +188,23 @@ def write_pack(
             write_if_whole(row // layout.SCENES_PER_SHARD)
             bar.update()
     shutil.rmtree(parts)
-    write_index(out, files, split_rule)
+    write_index(out, files, split_rule, job)
     (out / JOB_FILE).unlink()
     return layout.PackIndex.open(out)
 
 
+def _is_done(out: Path, job: str) -> bool:
+    """Whether the folder holds the finished pack of this job."""
+    index = out / layout.INDEX_FILE
+    if not index.exists():
+        return False
+    if json.loads(index.read_text(encoding="utf-8")).get("job") != job:
+        raise UsageError(f"{out} already holds a pack of other settings: remove it or name another --out")
+    return True
+
+
 def _begin(out: Path, job: str) -> str:
     """Claims the folder for the job of this digest, or finds the job begun there; returns when it was begun."""
-    if (out / layout.INDEX_FILE).exists():
-        raise UsageError(f"{out} already holds a pack: remove it or name another --out")
     path = out / JOB_FILE
     if path.exists():
         begun = json.loads(path.read_text(encoding="utf-8"))

@@ -97,8 +97,8 @@ def _text(values: list[str]) -> NDArray[Any]:
     return np.array(encoded, h5py.string_dtype("utf-8", max(len(value) for value in encoded)))
 
 
-def write_index(out: Path, files: list[Path], split_rule: str) -> None:
-    """Writes ``pack.json`` beside the finished shards ``files``."""
+def write_index(out: Path, files: list[Path], split_rule: str, job: str) -> None:
+    """Writes ``pack.json`` beside the finished shards ``files``; ``job`` is the digest of what was asked for."""
     shards: list[dict[str, Any]] = []
     first = 0
     for file in files:
@@ -117,6 +117,7 @@ def write_index(out: Path, files: list[Path], split_rule: str) -> None:
     totals = {key: sum(shard[key] for shard in shards) for key in ("n_views", "bytes")}
     index = {
         "schema_version": layout.SCHEMA_VERSION,
+        "job": job,
         "shards": shards,
         "totals": {"scenes": first, **totals},
         "split": {"test": split_rule, "fraction": layout.TEST_FRACTION},

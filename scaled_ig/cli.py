@@ -18,6 +18,7 @@ TOOLS = {
     "pack": "turn meshes, a face model or posed views into a pack",
     "check": "verify a pack and draw its contact sheet",
     "render": "render a scene of a bank from a circle of viewpoints",
+    "test": "measure a run on views that it has never seen",
     "report": "write the page that shows a run",
 }
 TRAINING = {"fit": "train: run the phases that a configuration names"}

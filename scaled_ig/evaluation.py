@@ -14,8 +14,11 @@ from scaled_ig.scene_model import SceneModel
 PROTOCOL = {
     "psnr": "per image on decoded renderings clamped to [0, 1], mean over views, then over scenes; dB",
     "ssim": "torchmetrics, Gaussian window 11, sigma 1.5",
-    "lpips": "AlexNet, version 0.1; null where its backbone is not on this machine",
+    "lpips": "AlexNet, version 0.1; null where it was left out or its backbone is not on this machine",
     "autoencoder_psnr": "encoded and decoded without rendering; the upper bound until RGB alignment fits the decoder",
+    "nearest_view_psnr": "the training view whose camera stands nearest in angle, in place of the test view",
+    "rgb_triplanes_psnr": "RGB tri-planes on the same scenes, where such a run was given; null for s1, of which an RGB "
+    "run trains no more than a short start",
     "views": "test views, never trained on",
 }
 
@@ -37,8 +40,11 @@ def evaluate(
         ``lpips``, ``latent_psnr``.
     """
     records = []
+    device = scene.background.device
+    if lpips is not None:
+        lpips = lpips.to(device)
     for batch in batches:
-        batch = batch.to(scene.background.device)
+        batch = batch.to(device)
         images = batch.pixels
         latent, target = scene.encode(images), to_unit_range(images)
         columns = {"autoencoder_psnr": psnr(to_unit_range(scene.decode(latent)), target)}
@@ -72,7 +78,7 @@ def per_scene(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def over_scenes(scenes: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over scenes of :func:`per_scene`'s records, with their numbers."""
-    names = [name for name in scenes[0] if name not in ("scene", "num_views", "id")] if scenes else []
+    names = [name for name in scenes[0] if name not in ("scene", "num_views", "id", "stage")] if scenes else []
     counts = {"num_scenes": len(scenes), "num_views": sum(scene["num_views"] for scene in scenes)}
     return counts | {name: _mean([scene[name] for scene in scenes]) for name in names}
 

@@ -36,16 +36,17 @@ def reconstruction_loss(reconstruction: Tensor, image: Tensor) -> Tensor:
     return F.mse_loss(reconstruction, image)
 
 
-def total_variation(planes: Tensor) -> Tensor:
-    """Squared differences of neighbouring texels, summed over a scene's planes and divided by H + W; mean over scenes.
+def total_variation(planes: Tensor, weights: Tensor) -> Tensor:
+    """Squared differences of neighbouring texels, summed over a scene's planes and divided by H + W; mean over images.
 
     The authors' code sums over the per-process batch, so their weight grows with it; this one does not depend on the
     batch (SPEC 5).
 
     Args:
         planes: [S, P, H, W, F], channels last.
+        weights: [S] part of the batch's images that show each scene.
     """
     height, width = planes.shape[2:4]
-    along_height = planes.diff(dim=2).square().sum()
-    along_width = planes.diff(dim=3).square().sum()
-    return (along_height + along_width) / ((height + width) * len(planes))
+    along_height = planes.diff(dim=2).square().sum((1, 2, 3, 4))
+    along_width = planes.diff(dim=3).square().sum((1, 2, 3, 4))
+    return (weights * (along_height + along_width)).sum() / (height + width)

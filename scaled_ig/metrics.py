@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -88,3 +89,24 @@ class Lpips(nn.Module):
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """[B] distances of images [B, 3, H, W] in [0, 1]."""
         return self.network(images * 2 - 1, targets * 2 - 1).flatten()
+
+
+def load_lpips(mode: Literal["auto", "require", "off"], weights: str | None = None) -> Lpips | None:
+    """LPIPS where it is wanted and can be had; a sentence is printed where its backbone is not on this machine.
+
+    Args:
+        mode: ``require`` it, leave it ``off``, or take it where its backbone is found (``auto``).
+        weights: File of the backbone; one that is given must be there.
+
+    Raises:
+        UsageError: The backbone is nowhere, and it is required or its file was given.
+    """
+    if mode == "off":
+        return None
+    try:
+        return Lpips(find_lpips_backbone(weights))
+    except UsageError as error:
+        if mode == "require" or weights:
+            raise
+        print(f"LPIPS is left out: {error}", flush=True)
+        return None

@@ -89,6 +89,7 @@ class SceneAdam(Adam):
         groups = [{"rows": False, **group} for group in groups]
         super().__init__(groups, betas=betas, eps=eps, fused=True)
         self.clock = clock
+        self._step_supports_amp_scaling = False  # a scaler must not leave overflows of fp16 to the rows
         for group in self._row_groups():
             group |= {"t": 0, "rates": []}  # steps taken; learning rate of each step since the last flush
             for table in group["params"]:

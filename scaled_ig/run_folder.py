@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-CSV_COLUMNS = ("phase", "step", "seconds", "name", "value")
+TRAINING_COLUMNS = ("phase", "step", "seconds", "name", "value")
+QUALITY_COLUMNS = (
+    "split",
+    "scene",
+    "num_views",
+    "psnr",
+    "ssim",
+    "lpips",
+    "latent_psnr",
+    "autoencoder_psnr",
+    "nearest_view_psnr",
+)
 
 
 class RunFolder:
@@ -37,27 +49,63 @@ class RunFolder:
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Replace a JSON file of the run."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        temporary = self.path / f"{name}.{os.getpid()}.part"
-        temporary.write_text(json.dumps(content, indent=1))
-        os.replace(temporary, self.path / name)
+        self._replace(name, json.dumps(content, indent=1))
 
-    def append_metrics(self, phase: str, step: int, seconds: float, values: dict[str, float]) -> None:
-        """Add rows to ``metrics.csv``: phase, step, seconds of training in this phase, name, value."""
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Replace ``metrics.json`` and, by the same numbers, ``metrics.csv``.
+
+        Args:
+            metrics: ``s1`` and ``s2`` with means, ``scenes`` with one record a scene, ``protocol``. The table has the
+                scenes of each split, then their mean; a number that is not known is an empty field.
+        """
+        rows: list[dict[str, Any]] = []
+        for stage in (1, 2):
+            if f"s{stage}" in metrics:
+                own = [scene | {"scene": scene["id"]} for scene in metrics["scenes"] if scene["stage"] == stage]
+                own.append(metrics[f"s{stage}"] | {"scene": "mean"})
+                rows += [row | {"split": f"s{stage}"} for row in own]
+        self.write_json("metrics.json", metrics)
+        self._replace("metrics.csv", _table(QUALITY_COLUMNS, rows))
+
+    def append_training(self, phase: str, step: int, seconds: float, values: dict[str, float]) -> None:
+        """Add rows to ``training.csv``: phase, step, seconds of training in this phase, name, value."""
         self.path.mkdir(parents=True, exist_ok=True)
-        file = self.path / "metrics.csv"
+        file = self.path / "training.csv"
         is_new = not file.exists()
         with file.open("a", newline="") as stream:
             writer = csv.writer(stream)
             if is_new:
-                writer.writerow(CSV_COLUMNS)
+                writer.writerow(TRAINING_COLUMNS)
             for name, value in values.items():
                 writer.writerow([phase, step, f"{seconds:.3f}", name, f"{value:.6g}"])
 
-    def read_metrics(self) -> list[dict[str, str]]:
-        """Rows of ``metrics.csv``."""
-        file = self.path / "metrics.csv"
+    def read_training(self) -> list[dict[str, str]]:
+        """Rows of ``training.csv``."""
+        file = self.path / "training.csv"
         if not file.exists():
             return []
         with file.open(newline="") as stream:
             return list(csv.DictReader(stream))
+
+    def forget_training(self, phase: str, after_step: int) -> None:
+        """Drop a phase's rows beyond a step: a resumed phase trains those steps again."""
+        rows = self.read_training()
+        kept = [row for row in rows if row["phase"] != phase or int(row["step"]) <= after_step]
+        if len(kept) < len(rows):
+            self._replace("training.csv", _table(TRAINING_COLUMNS, kept))
+
+    def _replace(self, name: str, text: str) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        temporary = self.path / f"{name}.{os.getpid()}.part"
+        with temporary.open("w", newline="") as stream:
+            stream.write(text)
+        os.replace(temporary, self.path / name)
+
+
+def _table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> str:
+    """CSV of these columns; what else the rows hold is left out."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()

@@ -177,6 +177,29 @@ class SceneBank:
             raise UsageError(f"{self.path}: scene {scene_id!r} is damaged (its digest differs): copy the bank again")
         return BankScene(record, rows, model)
 
+    @torch.no_grad()
+    def load_version(self, version: str) -> SceneModel:
+        """A model that holds all scenes of a version, in the order of their records.
+
+        Raises:
+            UsageError: The bank has no such version, or it is damaged.
+        """
+        if version not in self.index["versions"]:
+            known = ", ".join(self.index["versions"])
+            raise UsageError(f"{self.path} holds no version {version!r}; it holds {known}")
+        model = self._load_model(version)
+        file = self.path / f"scenes-{version}.safetensors"
+        rows = load_file(file)
+        records = [record for record in self.index["scenes"] if record["version"] == version]
+        model.representation.new_scenes(len(records))
+        tables = model.representation.scene_tables()
+        for record in records:
+            if _digest(*(rows[name][record["row"]] for name in tables)) != record["sha256"]:
+                raise UsageError(f"{file} is damaged (the digest of {record['id']!r} differs): copy the bank again")
+        for name, table in tables.items():
+            table.weight.copy_(rows[name][[record["row"] for record in records]])
+        return model.requires_grad_(False)
+
     def _load_model(self, version: str) -> SceneModel:
         described, file = self.index["versions"][version], self.path / f"shared-{version}.safetensors"
         model, shared = build(described["model"]), load_file(file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from scaled_ig.autoencoders import Autoencoder, Identity
+from scaled_ig.autoencoders import Autoencoder, IdentityAutoencoder
 from scaled_ig.cameras import Cameras
 from scaled_ig.errors import UsageError
 from scaled_ig.field_head import FieldHead
@@ -60,7 +60,7 @@ class SceneModel(nn.Module):
     @property
     def is_rgb(self) -> bool:
         """Whether scenes are trained on pixels: there is no latent space."""
-        return isinstance(self.autoencoder, Identity)
+        return isinstance(self.autoencoder, IdentityAutoencoder)
 
     def encode(self, images: Tensor) -> Tensor:
         """Normalised latents [B, C, h, w]; the normaliser runs in float32."""

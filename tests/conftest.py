@@ -13,7 +13,7 @@ import torch
 from data_modules.pack import write_pack
 from data_modules.raycast import draw_cameras
 from data_modules.sources.base import PosedViews, SceneEntry, SceneSource
-from scaled_ig.autoencoders import Identity, SmallAutoencoder
+from scaled_ig.autoencoders import IdentityAutoencoder, SmallAutoencoder
 from scaled_ig.cameras import Cameras
 from scaled_ig.representations import MicroMacro
 from scaled_ig.sampling import InsideBall
@@ -84,7 +84,9 @@ def tiny_scene():
 
     def make(num_scenes: int = 4, rgb: bool = False, **options) -> SceneModel:
         torch.manual_seed(0)
-        autoencoder = Identity() if rgb else SmallAutoencoder(patch_size=4, latent_channels=5, width=16, blocks=1)
+        autoencoder = (
+            IdentityAutoencoder() if rgb else SmallAutoencoder(patch_size=4, latent_channels=5, width=16, blocks=1)
+        )
         representation = MicroMacro(4, 6, num_bases=3, plane_resolution=8, extent=0.5)
         sampling = options.pop("sampling", None) or InsideBall(8)
         scene = SceneModel(representation, autoencoder, sampling, resolution=32, **options)

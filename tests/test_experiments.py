@@ -62,7 +62,6 @@ def module(config: dict, name: str) -> phases.Phase:
         arguments["schedule"] = kind(**(schedule.get("init_args") or {}))
     for key, kind in (
         ("learning_rates", phases.LearningRates),
-        ("adam", phases.AdamSettings),
         ("weights", phases.JointWeights),
     ):
         if arguments.get(key) is not None:
@@ -105,13 +104,14 @@ def test_the_papers_phases(capsys, file, name):
     phase, own = config["phases"][name], module(config, name)
     assert own.name == name
     assert phase["max_epochs"] == epochs
-    assert phase["max_steps"] == -1
+    assert phase["max_steps"] is None
     assert (phase["batch_size"] or config["data"]["init_args"]["batch_size"]) == batch
     assert {part: getattr(own.learning_rates, part) for part in rates} == rates
     assert [own.schedule.factor(epoch, epoch / epochs) for epoch in range(epochs)] == pytest.approx(
         [factor(epoch) for epoch in range(epochs)]
     )
-    assert vars(own.adam) == {"clock": "exact_dense", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+    adam = {"clock": "exact_dense", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "scene_rate": 1.0}
+    assert config["adam"] == adam
     if name == "joint":
         weights = {term: weight for term, weight in vars(own.weights).items() if weight != 0}
         assert weights == {"latent": 1.0, "rgb": 1.0, "reconstruction": 0.1}

@@ -19,6 +19,7 @@ FLOORS = [
     ["representations", "field_head", "autoencoders", "optim"],
     [
         "kernels", "renderer", "scene_model", "latent_cache", "description", "scene_bank", "cost", "evaluation",
+        "nearest_view",
     ],
     ["phases"],
     ["callbacks"],

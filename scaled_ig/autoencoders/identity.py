@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from scaled_ig.autoencoders.base import Autoencoder
 
 
-class Identity(Autoencoder):
+class IdentityAutoencoder(Autoencoder):
     """Latents are the images themselves."""
 
     downsampling = 1

@@ -17,7 +17,7 @@ class Evaluation(Callback):
     """Measures ``val`` views at even steps of a phase and ``test`` views once, at its end.
 
     Args:
-        run: Where ``metrics.csv`` is.
+        run: Where ``training.csv`` is.
         clock: Training time, which stands still meanwhile.
         every_n_steps: Steps between measurements of ``val`` views; 0 for none.
         max_views: Most ``val`` views of a measurement, spread evenly over the scenes.
@@ -77,7 +77,7 @@ class Evaluation(Callback):
             scenes = per_scene(records)
             means = {f"{split}/{name}": value for name, value in over_scenes(scenes).items() if value is not None}
             if trainer.is_global_zero and scenes:
-                self.run.append_metrics(phase.name, trainer.global_step, self.clock.seconds, means)
+                self.run.append_training(phase.name, trainer.global_step, self.clock.seconds, means)
                 if trainer.logger:
                     trainer.logger.log_metrics(means, step=trainer.global_step)
             return scenes

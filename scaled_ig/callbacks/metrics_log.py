@@ -9,7 +9,7 @@ from scaled_ig.run_folder import RunFolder
 
 
 class MetricsLog(Callback):
-    """Writes ``train/*`` to ``metrics.csv``.
+    """Writes ``train/*`` to ``training.csv``.
 
     Args:
         run: The run.
@@ -26,4 +26,4 @@ class MetricsLog(Callback):
             values = {
                 name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")
             }
-            self.run.append_metrics(pl_module.name, step, self.clock.seconds, values)
+            self.run.append_training(pl_module.name, step, self.clock.seconds, values)

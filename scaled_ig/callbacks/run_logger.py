@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import uuid
+from pathlib import Path
 from typing import Literal
 
 from lightning.pytorch.loggers import WandbLogger
@@ -49,6 +51,15 @@ class RunLogger(WandbLogger):
         self.mode, self.init_timeout = mode, init_timeout
         self.step_offset = 0  # steps of the phases before: one axis for the whole run
 
+    def belong_to(self, run_folder: Path) -> None:
+        """Take from a run folder what was not given: id, name and place."""
+        if self._id is None:
+            self._id = self._wandb_init["id"] = run_id(run_folder)
+        if self._name is None:
+            self._name = self._wandb_init["name"] = run_folder.name
+        if self._save_dir == ".":
+            self._save_dir = self._wandb_init["dir"] = str(run_folder)
+
     @property
     def experiment(self):
         if self._experiment is None and getattr(rank_zero_only, "rank", 0) == 0:
@@ -77,3 +88,23 @@ class RunLogger(WandbLogger):
 
     def log_metrics(self, metrics, step=None) -> None:
         super().log_metrics(metrics, None if step is None else step + self.step_offset)
+
+
+def run_id(run_folder: Path) -> str:
+    """W&B's id of a run folder, kept in ``wandb/run_id``: a resumed or moved run goes on in the same W&B run.
+
+    Only rank zero logs, so that only it writes the id.
+
+    Args:
+        run_folder: Made where it is missing.
+    """
+    path = run_folder / "wandb" / "run_id"
+    if path.is_file():
+        return path.read_text().strip()
+    made = uuid.uuid4().hex[:8]
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+        temporary.write_text(made + "\n")
+        os.replace(temporary, path)
+    return made

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Protocol
 
 import torch
+import yaml
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from data_modules.base import MultiViewDataModule
 from data_modules.layout import read_scene_digests
-from scaled_ig.callbacks import Evaluation, MetricsLog, RunLogger, TrainingClock
+from scaled_ig.callbacks import Dashboard, Evaluation, MetricsLog, RunLogger, TrainingClock
+from scaled_ig.callbacks.checkpoint import AtomicCheckpointIO, keep_last
 from scaled_ig.commands.results import keep_costs, keep_quality, keep_scenes
+from scaled_ig.description import describe
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics import Lpips
-from scaled_ig.phases import Phase
+from scaled_ig.phases import AdamSettings, Phase
 from scaled_ig.run_folder import RunFolder
 from scaled_ig.scene_bank import SceneBank
 from scaled_ig.scene_model import SceneModel
@@ -35,15 +38,13 @@ class PhaseConfig:
         max_steps: Length in optimiser steps, instead of epochs.
         batch_size: Views of a global batch, if not the data module's own.
         views_per_scene: Views of a scene in a batch, if not the data module's own.
-        trainer: Trainer arguments of this phase alone.
     """
 
     module: Callable[[SceneModel], Phase]
     max_epochs: int | None = None
-    max_steps: int = -1
+    max_steps: int | None = None
     batch_size: int | None = None
     views_per_scene: int | None = None
-    trainer: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Fit:
         phases: What runs, by name.
         make_trainer: Builds a Trainer from the configuration and more arguments.
         hand_over: What stage 2 takes from stage 1.
+        adam: Optimiser settings of all phases.
         init_from: A finished stage-1 run, for a configuration of stage 2 alone.
         seed: Of noise, order and new scenes.
         eval_every_n_steps: Steps between evaluations on ``val`` views; 0 for none.
@@ -92,6 +94,7 @@ class Fit:
     phases: dict[str, PhaseConfig]
     make_trainer: MakeTrainer
     hand_over: HandOver
+    adam: AdamSettings
     init_from: RunFolder | None = None
     seed: int = 0
     eval_every_n_steps: int = 0
@@ -110,26 +113,70 @@ class Fit:
             UsageError: The run folder is taken, stage 1 is missing, or nothing is to be done.
         """
         names = [name for name in PHASES if name in self.phases]
-        if not names:
-            raise UsageError(f"this configuration has no phase: give one of phases.{{{','.join(PHASES)}}}")
-        for name in names:  # what is wrong with the pack or a batch is said before anything is written
-            config = self.phases[name]
-            batch = config.batch_size or self.data.batch_size, config.views_per_scene or self.data.views_per_scene
-            self.data.sampler(self._stage(name), *batch)
+        self._check(names)
         if not resume and any((self.run.path / "checkpoints").glob("*/*.ckpt")):
             raise UsageError(f"{self.run.path} already holds checkpoints: give --resume true or another --run_dir")
-        if self.init_from is not None and 2 in map(self._stage, names):
-            self._refuse_leaks(self.init_from)
+        done = list(takewhile(lambda name: resume and self.run.checkpoint(name).is_file(), names))
+        if done == names:
+            print(f"{self.run.path}: all phases are done", flush=True)
+            return
         before()
         self._fresh = {name: value.clone() for name, value in self.scene.state_dict().items()}
-        done = [name for name in names if resume and self.run.checkpoint(name).is_file()]
         if done:
             self._load_finished(done[-1])
+            if self.logger is not None:
+                phases = self.run.read_json("costs.json").get("phases", {})
+                self.logger.step_offset = sum(phases[name]["steps"] for name in done if name in phases)
         elif self.init_from is not None:
             self._load_stage1(self.init_from)
         for name in names[len(done) :]:
             last = self.run.checkpoint(name, "last")
             self._run_phase(name, str(last) if resume and last.is_file() else None)
+
+    def _check(self, names: list[str]) -> None:
+        """Say what is wrong with the pack, a phase or the stage-1 run before anything is written."""
+        if not names:
+            raise UsageError(f"this configuration has no phase: give one of phases.{{{','.join(PHASES)}}}")
+        height, width = self.data.index.image_size
+        if (height, width) != (self.scene.resolution, self.scene.resolution):
+            raise UsageError(
+                f"{self.data.path} has views of {height}×{width} pixels, the model is made for "
+                f"{self.scene.resolution}×{self.scene.resolution}: give --scene.resolution or pack with --resolution"
+            )
+        for name in names:
+            config, stage = self.phases[name], self._stage(name)
+            if bool(config.max_epochs) == bool(config.max_steps):
+                raise UsageError(f"phases.{name} needs either max_epochs or max_steps: set the other one to null")
+            self.data.sampler(stage, config.batch_size or self.data.batch_size, self._views_per_scene(config))
+            if not all(self.data.split(stage, "test")):
+                raise UsageError(
+                    f"{self.data.path}: a scene of stage {stage} has no test view: it needs 10 views, or a pack made "
+                    "with --split every_tenth"
+                )
+        if self.init_from is not None:
+            if any(self._stage(name) == 1 for name in names):
+                raise UsageError(
+                    "init_from brings a finished stage 1: leave it out, or set the phases of stage 1 to null"
+                )
+            self._refuse_another_model(self.init_from)
+            self._refuse_leaks(self.init_from)
+
+    def _views_per_scene(self, config: PhaseConfig) -> int:
+        return config.views_per_scene or self.data.views_per_scene
+
+    def _refuse_another_model(self, source: RunFolder) -> None:
+        """What is handed over must mean the same here: planes of another cube would load all the same."""
+        theirs, ours = stage1_description(source), describe(self.scene)
+        given, own = theirs["representation"], ours["representation"]
+        before, now = ({"class": part["class"], **part["arguments"]} for part in (given, own))
+        keys = {*before, *now} - {"plane_std", "mixing_std", "seed"}
+        changes = [
+            f"{k} ({before.get(k)} there, {now.get(k)} here)" for k in sorted(keys) if before.get(k) != now.get(k)
+        ]
+        if theirs["resolution"] != ours["resolution"]:
+            changes.append(f"resolution ({theirs['resolution']} there, {ours['resolution']} here)")
+        if changes:
+            raise UsageError(f"stage 1 of {source.path} was trained with another scene model, {', '.join(changes)}")
 
     def _refuse_leaks(self, source: RunFolder) -> None:
         """Stage 2 must not learn scenes that stage 1 has seen."""
@@ -155,13 +202,11 @@ class Fit:
         self._stage_now = self._stage(name)
 
     def _load_stage1(self, source: RunFolder) -> None:
-        found = [source.checkpoint(name) for name in STAGE1_PHASES if source.checkpoint(name).is_file()]
-        if not found:
-            raise UsageError(
-                f"{source.path} holds no finished phase of stage 1: train it first, "
-                "scaled-ig fit --config experiments/stage1.yaml --run_dir RUN"
-            )
-        state = torch.load(found[-1], map_location="cpu", weights_only=True, mmap=True)
+        asked = yaml.safe_load((source.path / "config.yaml").read_text())["phases"]
+        last = source.checkpoint([name for name in STAGE1_PHASES if asked.get(name)][-1])
+        if not last.is_file():
+            raise UsageError(f"stage 1 of {source.path} is not finished, {last} is missing: go on with --resume true")
+        state = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
         self.scene.representation.new_scenes(state["scaled_ig"]["num_scenes"])
         self._load(state["state_dict"])
         self._stage_now = 1
@@ -175,7 +220,7 @@ class Fit:
                 "use the representation and autoencoder that it was trained with"
             ) from None
 
-    _stage_now: int = 0  # whose scenes the model holds; 0: none
+    _stage_now: int = field(init=False, default=0)  # whose scenes the model holds; 0: none
 
     def _enter_stage(self, stage: int) -> None:
         if stage == self._stage_now:
@@ -206,38 +251,33 @@ class Fit:
         self.data.stage = stage
         batch_size, views_per_scene = self.data.batch_size, self.data.views_per_scene
         self.data.batch_size = config.batch_size or batch_size
-        self.data.views_per_scene = config.views_per_scene or views_per_scene
+        self.data.views_per_scene = self._views_per_scene(config)
         module = config.module(self.scene)
-        module.seed = self.seed
+        module.adam, module.seed = self.adam, self.seed
         clock = TrainingClock()
         evaluation = Evaluation(self.run, clock, self.eval_every_n_steps, lpips=self.lpips)
-        every = self.checkpoint_every_n_steps
-        keep = ModelCheckpoint(
-            self.run.path / "checkpoints" / name,
-            filename="last",
-            enable_version_counter=False,
-            every_n_train_steps=every,
-            every_n_epochs=None if every else 1,
-            save_on_train_epoch_end=None if every else True,
-        )
+        dashboard = Dashboard(clock, self.eval_every_n_steps)
+        keep = keep_last(self.run.checkpoint(name).parent, self.checkpoint_every_n_steps)
         trainer = self.make_trainer(
-            max_epochs=-1 if config.max_steps > 0 else config.max_epochs,
-            max_steps=config.max_steps,
-            callbacks=[clock, MetricsLog(self.run, clock), evaluation, keep],
+            max_epochs=-1 if config.max_steps else config.max_epochs,
+            max_steps=config.max_steps or -1,
+            callbacks=[clock, MetricsLog(self.run, clock), evaluation, dashboard, keep],
+            plugins=[AtomicCheckpointIO()],
             default_root_dir=str(self.run.path),
-            **config.trainer,
         )
         if trainer.is_global_zero:
-            length = f"{config.max_steps} steps" if config.max_steps > 0 else f"{config.max_epochs} epochs"
+            length = f"{config.max_steps} steps" if config.max_steps else f"{config.max_epochs} epochs"
             print(f"{name}: {len(self.data.scenes(stage))} scenes of stage {stage}, {length}", flush=True)
         trainer.fit(module, datamodule=self.data, ckpt_path=last, weights_only=True)
         self.data.batch_size, self.data.views_per_scene = batch_size, views_per_scene
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        if not evaluation.scenes:  # it was cut between its last step and its end: there was nothing left to train
+        cut_at_the_end = not evaluation.scenes  # between its last step and its finish: there was nothing left to train
+        if cut_at_the_end:
             module.finish()
-            evaluation.measure_test(trainer, module)
         self.scene.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
+        if cut_at_the_end:
+            evaluation.measure_test(trainer, module)
         keep_scenes(self.run, self.scene, self.data, name, stage)
         if trainer.is_global_zero:
             keep_quality(self.run, self.data, name, stage, evaluation.scenes, clock.seconds)

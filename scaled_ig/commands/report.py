@@ -18,7 +18,7 @@ def report(
 ) -> int:
     """Writes one self-contained HTML page, a film of the run's scenes, and the bars that they must clear.
 
-    Adds ``nearest_view_psnr`` and ``rgb_triplanes_psnr`` to the run's ``metrics.json`` and writes its ``orbit.mp4``.
+    Adds what it measures of these bars to the run's ``metrics.json`` and writes its ``orbit.mp4``.
 
     Args:
         run: Folder of a finished run.
@@ -43,8 +43,7 @@ def report(
     record = RunRecord.open(run)
     contenders = comparison.gather(record, no_prior, rgb, compare)
     data = record.open_data(pack)
-    print("measuring the nearest training views", flush=True)
-    measure.add_nearest_views(record, data, next((one.run for one in contenders if one.kind == "rgb"), None))
+    measure.add_bars(record, data, next((one.run for one in contenders if one.kind == "rgb"), None))
     orbits = _film(record, data)
     print("drawing views and charts", flush=True)
     path = Path(out) if out else record.folder.path / "report.html"
@@ -68,12 +67,13 @@ def _film(record, data) -> str:
     """Write ``orbit.mp4``; returns its part of the page."""
     from tqdm import tqdm
 
-    from scaled_ig.report import measure, orbits, pictures, sections
+    from scaled_ig.nearest_view import cameras_of
+    from scaled_ig.report import orbits, pictures, sections
 
     stage = record.stages()[-1]
     ids = [scene["id"] for scene in record.scenes(stage)]
     shown = orbits.spread(ids, MOST_SCENES)
-    cameras = measure.cameras_of(data, stage, orbits.spread(data.own_views(stage, "train"), 500))
+    cameras = cameras_of(data.views(stage), orbits.spread(data.own_views(stage, "train"), 500))
     path = orbits.orbit_like(cameras, FILM_VIEWS)
     rendered = list(tqdm(pictures.render_orbits(record.bank, shown, path), "orbits", len(shown), unit="scene"))
     film = record.folder.path / "orbit.mp4"

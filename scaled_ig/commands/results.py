@@ -9,6 +9,7 @@ from data_modules.layout import read_scene_digests
 from scaled_ig.callbacks.cost import peak_mebibytes
 from scaled_ig.cost import bytes_per_scene, describe_machine, milliseconds_per_image, shared_bytes
 from scaled_ig.evaluation import PROTOCOL, over_scenes
+from scaled_ig.nearest_view import add_nearest_views
 from scaled_ig.run_folder import RunFolder
 from scaled_ig.scene_bank import SceneBank
 from scaled_ig.scene_model import SceneModel
@@ -24,7 +25,7 @@ def keep_scenes(run: RunFolder, scene: SceneModel, data: MultiViewDataModule, ph
 def keep_quality(
     run: RunFolder, data: MultiViewDataModule, phase: str, stage: int, scenes: list[dict[str, Any]], seconds: float
 ) -> None:
-    """Put the test views' quality into ``metrics.json``, in place of this stage's earlier one, and say it.
+    """Put the test views' quality into ``metrics.json`` and ``metrics.csv``, and say it.
 
     Args:
         run: The run.
@@ -36,13 +37,40 @@ def keep_quality(
     """
     if phase == "autoencoder":
         return
-    ids = data.scene_ids(stage)
-    means = over_scenes(scenes)
-    metrics = run.read_json("metrics.json") | {"protocol": PROTOCOL, f"s{stage}": means}
-    named = [{"id": ids[s["scene"]], "stage": stage} | {k: v for k, v in s.items() if k != "scene"} for s in scenes]
-    metrics["scenes"] = [s for s in metrics.get("scenes", []) if s["stage"] != stage] + named
-    run.write_json("metrics.json", metrics)
+    metrics = with_quality(run.read_json("metrics.json"), data, stage, scenes)
+    run.write_metrics(metrics)
+    means = metrics[f"s{stage}"]
     print(f"{phase}: {means['psnr']:.2f} dB on {means['num_views']} unseen views, {seconds:.1f} s", flush=True)
+
+
+def with_quality(
+    metrics: dict[str, Any], data: MultiViewDataModule, stage: int, scenes: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Content of ``metrics.json`` with a stage measured anew; what training does not change is taken from the old one.
+
+    Args:
+        metrics: The present content.
+        data: The run's data.
+        stage: 1 or 2.
+        scenes: Records of :func:`scaled_ig.evaluation.per_scene` on the test views.
+    """
+    ids = data.scene_ids(stage)
+    old = metrics.get("scenes", [])
+    known = {
+        scene["id"]: {"nearest_view_psnr": scene["nearest_view_psnr"]}
+        for scene in old
+        if scene["stage"] == stage and "nearest_view_psnr" in scene
+    }
+    rows = []
+    for scene in scenes:
+        name = ids[scene["scene"]]
+        values = {key: value for key, value in scene.items() if key != "scene"}
+        rows.append({"id": name, "stage": stage} | values | known.get(name, {}))
+    add_nearest_views(rows, ids, data.views(stage), data.split(stage, "train"), data.split(stage, "test"))
+    rgb = metrics.get("s2", {}).get("rgb_triplanes_psnr") if stage == 2 else None
+    everything = sorted([s for s in old if s["stage"] != stage] + rows, key=lambda scene: scene["stage"])
+    means = over_scenes(rows) | {"rgb_triplanes_psnr": rgb}
+    return metrics | {"protocol": PROTOCOL, f"s{stage}": means, "scenes": everything}
 
 
 def keep_costs(

@@ -8,7 +8,6 @@ import inspect
 import logging
 import re
 import warnings
-from pathlib import Path
 from typing import Any, Literal
 
 import torch.distributed as dist
@@ -24,7 +23,8 @@ from scaled_ig import autoencoders, phases, representations, sampling, schedules
 from scaled_ig.callbacks import PhaseProgress, RunLogger
 from scaled_ig.commands.fit import PHASES, STAGE1_PHASES, Fit, HandOver, PhaseConfig, stage1_description
 from scaled_ig.errors import UsageError
-from scaled_ig.metrics import Lpips, find_lpips_backbone
+from scaled_ig.metrics import load_lpips
+from scaled_ig.phases import AdamSettings
 from scaled_ig.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
 
@@ -47,7 +47,19 @@ def _mistake(message: str) -> str:
 
 def _vocabulary() -> set[str]:
     """Every name that a configuration may use."""
-    words = {"trainer", "scene", "data", "phases", "hand_over", "init_args", "class_path", "module", "config", *PHASES}
+    words = {
+        "trainer",
+        "scene",
+        "data",
+        "phases",
+        "hand_over",
+        "adam",
+        "init_args",
+        "class_path",
+        "module",
+        "config",
+        *PHASES,
+    }
     words |= {
         "run_dir",
         "resume",
@@ -61,7 +73,7 @@ def _vocabulary() -> set[str]:
     modules = (autoencoders, phases, representations, sampling, schedules)
     own = [value for module in modules for value in vars(module).values() if inspect.isclass(value)]
     own = [value for value in own if value.__module__.startswith("scaled_ig")]
-    for described in (*own, ShapeNetCars, BaselFaces, SceneModel, PhaseConfig, HandOver, RunLogger):
+    for described in (*own, ShapeNetCars, BaselFaces, SceneModel, PhaseConfig, HandOver, AdamSettings, RunLogger):
         words |= set(inspect.signature(described).parameters)
     return words
 
@@ -102,6 +114,7 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--resume", type=bool, default=False, help="go on from what run_dir holds")
         parser.add_argument("--init_from", type=str | None, default=None, help="folder of a finished stage-1 run")
         parser.add_class_arguments(HandOver, "hand_over")
+        parser.add_class_arguments(AdamSettings, "adam")
         parser.add_argument(
             "--eval_every_n_steps", type=int, default=0, help="steps between looks at val views; 0: none"
         )
@@ -127,12 +140,6 @@ class TrainingCLI(LightningCLI):
                 "this configuration has phases of stage 2 alone, which need a finished stage 1: give --init_from RUN, "
                 "made by scaled-ig fit --config experiments/stage1.yaml --run_dir RUN"
             )
-        run, logger = Path(config.run_dir), config.trainer.logger
-        for one in logger if isinstance(logger, list) else [logger]:
-            if getattr(one, "class_path", "").endswith("RunLogger"):
-                one.init_args.save_dir = one.init_args.save_dir or str(run)
-                one.init_args.name = one.init_args.name or run.name
-                one.init_args.id = one.init_args.id or _run_id(run)
 
     def instantiate_classes(self) -> None:
         self.config_init = self.parser.instantiate_classes(self.config)
@@ -157,44 +164,28 @@ class TrainingCLI(LightningCLI):
             phases={name: made.phases[name] for name in PHASES if made.phases[name] is not None},
             make_trainer=make_trainer,
             hand_over=made.hand_over,
+            adam=made.adam,
             init_from=RunFolder(config.init_from) if config.init_from else None,
             seed=config.seed_everything,
             eval_every_n_steps=config.eval_every_n_steps,
-            lpips=_lpips(config.lpips, config.lpips_weights),
+            lpips=load_lpips(config.lpips, config.lpips_weights),
             logger=logger,
             checkpoint_every_n_steps=config.checkpoint_every_n_steps,
         )
         try:
-            fit(resume=config.resume, before=lambda: self._save_config(run))
+            fit(resume=config.resume, before=lambda: self._begin(run, logger))
         except SIGTERMException:
             raise SystemExit(143) from None
         finally:
             if dist.is_available() and dist.is_initialized():
                 dist.destroy_process_group()
 
-    def _save_config(self, run: RunFolder) -> None:
+    def _begin(self, run: RunFolder, logger: RunLogger | None) -> None:
         run.path.mkdir(parents=True, exist_ok=True)
+        if logger is not None:
+            logger.belong_to(run.path)
         subparser = self._parser(self.subcommand)
         subparser.save(self.config[self.subcommand], run.path / "config.yaml", overwrite=True, multifile=False)
-
-
-def _run_id(run: Path) -> str:
-    """W&B's id of a run folder: made once, so that a resumed run goes on in the same W&B run."""
-    import hashlib
-
-    return hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:8]
-
-
-def _lpips(mode: str, weights: str | None) -> Lpips | None:
-    if mode == "off":
-        return None
-    try:
-        return Lpips(find_lpips_backbone(weights))
-    except UsageError as error:
-        if mode == "require" or weights:
-            raise
-        print(f"LPIPS is left out: {error}", flush=True)
-        return None
 
 
 def run_training(arguments: list[str]) -> int:

@@ -69,6 +69,23 @@ def _library(features: int, hidden: int, values: int) -> ctypes.CDLL:
     return ctypes.CDLL(str(library))
 
 
+@cache
+def _works() -> bool:
+    """Whether the compiler that was found can compile the kernel; says why not, once."""
+    try:
+        return _library(_LANES, _LANES, 1) is not None
+    except (subprocess.CalledProcessError, OSError) as error:
+        reason = (
+            error.stderr.decode(errors="replace") if isinstance(error, subprocess.CalledProcessError) else str(error)
+        )
+        first = next(iter(reason.strip().splitlines()), "no message")
+        print(
+            f"the fast kernel cannot be compiled ({first}): the plain, slower one is used",
+            file=sys.stderr,
+        )
+        return False
+
+
 def _processor() -> str:
     """What ``-march=native`` depends on: a home folder may be shared by different machines."""
     info = Path("/proc/cpuinfo")
@@ -166,6 +183,7 @@ def serves(planes: Tensor, head: FieldHead) -> bool:
         and head.hidden.out_features % _LANES == 0
         and sys.platform != "win32"
         and compiler() is not None
+        and _works()
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from scaled_ig.autoencoders import SmallAutoencoder
 from scaled_ig.batch import ViewBatch
 from scaled_ig.losses import reconstruction_loss
-from scaled_ig.phases.base import AdamSettings, LearningRates, Phase
+from scaled_ig.phases.base import LearningRates, Phase
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
 from scaled_ig.schedules import Schedule, WarmUpCosine
@@ -24,7 +24,6 @@ class AutoencoderTraining(Phase):
         scene: The model; its autoencoder is a :class:`SmallAutoencoder`.
         learning_rates: ``encoder`` and ``decoder`` count.
         schedule: Change of the rates over the phase.
-        adam: Optimiser settings.
         augment: Mirror images and permute their colour channels, so that few scenes serve.
     """
 
@@ -38,10 +37,9 @@ class AutoencoderTraining(Phase):
         scene: SceneModel,
         learning_rates: LearningRates = LearningRates(encoder=1.5e-3, decoder=1.5e-3),  # noqa: B008
         schedule: Schedule | None = None,
-        adam: AdamSettings = AdamSettings(beta2=0.99),  # noqa: B008
         augment: bool = True,
     ) -> None:
-        super().__init__(scene, learning_rates, schedule or WarmUpCosine(), adam)
+        super().__init__(scene, learning_rates, schedule or WarmUpCosine())
         self.augment = augment
 
     def on_train_start(self) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.losses import latent_loss, reconstruction_loss, rgb_loss
-from scaled_ig.phases.base import AdamSettings, LearningRates, Phase
+from scaled_ig.phases.base import LearningRates, Phase
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
 from scaled_ig.schedules import MultiStep, Schedule
@@ -40,7 +40,6 @@ class Joint(Phase):
         scene: The model.
         learning_rates: Every part's.
         schedule: Change of the rates over the phase.
-        adam: Optimiser settings.
         weights: Weights of the losses.
         background_every: Steps after which the background is measured again, because the encoder has changed.
     """
@@ -55,11 +54,10 @@ class Joint(Phase):
         scene: SceneModel,
         learning_rates: LearningRates = LearningRates(micro=1e-4, head=1e-4),  # noqa: B008
         schedule: Schedule | None = None,
-        adam: AdamSettings = AdamSettings(),  # noqa: B008
         weights: JointWeights = JointWeights(),
         background_every: int = 10,
     ) -> None:
-        super().__init__(scene, learning_rates, schedule or MultiStep(), adam)
+        super().__init__(scene, learning_rates, schedule or MultiStep())
         self.weights, self.background_every = weights, background_every
 
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.losses import rgb_loss
-from scaled_ig.phases.base import AdamSettings, LearningRates, Phase
+from scaled_ig.phases.base import LearningRates, Phase
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
 from scaled_ig.schedules import Exponential, Schedule
@@ -21,7 +21,6 @@ class RgbAlignment(Phase):
         scene: The model.
         learning_rates: All but ``encoder`` count.
         schedule: Change of the rates over the phase.
-        adam: Optimiser settings.
     """
 
     name: ClassVar[str] = "rgb_alignment"
@@ -34,9 +33,8 @@ class RgbAlignment(Phase):
         scene: SceneModel,
         learning_rates: LearningRates = LearningRates(micro=1e-3, head=1e-3),  # noqa: B008
         schedule: Schedule | None = None,
-        adam: AdamSettings = AdamSettings(),  # noqa: B008
     ) -> None:
-        super().__init__(scene, learning_rates, schedule or Exponential(), adam)
+        super().__init__(scene, learning_rates, schedule or Exponential())
 
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
         rendered_latent = self.scene.render_latent(batch.cameras, batch.scene_index, self.jitter(batch, noise))

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
-from scaled_ig.phases.base import AdamSettings, LearningRates, Phase
+from scaled_ig.phases.base import LearningRates, Phase
 from scaled_ig.phases.cached_latents import CachedLatents
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
@@ -21,7 +21,6 @@ class WarmUp(Phase):
         scene: The model; its autoencoder stays as it is.
         learning_rates: ``micro``, ``mixing``, ``bases`` and ``head`` count.
         schedule: Change of the rates over the phase.
-        adam: Optimiser settings.
         rays_per_view: Latent pixels of a view in a step; all where it is None, as in the papers.
         total_variation: Weight of the planes' total variation.
     """
@@ -36,11 +35,10 @@ class WarmUp(Phase):
         scene: SceneModel,
         learning_rates: LearningRates = LearningRates(),  # noqa: B008
         schedule: Schedule | None = None,
-        adam: AdamSettings = AdamSettings(),  # noqa: B008
         rays_per_view: int | None = None,
         total_variation: float = 0.0,
     ) -> None:
-        super().__init__(scene, learning_rates, schedule or MultiStep(), adam)
+        super().__init__(scene, learning_rates, schedule or MultiStep())
         self.target, self.total_variation = CachedLatents(rays_per_view), total_variation
 
     @property

@@ -86,13 +86,8 @@ def gather(run: RunRecord, no_prior: str | None, rgb: str | None, compare: list[
         if not (label and equals and folder):
             raise UsageError(f"--compare {pair!r} is no LABEL=RUN: name the run, then its folder")
         contenders.append(Contender(label, RunRecord.open(folder), "other"))
-    wanted = {scene["id"] for scene in run.scenes(2)}
     for contender in contenders[1:]:
-        if {scene["id"] for scene in contender.run.scenes(2)} != wanted:
-            raise UsageError(
-                f"{contender.run.folder.path} and {run.folder.path} differ in their stage-2 scenes: "
-                "compare runs with the same data settings"
-            )
+        run.check_same_scenes(contender.run)
     return contenders
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,15 @@ class RunRecord:
     _rows: list[dict[str, str]] = field(repr=False, default_factory=list)
 
     @classmethod
-    def open(cls, path: str | Path) -> RunRecord:
+    def open(cls, path: str | Path, measured: bool = True) -> RunRecord:
         """Read a run folder.
 
+        Args:
+            path: The folder.
+            measured: Whether its scenes must have been measured.
+
         Raises:
-            UsageError: It is no run, or none that has measured anything yet.
+            UsageError: It is no run, or has not measured anything yet although it must.
         """
         folder = RunFolder(path)
         file = folder.path / "config.yaml"
@@ -60,18 +65,38 @@ class RunRecord:
         except (OSError, yaml.YAMLError) as error:
             raise UsageError(f"{file} cannot be read ({error}): give the folder of a run of scaled-ig fit") from None
         metrics, costs = folder.read_json("metrics.json"), folder.read_json("costs.json")
-        if not metrics.get("scenes") or not costs.get("phases"):
+        if measured and (not metrics.get("scenes") or not costs.get("phases")):
             raise UsageError(f"{folder.path} has not measured any scene yet: go on with scaled-ig fit --resume true")
-        return cls(folder, config.get("fit", config), metrics, costs, folder.read_metrics())
+        return cls(folder, config.get("fit", config), metrics, costs, folder.read_training())
 
     @cached_property
     def bank(self) -> SceneBank:
         """The run's scenes."""
         return SceneBank.open(self.folder.bank)
 
+    def learned_stages(self) -> list[int]:
+        """Stages whose scenes the bank holds."""
+        return [stage for stage in (1, 2) if f"stage{stage}" in self.bank.index["versions"]]
+
     def stages(self) -> list[int]:
         """Stages whose scenes were measured."""
         return [stage for stage in (1, 2) if f"s{stage}" in self.metrics]
+
+    def check_same_scenes(self, other: RunRecord) -> None:
+        """Numbers of two runs stand beside each other only where stage 2 has the same scenes.
+
+        Raises:
+            UsageError: It has others.
+        """
+        ours, theirs = (
+            {record["id"] for record in run.bank.index["scenes"] if record["version"] == "stage2"}
+            for run in (self, other)
+        )
+        if ours != theirs:
+            raise UsageError(
+                f"{other.folder.path} and {self.folder.path} differ in their stage-2 scenes: "
+                "compare runs with the same data settings"
+            )
 
     def scenes(self, stage: int) -> list[dict[str, Any]]:
         """Measured scenes of a stage, in the order of the scene table."""
@@ -94,7 +119,7 @@ class RunRecord:
     def is_rgb(self) -> bool:
         """Whether scenes were trained on pixels, without an autoencoder."""
         versions = self.bank.index["versions"]
-        return versions[max(versions)]["model"]["autoencoder"]["class"] == "Identity"
+        return versions[max(versions)]["model"]["autoencoder"]["class"] == "IdentityAutoencoder"
 
     def representation(self) -> dict[str, Any]:
         """Constructor arguments of the scene representation."""
@@ -137,7 +162,7 @@ class RunRecord:
         arguments = dict(described.get("init_args") or {}) | {"in_memory": False}
         data = DATA_MODULES[name](**arguments | ({"path": pack} if pack else {}))
         try:
-            for stage in self.stages():
+            for stage in self.learned_stages():
                 self._check_scenes(data, stage)
         except UsageError as error:
             raise UsageError(
@@ -147,9 +172,10 @@ class RunRecord:
 
     def _check_scenes(self, data: MultiViewDataModule, stage: int) -> None:
         """The pack must hold the very views that the scenes were learned from."""
-        learned = {record["id"]: record["source_sha256"] for record in self.bank.index["scenes"]}
-        ids = data.scene_ids(stage)
+        records = [record for record in self.bank.index["scenes"] if record["version"] == f"stage{stage}"]
+        learned = [(record["id"], record["source_sha256"]) for record in records]
         digests = read_scene_digests(data.index, data.scenes(stage))
-        for scene, digest in zip(ids, digests, strict=True):
-            if learned.get(scene) != digest:
+        for now, then in zip_longest(zip(data.scene_ids(stage), digests, strict=True), learned):
+            if now != then:
+                scene = (then or now)[0]
                 raise UsageError(f"{data.path} has changed since the run (scene {scene}): restore the pack")

@@ -27,6 +27,11 @@ class _TakeRows(torch.autograd.Function):
         return torch.sparse_coo_tensor(rows[None], gradient, ctx.shape, check_invariants=False), None, None
 
 
+def _collective_device(tensor: Tensor) -> torch.device:
+    """Where ranks can exchange a tensor: NCCL knows GPUs only, and Lightning moves models to the CPU after training."""
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else tensor.device
+
+
 class SceneTable(nn.Module):
     """One row of parameters a scene, outside DDP's reduction, read and updated by row.
 
@@ -110,8 +115,9 @@ class SceneTable(nn.Module):
         """Mean row [*row_shape] over the scenes of all ranks. Collective."""
         total = self.weight.detach().sum(0)
         if self.world_size > 1:
+            total = total.to(_collective_device(total))
             dist.all_reduce(total)
-        return total / max(self.num_scenes, 1)
+        return total.to(self.weight.device) / max(self.num_scenes, 1)
 
     def gather(self, rows: Tensor) -> Tensor:
         """Rows of all ranks in the order of scenes [num_scenes, ...], on the CPU. Collective.
@@ -122,6 +128,7 @@ class SceneTable(nn.Module):
         rows = rows.detach()
         if self.world_size == 1:
             return rows.cpu()
+        rows = rows.to(_collective_device(rows))
         owned_by = [owned_scenes(self.num_scenes, rank, self.world_size) for rank in range(self.world_size)]
         longest = max(map(len, owned_by))
         padded = (

@@ -121,8 +121,11 @@ def test_an_unfinished_pack_refuses_other_settings(boxes, tmp_path):
 
 def test_a_finished_pack_is_not_written_over(boxes, tmp_path):
     write_pack(MeshSource(boxes), tmp_path / "out", RENDER)
-    with pytest.raises(UsageError, match="already holds a pack"):
-        write_pack(MeshSource(boxes), tmp_path / "out", RENDER)
+    before = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in (tmp_path / "out").iterdir()}
+    write_pack(MeshSource(boxes), tmp_path / "out", RENDER)  # the same again: kept
+    assert {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in (tmp_path / "out").iterdir()} == before
+    with pytest.raises(UsageError, match="already holds a pack of other settings"):
+        write_pack(MeshSource(boxes, category="car"), tmp_path / "out", RENDER)
     with pytest.raises(UsageError, match="not empty"):
         write_pack(MeshSource(boxes), boxes, RENDER)
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from scaled_ig.autoencoders import Identity, KLAutoencoder, SmallAutoencoder
+from scaled_ig.autoencoders import IdentityAutoencoder, KLAutoencoder, SmallAutoencoder
 from scaled_ig.cameras import orbit
 from scaled_ig.description import build, describe
 from scaled_ig.representations import MicroMacro, TriPlanes
@@ -17,7 +17,7 @@ REPRESENTATIONS = (
     MicroMacro(0, 3, plane_resolution=5),
     TriPlanes(3, 5, 0.7, "xy-xz-zx", 0.3),
 )
-AUTOENCODERS = (SmallAutoencoder(8, 6, 16, 1), Identity())
+AUTOENCODERS = (SmallAutoencoder(8, 6, 16, 1), IdentityAutoencoder())
 SAMPLINGS = (InsideBall(7, 0.4), FullRay(5, 3, 0.4, 1.9))
 
 
@@ -49,7 +49,7 @@ def test_a_kl_autoencoder_is_built_without_its_weights():
 
 
 def test_a_class_of_another_version_is_named():
-    scene = SceneModel(TriPlanes(3, 5), Identity(), InsideBall(), resolution=16)
+    scene = SceneModel(TriPlanes(3, 5), IdentityAutoencoder(), InsideBall(), resolution=16)
     description = describe(scene)
     description["representation"]["class"] = "HashGrid"
     with pytest.raises(ValueError, match="representation HashGrid is unknown to this version"):

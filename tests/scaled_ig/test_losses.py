@@ -26,6 +26,9 @@ def test_total_variation():
                     if column < 4:
                         total += float((plane[row, column + 1] - plane[row, column]).square().sum())
         per_scene.append(total / (4 + 5))
-    assert float(total_variation(planes[:1])) == pytest.approx(per_scene[0])
-    assert float(total_variation(planes)) == pytest.approx(sum(per_scene) / 2)
-    assert float(total_variation(planes.repeat(3, 1, 1, 1, 1))) == pytest.approx(sum(per_scene) / 2)
+    assert float(total_variation(planes[:1], torch.ones(1))) == pytest.approx(per_scene[0])
+    of_images = (3 * per_scene[0] + per_scene[1]) / 4  # three views of the first scene, one of the second
+    assert float(total_variation(planes, torch.tensor([0.75, 0.25]))) == pytest.approx(of_images)
+    assert float(total_variation(planes.repeat(3, 1, 1, 1, 1), torch.full((6,), 1 / 6))) == pytest.approx(
+        sum(per_scene) / 2
+    )

@@ -8,18 +8,16 @@ import re
 import shutil
 from xml.etree import ElementTree
 
-import h5py
 import imageio.v2 as imageio
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from data_modules.shapenet import ShapeNetCars
 from scaled_ig.commands.report import FILM_VIEWS, report
 from scaled_ig.errors import UsageError
 from scaled_ig.report import comparison
-from scaled_ig.report.measure import nearest_views
+from scaled_ig.report.measure import add_bars
 from scaled_ig.report.record import RunRecord
 from scaled_ig.report.views import LatentColours, choose_views, show_depth, show_error
 
@@ -29,8 +27,8 @@ DATA_URI = re.compile(r'data:([\w/+]+);base64,([^"]+)')
 def copy_run(source, target, gain=0.0):
     """A copy of a run whose test PSNR is ``gain`` dB higher."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("checkpoints", "latents"))
-    rows = list(csv.DictReader((target / "metrics.csv").open()))
-    with (target / "metrics.csv").open("w", newline="") as stream:
+    rows = list(csv.DictReader((target / "training.csv").open()))
+    with (target / "training.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0].keys())
         writer.writeheader()
         for row in rows:
@@ -54,28 +52,6 @@ def reported(tmp_path_factory, tiny_run):
     return run, (run / "report.html").read_text()
 
 
-def test_nearest_view_matches_brute_force(tiny_pack):
-    data = ShapeNetCars(str(tiny_pack), 4, 4, val_fraction=0.2)
-    found = nearest_views(data, 2)
-    with h5py.File(next(tiny_pack.glob("*.h5")), locking=False) as file:
-        images, poses, offsets = file["views"][:] / 255.0, file["cam2world"][:], file["scene/offset"][:]
-    expected = []
-    for scene, pack_scene in enumerate(data.scenes(2)):
-        first = offsets[pack_scene]
-        for test in data.split(2, "test")[scene]:
-            wanted = poses[first + test, :3, 3]
-            angles = {}
-            for view in data.split(2, "train")[scene]:
-                centre = poses[first + view, :3, 3]
-                cosine = centre @ wanted / np.linalg.norm(centre) / np.linalg.norm(wanted)
-                angles[view] = np.arccos(np.clip(cosine, -1, 1))
-            neighbour = min(angles, key=angles.get)
-            error = ((images[first + neighbour] - images[first + test]) ** 2).mean()
-            expected.append((scene, test, neighbour, -10 * np.log10(error)))
-    assert [tuple(record.values())[:3] for record in found] == [row[:3] for row in expected]
-    assert [record["nearest_view_psnr"] for record in found] == pytest.approx([row[3] for row in expected], abs=1e-3)
-
-
 def test_metrics_hold_the_bars(reported):
     run, _ = reported
     metrics = json.loads((run / "metrics.json").read_text())
@@ -84,7 +60,20 @@ def test_metrics_hold_the_bars(reported):
         assert len(own) == 4
         assert metrics[f"s{stage}"]["nearest_view_psnr"] == pytest.approx(sum(own) / 4)
     assert metrics["s2"]["rgb_triplanes_psnr"] == pytest.approx(metrics["s2"]["psnr"] + 1.25)
+    assert metrics["s1"]["rgb_triplanes_psnr"] is None, "an RGB run's stage 1 is only a short start"
     assert "nearest_view_psnr" in metrics["protocol"]
+
+
+def test_bars_that_are_missing_are_measured(tiny_run, tmp_path):
+    run = copy_run(tiny_run, tmp_path / "run")
+    written = json.loads((run / "metrics.json").read_text())
+    bare = json.loads((run / "metrics.json").read_text())
+    for record in (*bare["scenes"], bare["s1"], bare["s2"]):
+        del record["nearest_view_psnr"]
+    (run / "metrics.json").write_text(json.dumps(bare))
+    record = RunRecord.open(run)
+    add_bars(record, record.open_data(), None)
+    assert json.loads((run / "metrics.json").read_text()) == written
 
 
 def test_page_needs_nothing_else(reported):
@@ -194,9 +183,9 @@ def test_changed_pack_is_refused(tiny_run, tmp_path):
 
 def test_runs_on_other_scenes_are_not_compared(tiny_run, tmp_path):
     run, other = copy_run(tiny_run, tmp_path / "run"), copy_run(tiny_run, tmp_path / "other")
-    metrics = json.loads((other / "metrics.json").read_text())
-    metrics["scenes"][-1]["id"] = "somebody-else"
-    (other / "metrics.json").write_text(json.dumps(metrics))
+    index = json.loads((other / "bank" / "index.json").read_text())
+    index["scenes"][-1]["id"] = "somebody-else"
+    (other / "bank" / "index.json").write_text(json.dumps(index))
     with pytest.raises(UsageError, match="differ in their stage-2 scenes"):
         report(str(run), rgb=str(other))
 

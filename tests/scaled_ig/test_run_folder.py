@@ -25,15 +25,44 @@ def test_json_is_written_whole(tmp_path):
     assert [file.name for file in run.path.iterdir()] == ["costs.json"]
 
 
-def test_metrics_are_rows_that_are_added(tmp_path):
+def test_training_is_rows_that_are_added(tmp_path):
     run = RunFolder(tmp_path / "run")
-    assert run.read_metrics() == []
-    run.append_metrics("joint", 10, 1.23456, {"train/rgb": 0.5, "train/latent": 1e-7})
-    run.append_metrics("joint", 20, 2.0, {"train/rgb": 0.25})
-    assert run.read_metrics() == list(csv.DictReader((run.path / "metrics.csv").open()))
-    read = [(row["phase"], int(row["step"]), row["name"], float(row["value"])) for row in run.read_metrics()]
+    assert run.read_training() == []
+    run.append_training("joint", 10, 1.23456, {"train/rgb": 0.5, "train/latent": 1e-7})
+    run.append_training("joint", 20, 2.0, {"train/rgb": 0.25})
+    assert run.read_training() == list(csv.DictReader((run.path / "training.csv").open()))
+    read = [(row["phase"], int(row["step"]), row["name"], float(row["value"])) for row in run.read_training()]
     assert read == [
         ("joint", 10, "train/rgb", 0.5),
         ("joint", 10, "train/latent", 1e-7),
         ("joint", 20, "train/rgb", 0.25),
     ]
+
+
+def test_training_beyond_a_step_is_forgotten(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.forget_training("joint", 0)
+    assert not run.path.exists(), "there was nothing to forget"
+    for phase in ("warm_up", "joint"):
+        for step in (10, 20, 30):
+            run.append_training(phase, step, 1.0, {"train/rgb": 0.5})
+    run.forget_training("joint", 20)
+    run.append_training("joint", 25, 1.5, {"train/rgb": 0.25})
+    read = [(row["phase"], int(row["step"])) for row in run.read_training()]
+    assert read == [("warm_up", 10), ("warm_up", 20), ("warm_up", 30), ("joint", 10), ("joint", 20), ("joint", 25)]
+    assert [file.name for file in run.path.iterdir()] == ["training.csv"]
+
+
+def test_metrics_are_written_twice(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    row = {"num_views": 2, "psnr": 20.5, "ssim": 0.5, "lpips": None, "autoencoder_psnr": 30.0}
+    scenes = [row | {"id": "b", "stage": 2}, row | {"id": "a", "stage": 1}]
+    metrics = {"s1": row | {"num_scenes": 1}, "s2": row | {"num_scenes": 1}, "scenes": scenes, "protocol": {}}
+    run.write_metrics(metrics)
+    assert run.read_json("metrics.json") == metrics
+    rows = list(csv.reader((run.path / "metrics.csv").open(newline="")))
+    assert rows[0] == [
+        "split", "scene", "num_views", "psnr", "ssim", "lpips", "latent_psnr", "autoencoder_psnr", "nearest_view_psnr",
+    ]  # fmt: skip
+    numbers = ["2", "20.5", "0.5", "", "", "30.0", ""]
+    assert rows[1:] == [[*names, *numbers] for names in (("s1", "a"), ("s1", "mean"), ("s2", "b"), ("s2", "mean"))]

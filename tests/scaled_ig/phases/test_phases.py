@@ -97,8 +97,7 @@ def test_phases_have_the_papers_names_and_rates(phase, scene):
     }
     for part, rate in table[phase].items():
         assert getattr(module.learning_rates, part) == rate
-    if phase is not AutoencoderTraining:
-        assert vars(module.adam) == {"clock": "exact_dense", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+    assert vars(module.adam) == {"clock": "exact_dense", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "scene_rate": 1.0}
 
 
 class Rates(Callback):

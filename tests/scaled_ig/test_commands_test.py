@@ -1,0 +1,177 @@
+"""``scaled-ig test``: never-seen views of a run, measured again."""
+
+import csv
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from data_modules.shapenet import ShapeNetCars
+from scaled_ig.cli import main
+from scaled_ig.commands import test as command
+from scaled_ig.errors import UsageError
+from scaled_ig.nearest_view import add_nearest_views, nearest_views
+from scaled_ig.scene_bank import SceneBank
+
+MEASURED = ("num_scenes", "num_views", "psnr", "ssim", "latent_psnr", "autoencoder_psnr", "nearest_view_psnr")
+PARTS = ("config.yaml", "metrics.json", "metrics.csv", "costs.json")
+
+
+def copy_parts(run, target, *names):
+    """A copy of a run's bank and of some of its files."""
+    shutil.copytree(run / "bank", target / "bank")
+    for name in names:
+        shutil.copy(run / name, target / name)
+    return target
+
+
+def read(run):
+    return json.loads((run / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_run, tmp_path_factory):
+    """A run that knew nothing but its configuration and its scenes, after ``test``."""
+    run = copy_parts(tiny_run, tmp_path_factory.mktemp("measured") / "run", "config.yaml")
+    assert command.test(str(run), lpips="off") == 0
+    return run
+
+
+def test_numbers_are_those_of_training(tiny_run, measured):
+    ours, theirs = read(measured), read(tiny_run)
+    assert ours.keys() == theirs.keys()
+    assert ours["protocol"] == theirs["protocol"]
+    for split in ("s1", "s2"):
+        assert ours[split].keys() == theirs[split].keys()
+        for name in MEASURED:
+            assert ours[split][name] == pytest.approx(theirs[split][name], abs=1e-4), (split, name)
+        assert ours[split]["lpips"] is None
+        assert ours[split]["rgb_triplanes_psnr"] is None
+    for own, other in zip(ours["scenes"], theirs["scenes"], strict=True):
+        assert (own["id"], own["stage"], own["num_views"]) == (other["id"], other["stage"], other["num_views"])
+        assert own["psnr"] == pytest.approx(other["psnr"], abs=1e-4)
+
+
+def test_table_has_a_row_a_scene_and_a_mean_per_split(tiny_run, measured):
+    for run in (tiny_run, measured):
+        metrics = read(run)
+        with (run / "metrics.csv").open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        named = [(f"s{scene['stage']}", scene["id"]) for scene in metrics["scenes"]]
+        expected = [*named[:4], ("s1", "mean"), *named[4:], ("s2", "mean")]
+        assert [(row["split"], row["scene"]) for row in rows] == expected
+        for split in ("s1", "s2"):
+            own = [row for row in rows if row["split"] == split]
+            for name in ("psnr", "ssim", "latent_psnr", "autoencoder_psnr", "nearest_view_psnr"):
+                values = [float(row[name]) for row in own]
+                assert values[-1] == pytest.approx(np.mean(values[:-1]))
+                assert values[-1] == metrics[split][name]
+            assert {row["lpips"] for row in own} == {""}
+
+
+def test_table_is_printed_for_both_splits(tiny_run, tmp_path, capsys):
+    run = copy_parts(tiny_run, tmp_path / "run", *PARTS)
+    command.test(str(run), lpips="off")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["S1", "S2"]
+    psnr = next(line for line in lines if line.startswith("PSNR"))
+    assert psnr.split()[-2:] == [f"{read(run)[split]['psnr']:.2f}" for split in ("s1", "s2")]
+    assert len({len(line) for line in lines}) == 1, "columns are aligned"
+
+
+def test_nearest_views_are_measured_once(tiny_run, tmp_path, monkeypatch):
+    run = copy_parts(tiny_run, tmp_path / "run", *PARTS)
+    monkeypatch.setattr("scaled_ig.nearest_view.nearest_views", lambda *_: pytest.fail("they are known"))
+    command.test(str(run), lpips="off")
+    assert read(run)["s2"]["nearest_view_psnr"] == read(tiny_run)["s2"]["nearest_view_psnr"]
+
+
+def test_rgb_run_stands_beside_stage_2_alone(tiny_run, tmp_path):
+    run, rgb = (copy_parts(tiny_run, tmp_path / name, *PARTS) for name in ("run", "rgb"))
+    command.test(str(run), lpips="off", rgb=str(rgb))
+    assert read(run)["s1"]["rgb_triplanes_psnr"] is None
+    assert read(run)["s2"]["rgb_triplanes_psnr"] == read(rgb)["s2"]["psnr"]
+    command.test(str(run), lpips="off")
+    assert read(run)["s2"]["rgb_triplanes_psnr"] == read(rgb)["s2"]["psnr"], "what is known stays"
+    index = json.loads((rgb / "bank" / "index.json").read_text())
+    index["scenes"][-1]["id"] = "somebody-else"
+    (rgb / "bank" / "index.json").write_text(json.dumps(index))
+    with pytest.raises(UsageError, match="differ in their stage-2 scenes"):
+        command.test(str(run), lpips="off", rgb=str(rgb))
+
+
+def test_lpips_is_left_out_with_a_sentence_or_required(tiny_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    run = copy_parts(tiny_run, tmp_path / "run", *PARTS)
+    before = (run / "metrics.json").read_text()
+    with pytest.raises(SystemExit) as left:
+        main(["test", str(run), "--lpips", "require"])
+    assert left.value.code == 2
+    assert "error: LPIPS needs" in capsys.readouterr().err
+    assert (run / "metrics.json").read_text() == before
+    with pytest.raises(SystemExit) as left:
+        main(["test", str(run)])
+    assert left.value.code == 0
+    assert "LPIPS is left out" in capsys.readouterr().out
+    assert read(run)["s1"]["lpips"] is None
+
+
+def test_folder_without_a_bank_is_one_sentence(tiny_run, tmp_path):
+    shutil.copy(tiny_run / "config.yaml", tmp_path)
+    with pytest.raises(UsageError, match="no scene bank"):
+        command.test(str(tmp_path))
+
+
+def test_version_of_a_bank_holds_its_scenes_in_order(tiny_run, tiny_pack):
+    bank = SceneBank.open(tiny_run / "bank")
+    data = ShapeNetCars(str(tiny_pack), 4, 4)
+    (batch,) = data.batches(2, [(scene, 0) for scene in range(4)])
+    latents = bank.load_version("stage2").render_latent(batch.cameras, batch.scene_index)
+    for scene, name in enumerate(data.scene_ids(2)):
+        alone = bank[name].render_latent(data.views(2).__getitems__([(scene, 0)]).cameras)
+        assert torch.allclose(latents[scene].flatten(1).T, alone.pixels[0], atol=1e-5)
+    with pytest.raises(UsageError, match="stage3"):
+        bank.load_version("stage3")
+
+
+def test_damaged_version_is_refused(tiny_run, tmp_path):
+    copy_parts(tiny_run, tmp_path)
+    index = json.loads((tmp_path / "bank" / "index.json").read_text())
+    index["scenes"][-1]["sha256"] = "0" * 64
+    (tmp_path / "bank" / "index.json").write_text(json.dumps(index))
+    with pytest.raises(UsageError, match="is damaged"):
+        SceneBank.open(tmp_path / "bank").load_version("stage2")
+
+
+def test_nearest_view_matches_brute_force(tiny_pack):
+    data = ShapeNetCars(str(tiny_pack), 4, 4, val_fraction=0.2)
+    found = nearest_views(data.views(2), data.split(2, "train"), data.split(2, "test"))
+    with h5py.File(next(tiny_pack.glob("*.h5")), locking=False) as file:
+        images, poses, offsets = file["views"][:] / 255.0, file["cam2world"][:], file["scene/offset"][:]
+    expected = []
+    for scene, pack_scene in enumerate(data.scenes(2)):
+        first = offsets[pack_scene]
+        for test in data.split(2, "test")[scene]:
+            wanted = poses[first + test, :3, 3]
+            angles = {}
+            for view in data.split(2, "train")[scene]:
+                centre = poses[first + view, :3, 3]
+                cosine = centre @ wanted / np.linalg.norm(centre) / np.linalg.norm(wanted)
+                angles[view] = np.arccos(np.clip(cosine, -1, 1))
+            neighbour = min(angles, key=angles.get)
+            error = ((images[first + neighbour] - images[first + test]) ** 2).mean()
+            expected.append((scene, test, neighbour, -10 * np.log10(error)))
+    assert [tuple(record.values())[:3] for record in found] == [row[:3] for row in expected]
+    assert [record["nearest_view_psnr"] for record in found] == pytest.approx([row[3] for row in expected], abs=1e-3)
+
+
+def test_scene_without_test_views_has_no_nearest_view(tiny_pack):
+    data = ShapeNetCars(str(tiny_pack), 4, 4)
+    ids, test = data.scene_ids(2), data.split(2, "test")
+    scenes = [{"id": name} for name in ids]
+    add_nearest_views(scenes, ids, data.views(2), data.split(2, "train"), [[], *test[1:]])
+    assert scenes[0]["nearest_view_psnr"] is None
+    assert all(scene["nearest_view_psnr"] > 0 for scene in scenes[1:])
