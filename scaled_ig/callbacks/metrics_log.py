@@ -1,4 +1,4 @@
-"""Losses and learning rates of a run as a table on disk."""
+"""Losses of a run as a table on disk."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ class MetricsLog(Callback):
 
     def __init__(self, run: RunFolder, clock: TrainingClock, every_n_steps: int = 20) -> None:
         self.run, self.clock, self.every_n_steps = run, clock, every_n_steps
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        if trainer.is_global_zero:  # a resumed phase writes again what came after its checkpoint
+            self.run.forget_training(pl_module.name, trainer.global_step)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         step = trainer.global_step
