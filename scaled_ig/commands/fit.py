@@ -12,54 +12,16 @@ import yaml
 from lightning.pytorch import Callback, Trainer, seed_everything
 
 from data_modules.base import MultiViewDataModule
-from data_modules.layout import read_scene_digests
 from scaled_ig.callbacks import Dashboard, Evaluation, MetricsLog, RunLogger, TrainingClock
 from scaled_ig.callbacks.checkpoint import AtomicCheckpointIO, keep_last
+from scaled_ig.commands.checks import check_phases, check_stage1
+from scaled_ig.commands.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig, stage_of
 from scaled_ig.commands.results import keep_costs, keep_quality, keep_scenes
-from scaled_ig.description import describe
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics import Lpips
-from scaled_ig.phases import AdamSettings, Phase
+from scaled_ig.phases import AdamSettings
 from scaled_ig.run_folder import RunFolder
-from scaled_ig.scene_bank import SceneBank
 from scaled_ig.scene_model import SceneModel
-
-PHASES = ("autoencoder", "warm_up", "joint", "latent_supervision", "rgb_alignment")
-STAGE1_PHASES = PHASES[:3]
-
-
-@dataclass
-class PhaseConfig:
-    """One training phase.
-
-    Args:
-        module: The phase; it is given the scene model.
-        max_epochs: Length in epochs.
-        max_steps: Length in optimiser steps, instead of epochs.
-        batch_size: Views of a global batch, if not the data module's own.
-        views_per_scene: Views of a scene in a batch, if not the data module's own.
-    """
-
-    module: Callable[[SceneModel], Phase]
-    max_epochs: int | None = None
-    max_steps: int | None = None
-    batch_size: int | None = None
-    views_per_scene: int | None = None
-
-
-@dataclass(frozen=True)
-class HandOver:
-    """What stage 2 takes from stage 1 beside the autoencoder.
-
-    Args:
-        bases: Base planes.
-        head: Field head.
-        scene_mean: Start new scenes at the mean of stage 1's, instead of noise.
-    """
-
-    bases: bool = True
-    head: bool = True
-    scene_mean: bool = False
 
 
 class MakeTrainer(Protocol):
@@ -101,6 +63,7 @@ class Fit:
     lpips: Lpips | None = None
     logger: RunLogger | None = None
     checkpoint_every_n_steps: int | None = None
+    _stage_now: int = field(init=False, default=0)  # whose scenes the model holds; 0: none
 
     def __call__(self, resume: bool, before: Callable[[], None] = lambda: None) -> None:
         """Run what is left.
@@ -113,7 +76,9 @@ class Fit:
             UsageError: The run folder is taken, stage 1 is missing, or nothing is to be done.
         """
         names = [name for name in PHASES if name in self.phases]
-        self._check(names)
+        check_phases(self.phases, self.scene, self.data)
+        if self.init_from is not None:
+            check_stage1(self.init_from, self.phases, self.scene, self.data)
         if not resume and any((self.run.path / "checkpoints").glob("*/*.ckpt")):
             raise UsageError(f"{self.run.path} already holds checkpoints: give --resume true or another --run_dir")
         done = list(takewhile(lambda name: resume and self.run.checkpoint(name).is_file(), names))
@@ -121,7 +86,9 @@ class Fit:
             print(f"{self.run.path}: all phases are done", flush=True)
             return
         before()
-        self._fresh = {name: value.clone() for name, value in self.scene.state_dict().items()}
+        again = self._begins_again()
+        state = self.scene.state_dict()
+        self._fresh = {name: value.clone() for name, value in state.items() if name.startswith(again)}
         if done:
             self._load_finished(done[-1])
             if self.logger is not None:
@@ -133,73 +100,13 @@ class Fit:
             last = self.run.checkpoint(name, "last")
             self._run_phase(name, str(last) if resume and last.is_file() else None)
 
-    def _check(self, names: list[str]) -> None:
-        """Say what is wrong with the pack, a phase or the stage-1 run before anything is written."""
-        if not names:
-            raise UsageError(f"this configuration has no phase: give one of phases.{{{','.join(PHASES)}}}")
-        height, width = self.data.index.image_size
-        if (height, width) != (self.scene.resolution, self.scene.resolution):
-            raise UsageError(
-                f"{self.data.path} has views of {height}×{width} pixels, the model is made for "
-                f"{self.scene.resolution}×{self.scene.resolution}: give --scene.resolution or pack with --resolution"
-            )
-        for name in names:
-            config, stage = self.phases[name], self._stage(name)
-            if bool(config.max_epochs) == bool(config.max_steps):
-                raise UsageError(f"phases.{name} needs either max_epochs or max_steps: set the other one to null")
-            self.data.sampler(stage, config.batch_size or self.data.batch_size, self._views_per_scene(config))
-            if not all(self.data.split(stage, "test")):
-                raise UsageError(
-                    f"{self.data.path}: a scene of stage {stage} has no test view: it needs 10 views, or a pack made "
-                    "with --split every_tenth"
-                )
-        if self.init_from is not None:
-            if any(self._stage(name) == 1 for name in names):
-                raise UsageError(
-                    "init_from brings a finished stage 1: leave it out, or set the phases of stage 1 to null"
-                )
-            self._refuse_another_model(self.init_from)
-            self._refuse_leaks(self.init_from)
-
-    def _views_per_scene(self, config: PhaseConfig) -> int:
-        return config.views_per_scene or self.data.views_per_scene
-
-    def _refuse_another_model(self, source: RunFolder) -> None:
-        """What is handed over must mean the same here: planes of another cube would load all the same."""
-        theirs, ours = stage1_description(source), describe(self.scene)
-        given, own = theirs["representation"], ours["representation"]
-        before, now = ({"class": part["class"], **part["arguments"]} for part in (given, own))
-        keys = {*before, *now} - {"plane_std", "mixing_std", "seed"}
-        changes = [
-            f"{k} ({before.get(k)} there, {now.get(k)} here)" for k in sorted(keys) if before.get(k) != now.get(k)
-        ]
-        if theirs["resolution"] != ours["resolution"]:
-            changes.append(f"resolution ({theirs['resolution']} there, {ours['resolution']} here)")
-        if changes:
-            raise UsageError(f"stage 1 of {source.path} was trained with another scene model, {', '.join(changes)}")
-
-    def _refuse_leaks(self, source: RunFolder) -> None:
-        """Stage 2 must not learn scenes that stage 1 has seen."""
-        records = SceneBank.open(source.bank).index["scenes"]
-        seen = {record["source_sha256"] for record in records if record["version"] == "stage1"}
-        again = seen & set(read_scene_digests(self.data.index, self.data.scenes(2)))
-        if again:
-            raise UsageError(
-                f"{len(again)} scenes of stage 2 were trained in stage 1 of {source.path}: "
-                "give the same --data.stage1_scenes and --data.split_seed"
-            )
-
-    @staticmethod
-    def _stage(name: str) -> int:
-        return 1 if name in STAGE1_PHASES else 2
-
     # -- scenes and weights ------------------------------------------------------------------------------------------
 
     def _load_finished(self, name: str) -> None:
         state = torch.load(self.run.checkpoint(name), map_location="cpu", weights_only=True, mmap=True)
         self.scene.representation.new_scenes(state["scaled_ig"]["num_scenes"])
         self._load(state["state_dict"])
-        self._stage_now = self._stage(name)
+        self._stage_now = stage_of(name)
 
     def _load_stage1(self, source: RunFolder) -> None:
         asked = yaml.safe_load((source.path / "config.yaml").read_text())["phases"]
@@ -220,38 +127,32 @@ class Fit:
                 "use the representation and autoencoder that it was trained with"
             ) from None
 
-    _stage_now: int = field(init=False, default=0)  # whose scenes the model holds; 0: none
-
     def _enter_stage(self, stage: int) -> None:
         if stage == self._stage_now:
             return
         representation = self.scene.representation
         from_mean = stage == 2 and self._stage_now == 1 and self.hand_over.scene_mean
         representation.new_scenes(len(self.data.scenes(stage)), self.seed + stage, from_mean)
-        if stage == 2 and self._stage_now == 1:
-            self._forget(
-                [] if self.hand_over.bases else [f"representation.{n}" for n in representation.shared_parameters()]
-            )
-            self._forget(
-                []
-                if self.hand_over.head
-                else [f"renderer.head.{n}" for n, _ in self.scene.renderer.head.named_parameters()]
-            )
+        if stage == 2:
+            self.scene.load_state_dict(self._fresh, strict=False)
         self._stage_now = stage
 
-    def _forget(self, names: list[str]) -> None:
-        self.scene.load_state_dict({name: self._fresh[name] for name in names}, strict=False)
+    def _begins_again(self) -> tuple[str, ...]:
+        """Names of the shared parts that stage 2 does not take over."""
+        bases = [f"representation.{name}" for name in self.scene.representation.shared_parameters()]
+        head = ["renderer.head."]
+        return (*([] if self.hand_over.bases else bases), *([] if self.hand_over.head else head))
 
     # -- one phase ---------------------------------------------------------------------------------------------------
 
     def _run_phase(self, name: str, last: str | None) -> None:
-        config, stage = self.phases[name], self._stage(name)
+        config, stage = self.phases[name], stage_of(name)
         seed_everything(self.seed, workers=True, verbose=False)
         self._enter_stage(stage)
         self.data.stage = stage
         batch_size, views_per_scene = self.data.batch_size, self.data.views_per_scene
         self.data.batch_size = config.batch_size or batch_size
-        self.data.views_per_scene = self._views_per_scene(config)
+        self.data.views_per_scene = config.views_per_scene or views_per_scene
         module = config.module(self.scene)
         module.adam, module.seed = self.adam, self.seed
         clock = TrainingClock()
@@ -286,18 +187,3 @@ class Fit:
         trainer.save_checkpoint(self.run.checkpoint(name), weights_only=False)  # last: it says that the phase is done
         if self.logger is not None:
             self.logger.step_offset += trainer.global_step
-
-
-def stage1_description(run: RunFolder) -> dict[str, Any]:
-    """How the model of a stage-1 run is built; see :mod:`scaled_ig.description`.
-
-    Raises:
-        UsageError: It is no run of stage 1.
-    """
-    try:
-        return SceneBank.open(run.bank).index["versions"]["stage1"]["model"]
-    except (UsageError, KeyError):
-        raise UsageError(
-            f"{run.path} is no run with a finished stage 1: train it with scaled-ig fit --config "
-            f"experiments/stage1.yaml --run_dir {run.path}, or give another run with --init_from"
-        ) from None

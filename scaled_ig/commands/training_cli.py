@@ -21,7 +21,9 @@ from data_modules.basel import BaselFaces
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig import autoencoders, phases, representations, sampling, schedules
 from scaled_ig.callbacks import PhaseProgress, RunLogger
-from scaled_ig.commands.fit import PHASES, STAGE1_PHASES, Fit, HandOver, PhaseConfig, stage1_description
+from scaled_ig.commands.checks import stage1_description
+from scaled_ig.commands.fit import Fit
+from scaled_ig.commands.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics import load_lpips
 from scaled_ig.phases import AdamSettings
