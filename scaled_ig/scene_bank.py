@@ -46,6 +46,7 @@ def _replace(path: Path, write) -> None:
     """Write a file whole or not at all."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     write(temporary)
+    temporary.chmod(0o644)  # safetensors would keep a bank to its owner
     os.replace(temporary, path)
 
 

@@ -106,7 +106,9 @@ def costs(run: RunRecord) -> str:
         ),
         page.table(["an image", "ms"], images, "One image at a time, median, warm."),
         "</div><div>",
-        page.table(["shared by all scenes", "bytes", "KiB"], _items(run.costs["shared_bytes"]), "Raw float32, once."),
+        page.table(
+            ["shared by all scenes", "bytes", "KiB"], _items(run.costs["shared_bytes"]), "Raw float32, one version."
+        ),
         "</div></div>",
     )
 
@@ -133,9 +135,11 @@ def _growth(run: RunRecord) -> str:
         return ""
     first, scenes = len(run.scenes(1)), len(run.scenes(2))
     once, each = run.seconds(1), run.seconds(2) / scenes
-    size, shared = run.bytes_per_scene(), sum(run.costs["shared_bytes"].values())
+    versions = len(run.bank.index["versions"])
+    size, shared = run.bytes_per_scene(), versions * sum(run.costs["shared_bytes"].values())
     return (
         f"N scenes take t(N) = {once:.1f} s + (N {MINUS} {first}) · {each:.2f} s for N ≥ {first}, and "
-        f"{kibibytes(shared)} KiB + N · {kibibytes(size)} KiB. With stage 1 shared out over these {scenes} scenes, "
+        f"{kibibytes(shared)} KiB + N · {kibibytes(size)} KiB; all {versions} versions of the shared parts "
+        f"in the bank are counted. With stage 1 shared out over these {scenes} scenes, "
         f"one took {once / scenes + each:.2f} s and {kibibytes((shared + first * size) / scenes + size)} KiB."
     )
