@@ -73,6 +73,21 @@ def test_a_slip_stops_the_program_before_its_first_step(capsys, tiny_config, tmp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said_of_it"),
+    [
+        ("--adam.clock", "sundial", "adam.clock must be Literal['exact_dense', 'per_scene'], not sundial"),
+        ("--phases.rgb_alignment.max_steps", "many", "phases.rgb_alignment.max_steps must be int or null, not many"),
+        ("--data.batch_size", "all", "data.batch_size must be int, not all"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(capsys, tiny_config, tmp_path, option, value, said_of_it):
+    status, said = leave(capsys, "fit", "--config", tiny_config, "--run_dir", tmp_path / "run", option, value)
+    assert status == 2
+    assert f"error: {said_of_it}" in said
+    assert not (tmp_path / "run").exists()
+
+
 def without(text: str, *phases: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.strip().startswith(phases))
 

@@ -43,7 +43,7 @@ class Fit:
         hand_over: What stage 2 takes from stage 1.
         adam: Optimiser settings of all phases.
         init_from: A finished stage-1 run, for a configuration of stage 2 alone.
-        seed: Of noise, order and new scenes.
+        seed: Of the noise and of new scenes.
         eval_every_n_steps: Steps between evaluations on ``val`` views; 0 for none.
         lpips: The metric, where its weights are here.
         logger: The W&B logger, where there is one.
@@ -132,7 +132,7 @@ class Fit:
             return
         representation = self.scene.representation
         from_mean = stage == 2 and self._stage_now == 1 and self.hand_over.scene_mean
-        representation.new_scenes(len(self.data.scenes(stage)), self.seed + stage, from_mean)
+        representation.new_scenes(len(self.data.scenes(stage)), 2 * self.seed + stage, from_mean)
         if stage == 2:
             self.scene.load_state_dict(self._fresh, strict=False)
         self._stage_now = stage

@@ -1,83 +1,32 @@
-"""``scaled-ig fit``: LightningCLI, bent through its public hooks only."""
+"""``scaled-ig fit``: LightningCLI, bent through its hooks.
+
+Short class names in a configuration resolve to classes that are imported, here by
+:mod:`scaled_ig.commands.mistakes`, which knows every name.
+"""
 
 from __future__ import annotations
 
 import copy
-import difflib
-import inspect
 import logging
-import re
 import warnings
 from typing import Any, Literal
 
 import torch.distributed as dist
 from jsonargparse import ArgumentError, Namespace
-from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from data_modules.base import MultiViewDataModule
-from data_modules.basel import BaselFaces
-from data_modules.shapenet import ShapeNetCars
-from scaled_ig import autoencoders, phases, representations, sampling, schedules
 from scaled_ig.callbacks import PhaseProgress, RunLogger
 from scaled_ig.commands.checks import stage1_description
 from scaled_ig.commands.fit import Fit
+from scaled_ig.commands.mistakes import one_sentence
 from scaled_ig.commands.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics import load_lpips
 from scaled_ig.phases import AdamSettings
 from scaled_ig.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
-
-
-def _mistake(message: str) -> str:
-    """One sentence for an unknown key, with the nearest known one; for anything else what the parser says."""
-    found = re.search(
-        r"[Kk]ey '([\w.]+)' is not|[Kk]ey '([\w.]+)' not|[Oo]ption '([\w.]+)'|arguments: --([\w.]+)", message
-    )
-    if not found:
-        return message
-    words = _vocabulary()
-    path = next(name for name in found.groups() if name)
-    key = next((part for part in path.split(".") if part not in words), path)
-    where = re.findall(r"[Pp]arser key \"([\w.]+)\"", message)
-    near = difflib.get_close_matches(key, words, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "scaled-ig fit --help lists the known ones"
-    return f"unknown key {key!r}{f' in {where[0]}' if where else ''}: {hint}"
-
-
-def _vocabulary() -> set[str]:
-    """Every name that a configuration may use."""
-    words = {
-        "trainer",
-        "scene",
-        "data",
-        "phases",
-        "hand_over",
-        "adam",
-        "init_args",
-        "class_path",
-        "module",
-        "config",
-        *PHASES,
-    }
-    words |= {
-        "run_dir",
-        "resume",
-        "init_from",
-        "eval_every_n_steps",
-        "checkpoint_every_n_steps",
-        "lpips",
-        "lpips_weights",
-    }
-    words |= set(inspect.signature(Trainer).parameters)
-    modules = (autoencoders, phases, representations, sampling, schedules)
-    own = [value for module in modules for value in vars(module).values() if inspect.isclass(value)]
-    own = [value for value in own if value.__module__.startswith("scaled_ig")]
-    for described in (*own, ShapeNetCars, BaselFaces, SceneModel, PhaseConfig, HandOver, AdamSettings, RunLogger):
-        words |= set(inspect.signature(described).parameters)
-    return words
 
 
 class TrainingCLI(LightningCLI):
@@ -201,5 +150,5 @@ def run_training(arguments: list[str]) -> int:
     try:
         TrainingCLI(arguments)
     except ArgumentError as error:
-        raise UsageError(_mistake(str(error))) from None
+        raise UsageError(one_sentence(str(error))) from None
     return 0
