@@ -14,13 +14,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -48,6 +50,15 @@ def _replace(path: Path, write) -> None:
     write(temporary)
     temporary.chmod(0o644)  # safetensors would keep a bank to its owner
     os.replace(temporary, path)
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Say which file of a bank cannot be read."""
+    try:
+        yield
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read ({error}): copy the bank again") from None
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,8 @@ class SceneBank:
             raise UsageError(f"{self.path} holds no scene {scene_id!r}; it holds {len(self)} scenes: {known}, …")
         record = self.records[scene_id]
         model = self._model(record["version"])
-        with safe_open(self.path / f"scenes-{record['version']}.safetensors", framework="pt") as file:
+        path = self.path / f"scenes-{record['version']}.safetensors"
+        with _readable(path), safe_open(path, framework="pt") as file:
             rows = {name: file.get_slice(name)[record["row"]] for name in model.representation.scene_tables()}
         if _digest(*rows.values()) != record["sha256"]:
             raise UsageError(f"{self.path}: scene {scene_id!r} is damaged (its digest differs): copy the bank again")
@@ -190,7 +202,8 @@ class SceneBank:
             raise UsageError(f"{self.path} holds no version {version!r}; it holds {known}")
         model = self._load_model(version)
         file = self.path / f"scenes-{version}.safetensors"
-        rows = load_file(file)
+        with _readable(file):
+            rows = load_file(file)
         records = [record for record in self.index["scenes"] if record["version"] == version]
         model.representation.new_scenes(len(records))
         tables = model.representation.scene_tables()
@@ -203,7 +216,8 @@ class SceneBank:
 
     def _load_model(self, version: str) -> SceneModel:
         described, file = self.index["versions"][version], self.path / f"shared-{version}.safetensors"
-        model, shared = build(described["model"]), load_file(file)
+        with _readable(file):
+            model, shared = build(described["model"]), load_file(file)
         if _digest(*(shared[name] for name in sorted(shared))) != described["sha256"]:
             raise UsageError(f"{file} is damaged (its digest differs): copy the bank again")
         missing, unexpected = model.load_state_dict(shared, strict=False)

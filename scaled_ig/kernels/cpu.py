@@ -34,7 +34,6 @@ _SOURCE = Path(__file__).with_name("march.c")
 _FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 _LANES = 16
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_POOL = ThreadPoolExecutor(os.cpu_count())
 
 
 @cache
@@ -122,13 +121,19 @@ class _Inputs(ctypes.Structure):
         return cls(samples=tensors["t"].shape[1], resolution=planes.shape[2], **pointers)
 
 
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)
+
+
 def _run(tasks: list[Callable[[], object]]) -> None:
     """Run tasks on as many threads as torch uses; ctypes lets go of the interpreter's lock meanwhile."""
-    if torch.get_num_threads() == 1 or len(tasks) == 1:
+    threads = torch.get_num_threads()
+    if threads == 1 or len(tasks) == 1:
         for task in tasks:
             task()
     else:
-        for done in [_POOL.submit(task) for task in tasks]:
+        for done in [_pool(threads).submit(task) for task in tasks]:
             done.result()
 
 

@@ -105,3 +105,14 @@ def test_damaged_shared_parts_are_found(bank):
 def test_no_temporary_files_are_left(bank):
     names = {"index.json", "scenes-stage1.safetensors", "shared-stage1.safetensors"}
     assert {file.name for file in bank.path.iterdir()} == names
+
+
+@pytest.mark.parametrize("name", ["scenes-stage1.safetensors", "shared-stage1.safetensors"])
+def test_a_file_cut_short_or_missing_is_named(bank, name):
+    file = bank.path / name
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UsageError, match=name):
+        SceneBank.open(bank.path)["a"]
+    file.unlink()
+    with pytest.raises(UsageError, match=name):
+        SceneBank.open(bank.path)["a"]
