@@ -15,8 +15,8 @@ NUM_SHARDS = 4
 
 
 def num_shards(num_scenes: int) -> int:
-    """Virtual shards of a scene set: ``NUM_SHARDS``, or fewer where there are fewer scenes."""
-    return max(1, min(NUM_SHARDS, num_scenes))
+    """Virtual shards of a scene set: 4, or 2 or 1 where there are fewer scenes, so that they divide usual batches."""
+    return max(shards for shards in (1, 2, NUM_SHARDS) if shards <= max(1, num_scenes))
 
 
 def shards_of_rank(num_scenes: int, rank: int, world_size: int) -> list[int]:

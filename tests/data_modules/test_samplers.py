@@ -14,7 +14,7 @@ def even(scenes: int = 8, views: int = 6) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("views_per_scene", [1, 2, 3])
-@pytest.mark.parametrize("scenes", [1, 3, 8])
+@pytest.mark.parametrize("scenes", [1, 2, 8])
 def test_an_epoch_has_every_view_once(scenes, views_per_scene):
     views = even(scenes)
     shards = min(4, scenes)
