@@ -2,7 +2,7 @@
 
 World: right-handed, +Z up, objects in the ball of radius 0.5 around the origin. Camera: OpenCV axes (x right, y down,
 z forward). Intrinsics are divided by the image size, so that one camera serves every resolution: the 16×16 latent
-camera *is* the 128×128 camera (SPEC 3).
+camera *is* the 128×128 camera (method 3).
 """
 
 from __future__ import annotations

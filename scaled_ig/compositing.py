@@ -1,4 +1,4 @@
-"""Volume rendering: raw densities and values along rays become pixels of any channel count (SPEC 3).
+"""Volume rendering: raw densities and values along rays become pixels of any channel count (method 3).
 
 The papers' mid-point rule: an interval has the mean of the values and of the *raw* densities at its two ends;
 σ = softplus(raw − 1), α = 1 − exp(−σδ), w_k = α_k Π_{j<k} (1 − α_j), pixel = Σ w c + (1 − Σ w) · background.

@@ -1,4 +1,4 @@
-"""What scenes cost: bytes per scene and shared, itemised, and milliseconds per image (SPEC 8)."""
+"""What scenes cost: bytes per scene and shared, itemised, and milliseconds per image (method 8)."""
 
 from __future__ import annotations
 

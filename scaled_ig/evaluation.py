@@ -1,4 +1,4 @@
-"""Quality of rendered views, per image; means per scene, then over scenes: batch sizes do not matter (SPEC 8)."""
+"""Quality of rendered views, per image; means per scene, then over scenes: batch sizes do not matter (method 8)."""
 
 from __future__ import annotations
 

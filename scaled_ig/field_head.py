@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 class FieldHead(nn.Module):
-    """Linear(F, 64) – Softplus – Linear(64, 1 + C); values sigmoid(·)·1.002 − 0.001 (SPEC 3). Shared by all scenes.
+    """Linear(F, 64) – Softplus – Linear(64, 1 + C); values sigmoid(·)·1.002 − 0.001 (method 3). Shared by all scenes.
 
     Args:
         feature_channels: F.

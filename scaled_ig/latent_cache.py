@@ -1,4 +1,4 @@
-"""Latents of views, encoded once while the encoder is frozen (SPEC 4)."""
+"""Latents of views, encoded once while the encoder is frozen (method 4)."""
 
 from __future__ import annotations
 

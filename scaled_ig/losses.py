@@ -1,4 +1,4 @@
-"""The papers' losses as unweighted scalars: means over all elements (SPEC 2)."""
+"""The papers' losses as unweighted scalars: means over all elements (method 2)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def total_variation(planes: Tensor, weights: Tensor) -> Tensor:
     """Squared differences of neighbouring texels, summed over a scene's planes and divided by H + W; mean over images.
 
     The authors' code sums over the per-process batch, so their weight grows with it; this one does not depend on the
-    batch (SPEC 5).
+    batch (method 5).
 
     Args:
         planes: [S, P, H, W, F], channels last.

@@ -1,4 +1,4 @@
-"""The bar that any rendering must clear: the nearest training view, shown in place of the test view (SPEC 8)."""
+"""The bar that any rendering must clear: the nearest training view, shown in place of the test view (method 8)."""
 
 from __future__ import annotations
 

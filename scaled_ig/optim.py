@@ -1,7 +1,7 @@
 """Adam for scenes: only the rows in the batch are touched, whatever the number of scenes.
 
 Dense Adam moves every scene at every step; a scene that is seen once in P steps coasts on its momentum meanwhile, so
-the same rate is another method at another number of scenes (SPEC 5). Hence two clocks:
+the same rate is another method at another number of scenes (method 5). Hence two clocks:
 
 - ``exact_dense``: equal to ``torch.optim.Adam`` on the whole table. The zero-gradient updates that a row missed are
   applied, all at once, before it is read.
@@ -128,7 +128,7 @@ class SceneAdam(Adam):
 
     @staticmethod
     def _missed_updates(group: dict[str, Any], t0: int) -> tuple[np.ndarray, np.ndarray]:
-        """Quadrature of Σ_t a_t / (√v + ε d_t) over the steps t0+1 … t that a row missed (SPEC 5)."""
+        """Quadrature of Σ_t a_t / (√v + ε d_t) over the steps t0+1 … t that a row missed (method 5)."""
         beta1, beta2 = group["betas"]
         t, rates = group["t"], group["rates"]
         k = np.arange(1, min(t - t0, _MAX_TERMS) + 1, dtype=np.float64)

@@ -85,7 +85,7 @@ class SamplingPlan(ABC):
 
 
 class FullRay(SamplingPlan):
-    """The papers' plan: samples over a fixed range, then as many by importance (SPEC 3).
+    """The papers' plan: samples over a fixed range, then as many by importance (method 3).
 
     Args:
         num_stratified: Samples of the first pass.
@@ -114,7 +114,7 @@ class FullRay(SamplingPlan):
 
 
 class InsideBall(SamplingPlan):
-    """One pass, only where a ray meets the ball that holds every object; other rays see the background (SPEC 6).
+    """One pass, only where a ray meets the ball that holds every object; other rays see the background (method 6).
 
     Args:
         num_samples: Samples per ray.

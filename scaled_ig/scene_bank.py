@@ -6,7 +6,7 @@ A bank is a folder::
     shared-<version>.safetensors    autoencoder, head, bases, background
     scenes-<version>.safetensors    the scenes' own parameters, one row a scene in the order of the records
 
-Stage 2 goes on changing the shared parts, so every scene names the version that it was learned with (SPEC 5).
+Stage 2 goes on changing the shared parts, so every scene names the version that it was learned with (method 5).
 """
 
 from __future__ import annotations

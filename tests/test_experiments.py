@@ -77,7 +77,7 @@ def decay(epoch: int) -> float:
     return 0.941**epoch
 
 
-# SPEC 5: epochs, global batch, rates, change of the rates.
+# method 5: epochs, global batch, rates, change of the rates.
 TABLE = {
     "stage1.yaml": {
         "warm_up": (50, 512, {"micro": 1e-2, "head": 1e-2, "mixing": 1e-2, "bases": 1e-2}, steps),

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from scaled_ig.autoencoders.base import Autoencoder
 from scaled_ig.errors import UsageError
 
-_TANH_SCALE = 0.02  # raw latents are of order 10: 0.02 z lies where tanh is nearly linear (SPEC 4)
+_TANH_SCALE = 0.02  # raw latents are of order 10: 0.02 z lies where tanh is nearly linear (method 4)
 _TANH_LIMIT = 1 - 1e-4
 
 
 class KLAutoencoder(Autoencoder):
-    """AutoencoderKL with its raw posterior (no 0.18215 factor) and the normaliser z_n = tanh(0.02 z) (SPEC 4).
+    """AutoencoderKL with its raw posterior (no 0.18215 factor) and the normaliser z_n = tanh(0.02 z) (method 4).
 
     The encoder is trained with ``quant_conv``, the decoder with ``post_quant_conv``.
 

@@ -43,7 +43,7 @@ class SmallAutoencoder(Autoencoder):
     """Linear map of patches, started from their PCA, plus a residual network on either side.
 
     A PCA start beats a minute of training from noise. Its latents are not of order 10 as Stable Diffusion's are, so
-    the normaliser is a range per channel measured on training views (SPEC 6).
+    the normaliser is a range per channel measured on training views (method 6).
 
     Args:
         patch_size: Pixels along a patch; the latent image is as many times smaller.

@@ -54,7 +54,7 @@ class AdamSettings:
         beta2: Decay of the second moment.
         eps: ε.
         scene_rate: Factor on the rates of the scenes' own parameters. Dense Adam coasts between the visits of a scene;
-            a clock of its own needs about 6 times the papers' rates to go as far (SPEC 5).
+            a clock of its own needs about 6 times the papers' rates to go as far (method 5).
     """
 
     clock: Clock = "exact_dense"

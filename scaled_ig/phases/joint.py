@@ -34,7 +34,7 @@ class JointWeights:
 
 
 class Joint(Phase):
-    """λ_latent L_latent + λ_RGB L_RGB + λ_ae L_ae on stage 1's scenes: makes the autoencoder 3D-aware (SPEC 5).
+    """λ_latent L_latent + λ_RGB L_RGB + λ_ae L_ae on stage 1's scenes: makes the autoencoder 3D-aware (method 5).
 
     Args:
         scene: The model.

@@ -15,7 +15,7 @@ from scaled_ig.schedules import Exponential, Schedule
 
 
 class LatentSupervision(Phase):
-    """L_latent on stage 2's scenes, with what stage 1 handed over (SPEC 5).
+    """L_latent on stage 2's scenes, with what stage 1 handed over (method 5).
 
     Args:
         scene: The model; its autoencoder stays as it is.

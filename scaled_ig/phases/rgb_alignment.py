@@ -15,7 +15,7 @@ from scaled_ig.schedules import Exponential, Schedule
 
 
 class RgbAlignment(Phase):
-    """L_RGB on stage 2's scenes: scenes and decoder are aligned with the images; the encoder stays frozen (SPEC 5).
+    """L_RGB on stage 2's scenes: scenes and decoder are aligned with the images; the encoder stays frozen (method 5).
 
     Args:
         scene: The model.

@@ -15,7 +15,7 @@ from scaled_ig.schedules import MultiStep, Schedule
 
 
 class WarmUp(Phase):
-    """L_latent on stage 1's scenes: planes, bases and head learn the frozen autoencoder's latents (SPEC 5).
+    """L_latent on stage 1's scenes: planes, bases and head learn the frozen autoencoder's latents (method 5).
 
     Args:
         scene: The model; its autoencoder stays as it is.

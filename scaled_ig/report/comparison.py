@@ -14,7 +14,7 @@ End = tuple[str, float, float]
 """Phase, training seconds in stage 2 until its end, PSNR on test views in dB."""
 
 PLAIN_FEATURES = (10, 32)
-"""F of the plain tri-planes that stand beside any statement on size (SPEC 8)."""
+"""F of the plain tri-planes that stand beside any statement on size (method 8)."""
 
 
 @dataclass(frozen=True)

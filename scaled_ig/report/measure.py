@@ -1,4 +1,4 @@
-"""The bars that a run's renderings must clear (SPEC 8), kept with its other numbers."""
+"""The bars that a run's renderings must clear (method 8), kept with its other numbers."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class SceneRepresentation(nn.Module, ABC):
         Args:
             num_scenes: How many, over all ranks.
             seed: Seed of their noise.
-            from_mean: Start each at the mean of the present scenes (SPEC 6) instead of noise. Collective.
+            from_mean: Start each at the mean of the present scenes (method 6) instead of noise. Collective.
         """
         for number, table in enumerate(self.scene_tables().values()):
             table.new_scenes(num_scenes, seed * 31 + number, table.mean() if from_mean else None)
@@ -69,7 +69,7 @@ class PlaneRepresentation(SceneRepresentation):
     Args:
         plane_resolution: Texels along each side of a plane, K.
         extent: Planes cover the cube [-extent, extent]³, world units.
-        plane_axes: ``xy-xz-yz``; or ``xy-xz-zx``, the authors' known defect, for comparison only (SPEC 3).
+        plane_axes: ``xy-xz-yz``; or ``xy-xz-zx``, the authors' known defect, for comparison only (method 3).
     """
 
     AXES = {"xy-xz-yz": ((0, 1), (0, 2), (1, 2)), "xy-xz-zx": ((0, 1), (0, 2), (2, 0))}  # noqa: RUF012

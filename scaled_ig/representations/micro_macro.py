@@ -12,7 +12,7 @@ from scaled_ig.representations.scene_table import SceneTable
 
 
 class MicroMacro(PlaneRepresentation):
-    """T_i = T_i^mic ⊕ Σ_k w_i^k B_k, concatenated on features, micro first (SPEC 2).
+    """T_i = T_i^mic ⊕ Σ_k w_i^k B_k, concatenated on features, micro first (method 2).
 
     Args:
         micro_channels: F_mic; 0 leaves the micro planes out (the papers' Ours-Macro).

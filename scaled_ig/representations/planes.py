@@ -9,7 +9,7 @@ PlaneAxes = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 def sample_planes(planes: Tensor, positions: Tensor, axes: PlaneAxes) -> Tensor:
-    """Sum of the bilinear samples of three planes; zero outside, texel centres at (i + ½) / K (SPEC 3).
+    """Sum of the bilinear samples of three planes; zero outside, texel centres at (i + ½) / K (method 3).
 
     Args:
         planes: [B, 3, K, K, F], channels last.

@@ -99,7 +99,7 @@ class SceneTable(nn.Module):
         """Rows [S, *row_shape] of scenes [S] long.
 
         The gradient is divided by the number of ranks: a scene's own gradient is computed on one rank only, while the
-        loss is the mean over the global batch (SPEC 5).
+        loss is the mean over the global batch (method 5).
 
         Raises:
             ValueError: A scene lives on another rank.

@@ -17,7 +17,7 @@ from scaled_ig.scene_model import SceneModel
 
 PHASES = (AutoencoderTraining, WarmUp, Joint, LatentSupervision, RgbAlignment)
 
-# SPEC 5, and the autoencoder's own training before it.
+# method 5, and the autoencoder's own training before it.
 TRAINED = {
     AutoencoderTraining: {"encoder", "decoder"},
     WarmUp: {"micro", "mixing", "bases", "head"},
