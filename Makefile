@@ -1,12 +1,13 @@
 # make demo   the whole method on this machine: cars, training, report          make test   all tests
 # make venv   only the environment in .venv                                     make lint   style and types
+# make faults flips 2,000 single bits of a small pack: all must be noticed
 
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/demo
 FIT := $(BIN)/scaled-ig fit --config experiments/quickstart.yaml
 
-.PHONY: help venv demo demo-plateau test lint clean-demo
+.PHONY: help venv demo demo-plateau test faults lint clean-demo
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -41,6 +42,9 @@ clean-demo:
 
 test: venv
 	$(BIN)/python -m pytest
+
+faults: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --out runs/bench/faults.json
 
 lint: venv
 	$(BIN)/ruff check .

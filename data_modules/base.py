@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, Literal
 
-import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from data_modules.layout import PackIndex, read_source_records, split_views
+from data_modules.choice import SceneChoice
+from data_modules.layout import PackIndex, split_views
+from data_modules.memory import available_bytes, available_shared_bytes
 from data_modules.samplers import ResumableLoader, SceneBatches
+from data_modules.stages import deal_stages
 from data_modules.views import PackViews, ViewKey
 from scaled_ig.batch import ViewBatch
 from scaled_ig.errors import UsageError
-from scaled_ig.ownership import owned_scenes
+from scaled_ig.ownership import owned_scenes, scenes_of_shard, shards_of_rank
 
 Split = Literal["train", "val", "test"]
-
-_AUTO_MEMORY_BYTES = 4 << 30
 
 
 class MultiViewDataModule(LightningDataModule):
@@ -27,14 +29,15 @@ class MultiViewDataModule(LightningDataModule):
 
     Args:
         path: Folder of the pack.
-        stage1_scenes: N1, scenes of stage 1.
-        stage2_scenes: N2, other scenes, of stage 2; all that are left where it is None.
+        scenes: Part of the pack that is used; all of it where it is None.
+        stage1_scenes: N1, scenes of stage 1, or which.
+        stage2_scenes: N2, other scenes, of stage 2, or which; all that are left where it is None.
         split_seed: Seed of the draw that deals shapes to stages; the pack's order is kept where it is None.
         batch_size: Views of a global batch.
         views_per_scene: Views of a scene in a batch.
         val_fraction: Part of the training views that is not trained on but watched.
-        num_workers: Loader processes.
-        in_memory: Decode all views once; ``auto`` does so where a stage's views fit into 4 GiB.
+        num_workers: Loader processes that read ahead; where it is None, none for views in memory, else up to 4.
+        in_memory: Decode a stage's views once; ``auto`` does so where they fit into half of the free memory.
         seed: Seed of the order of views.
     """
 
@@ -43,23 +46,20 @@ class MultiViewDataModule(LightningDataModule):
     def __init__(
         self,
         path: str,
-        stage1_scenes: int = 500,
-        stage2_scenes: int | None = None,
+        scenes: SceneChoice | None = None,
+        stage1_scenes: int | SceneChoice = 500,
+        stage2_scenes: int | SceneChoice | None = None,
         split_seed: int | None = 0,
         batch_size: int = 32,
         views_per_scene: int = 1,
         val_fraction: float = 0.0,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         in_memory: bool | Literal["auto"] = "auto",
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.path, self.stage1_scenes, self.stage2_scenes, self.split_seed = (
-            path,
-            stage1_scenes,
-            stage2_scenes,
-            split_seed,
-        )
+        self.path, self.choice, self.split_seed = path, scenes, split_seed
+        self.stage1_scenes, self.stage2_scenes = stage1_scenes, stage2_scenes
         self.batch_size, self.views_per_scene, self.val_fraction = batch_size, views_per_scene, val_fraction
         self.num_workers, self.in_memory, self.seed = num_workers, in_memory, seed
         self.stage = 1
@@ -87,34 +87,27 @@ class MultiViewDataModule(LightningDataModule):
         """Scenes of the pack that a stage trains. No shape is in both stages: variants stay with their shape.
 
         Raises:
-            UsageError: The pack has too few scenes.
+            UsageError: The pack has too few scenes, or the stages would share some.
         """
         if not self._stages:
-            self._stages = self._deal()
-        stages = self._stages
-        wanted = {1: self.stage1_scenes, 2: self.stage2_scenes or 1}
-        if len(stages[stage]) < wanted[stage]:
+            everything = list(range(self.index.num_scenes))
+            pool = everything if self.choice is None else self.choice.scenes(self.index, everything)
+            self._stages = deal_stages(self.index, pool, self.stage1_scenes, self.stage2_scenes, self.split_seed)
+        wanted = {1: self.stage1_scenes, 2: self.stage2_scenes or 1}[stage]
+        if isinstance(wanted, int) and len(self._stages[stage]) < wanted:
             raise UsageError(
                 f"{self.path} has {self.index.num_scenes} scenes, too few for stage1_scenes {self.stage1_scenes} and "
                 f"stage2_scenes {self.stage2_scenes}: lower --data.stage{stage}_scenes or pack more"
             )
-        return stages[stage]
-
-    def _deal(self) -> dict[int, list[int]]:
-        shapes: dict[str, list[int]] = {}
-        for scene, record in enumerate(read_source_records(self.index)):
-            shapes.setdefault(str(record.get("shape", self.index.scene_ids[scene])), []).append(scene)
-        order = list(shapes)
-        if self.split_seed is not None:
-            order = np.random.default_rng(self.split_seed).permutation(sorted(shapes)).tolist()
-        stages: dict[int, list[int]] = {1: [], 2: []}
-        for shape in order:
-            stages[1 if len(stages[1]) < self.stage1_scenes else 2] += shapes[shape]
-        return {1: stages[1][: self.stage1_scenes], 2: stages[2][: self.stage2_scenes]}
+        return self._stages[stage]
 
     def scene_ids(self, stage: int) -> list[str]:
         """Ids of a stage's scenes."""
         return [self.index.scene_ids[scene] for scene in self.scenes(stage)]
+
+    def scene_digests(self, stage: int) -> list[str]:
+        """Digests of the content of a stage's scenes."""
+        return [self.index.digests[scene] for scene in self.scenes(stage)]
 
     def split(self, stage: int, split: Split) -> list[list[int]]:
         """Views of each scene of a stage in a split."""
@@ -132,15 +125,23 @@ class MultiViewDataModule(LightningDataModule):
     # -- streams -----------------------------------------------------------------------------------------------------
 
     def views(self, stage: int) -> PackViews:
-        """All views of a stage."""
+        """All views of a stage; those of this rank's scenes are verified, and in memory where they fit."""
         if stage not in self._views:
-            self._views.clear()
-            views = self._views[stage] = PackViews(self.index, self.scenes(stage))
-            height, width = self.index.image_size
-            fits = len(views) * height * width * 3 <= _AUTO_MEMORY_BYTES
-            if self.in_memory is True or (self.in_memory == "auto" and fits):
-                views.load(self._owned(stage))
+            self._views.clear()  # the other stage's memory, before this one's is counted
+            views, owned = PackViews(self.index, self.scenes(stage)), self._owned(stage)
+            views.verify(owned, quiet=not self._shows_progress())
+            if self.in_memory is True or (self.in_memory == "auto" and self._fits(views.bytes_of(owned))):
+                views.load(owned, shared=bool(self.num_workers), quiet=not self._shows_progress())
+            self._views[stage] = views
         return self._views[stage]
+
+    def _fits(self, needed: int) -> bool:
+        needed *= self.trainer.num_devices if self.trainer else 1  # other ranks on this machine need as much
+        shared = available_shared_bytes() if self.num_workers else needed
+        return 2 * needed <= available_bytes() and needed <= shared
+
+    def _shows_progress(self) -> bool:
+        return bool(self.trainer and self.trainer.is_global_zero and self.trainer.progress_bar_callback)
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -148,11 +149,16 @@ class MultiViewDataModule(LightningDataModule):
     def _owned(self, stage: int) -> list[int]:
         return owned_scenes(len(self.scenes(stage)), *self._rank()).tolist()
 
-    def batches(self, stage: int, keys: Iterable[ViewKey], batch_size: int = 32) -> Iterator[ViewBatch]:
-        """Given views in order, with images."""
+    def batches(
+        self, stage: int, keys: Iterable[ViewKey], batch_size: int = 32, title: str | None = None
+    ) -> Iterator[ViewBatch]:
+        """Given views in order, with images; a progress bar of this title, if any, on the first rank."""
         views, keys = self.views(stage), list(keys)
-        for start in range(0, len(keys), batch_size):
-            yield views.__getitems__(keys[start : start + batch_size])
+        quiet = title is None or not self._shows_progress()
+        with tqdm(total=len(keys), desc=title, unit="view", disable=quiet, leave=False) as bar:
+            for start in range(0, len(keys), batch_size):
+                yield views.__getitems__(keys[start : start + batch_size])
+                bar.update(min(batch_size, len(keys) - start))
 
     def own_views(self, stage: int, split: Split, at_most: int | None = None) -> list[ViewKey]:
         """Views of this rank's scenes, out of all or of ``at_most`` that are spread evenly over all scenes."""
@@ -160,9 +166,11 @@ class MultiViewDataModule(LightningDataModule):
         owned = set(self._owned(stage))
         return [key for key in _spread(keys, at_most or len(keys)) if key[0] in owned]
 
-    def own_training_views(self) -> Iterator[ViewBatch]:
-        """All training views of this rank's scenes, once."""
-        return self.batches(self.stage, self.own_views(self.stage, "train"))
+    def own_training_shards(self) -> dict[int, list[ViewKey]]:
+        """Training views of the present stage in each virtual shard of scenes that this rank owns."""
+        views = self.split(self.stage, "train")
+        shards = shards_of_rank(len(views), *self._rank())
+        return {s: [(scene, v) for scene in scenes_of_shard(len(views), s) for v in views[scene]] for s in shards}
 
     def some_training_views(self, count: int) -> Iterator[ViewBatch]:
         """About ``count`` training views of all scenes, spread evenly, the same on every rank."""
@@ -170,13 +178,14 @@ class MultiViewDataModule(LightningDataModule):
         return self.batches(self.stage, _spread(keys, count))
 
     def sampler(self, stage: int, batch_size: int, views_per_scene: int) -> SceneBatches:
-        """This rank's batches of a stage's training views.
+        """This rank's batches of a stage's training views, in an order of the present phase's own.
 
         Raises:
             UsageError: The batch cannot be dealt to the shards of scenes, or those to the ranks.
         """
-        rank, world = self._rank()
-        return SceneBatches(self.split(stage, "train"), batch_size, views_per_scene, rank, world, self.seed)
+        phase = self.trainer.lightning_module if self.trainer else None
+        seed = (self.seed, getattr(phase, "number", 0))
+        return SceneBatches(self.split(stage, "train"), batch_size, views_per_scene, *self._rank(), seed)
 
     def steps_per_epoch(self) -> int:
         """Batches of an epoch."""
@@ -185,16 +194,37 @@ class MultiViewDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Training batches of the present stage; without images where the phase trains from cached latents."""
         views = copy.copy(self.views(self.stage))
+        self._refuse_leaks(views)
         phase = self.trainer.lightning_module if self.trainer else None
         views.with_images = getattr(phase, "needs_images", True)
+        workers = self._workers(views) if views.with_images else 0
         return ResumableLoader(
             views,
             batch_sampler=self.sampler(self.stage, self.batch_size, self.views_per_scene),
             collate_fn=_as_is,
-            num_workers=self.num_workers if views.with_images else 0,
-            persistent_workers=self.num_workers > 0 and views.with_images,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=bool(self.trainer and self.trainer.strategy.root_device.type == "cuda"),
         )
+
+    def _workers(self, views: PackViews) -> int:
+        if self.num_workers is not None:
+            return self.num_workers
+        ranks = self.trainer.num_devices if self.trainer else 1
+        return 0 if views.is_in_memory else min(4, (os.cpu_count() or 1) // ranks)
+
+    def _refuse_leaks(self, views: PackViews) -> None:
+        """No view may be trained on whose camera is that of a test view: it is the same picture."""
+        train, test = (self.split(self.stage, split) for split in ("train", "test"))
+        for scene in self._owned(self.stage):
+            known = dict(zip(views.camera_bytes(scene, train[scene]), train[scene], strict=True))
+            for camera, view in zip(views.camera_bytes(scene, test[scene]), test[scene], strict=True):
+                if camera in known:
+                    raise UsageError(
+                        f"scene {self.scene_ids(self.stage)[scene]}: test view {view} and training view "
+                        f"{known[camera]} have the same camera: pack it without one of them, or leave the scene out "
+                        "with scaled-ig check --fix-drop"
+                    )
 
 
 def _spread(keys: list[ViewKey], count: int) -> list[ViewKey]:

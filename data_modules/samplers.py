@@ -1,22 +1,23 @@
-"""Which views are trained, in which order: a function of seed and epoch, the same on any number of ranks."""
+"""Which views are trained, in which order: a function of seed and epoch, whatever the number of ranks and workers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from data_modules.views import ViewKey
 from scaled_ig.errors import UsageError
-from scaled_ig.ownership import num_shards, shards_of_rank
+from scaled_ig.ownership import num_shards, scenes_of_shard, shards_of_rank
 
 
 class SceneBatches:
     """Batches in which each virtual shard of the scenes has an equal part, of which a rank takes those of its shards.
 
     An epoch has every (scene, view) once. Scenes take turns, so that the visits of a scene are spread evenly; short
-    shards begin again until all have the same number of batches.
+    shards begin again until all have the same number of batches: ``padding`` counts the views seen again.
 
     Args:
         views: Training views of each scene.
@@ -24,10 +25,10 @@ class SceneBatches:
         views_per_scene: Views of a scene in a batch, so that its planes are mixed once for all of them.
         rank: This rank.
         world_size: Number of ranks.
-        seed: Seed of the order.
+        seed: Seed of the order, one number or several.
 
     Raises:
-        UsageError: The batch cannot be dealt to the shards in whole scenes.
+        UsageError: The batch cannot be dealt to the shards in whole scenes, or those to the ranks.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class SceneBatches:
         views_per_scene: int = 1,
         rank: int = 0,
         world_size: int = 1,
-        seed: int = 0,
+        seed: int | tuple[int, ...] = 0,
     ) -> None:
-        self.views, self.views_per_scene, self.seed = views, views_per_scene, seed
+        self.views, self.views_per_scene = views, views_per_scene
+        self.seed = (seed,) if isinstance(seed, int) else seed
         self.shards = num_shards(len(views))
         if batch_size % (self.shards * views_per_scene):
             raise UsageError(
@@ -55,32 +57,51 @@ class SceneBatches:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        visits = [
-            sum(-(-len(v) // self.views_per_scene) for v in self.views[s :: self.shards]) for s in range(self.shards)
-        ]
-        return -(-max(visits) * self.views_per_scene // self.per_shard)
+        k = self.views_per_scene
+        visits = [sum(-(-len(self.views[s]) // k) for s in self._scenes(shard)) for shard in range(self.shards)]
+        return -(-max(visits) * k // self.per_shard)
+
+    @property
+    def padding(self) -> int:
+        """Views that an epoch shows once more, over all ranks, so that all batches are whole."""
+        return len(self) * self.per_shard * self.shards - sum(map(len, self.views))
 
     def __iter__(self) -> Iterator[list[ViewKey]]:
         size, batches = self.per_shard, len(self)
         orders = [self._order(shard, batches * size) for shard in self.mine]
         skip, self.skip = self.skip, 0
         for batch in range(skip, batches):
-            yield [key for order in orders for key in order[batch * size : (batch + 1) * size]]
+            own = np.concatenate([order[batch * size : (batch + 1) * size] for order in orders])
+            yield [(scene, view) for scene, view in own.tolist()]
 
-    def _order(self, shard: int, length: int) -> list[ViewKey]:
-        scenes = range(shard, len(self.views), self.shards)
-        rng = np.random.default_rng([self.seed, self.epoch, shard])
-        order: list[ViewKey] = []
-        while len(order) < length:
-            shuffled = {scene: rng.permutation(self.views[scene]) for scene in scenes}
-            rounds = -(-max(map(len, shuffled.values())) // self.views_per_scene)
-            for turn in range(rounds):
-                for scene in rng.permutation(scenes).tolist():
-                    chosen = shuffled[scene][turn * self.views_per_scene :][: self.views_per_scene]
-                    if len(chosen):  # a short last visit is filled up, so that visits stay aligned with batches
-                        chosen = np.resize(chosen, self.views_per_scene)
-                    order += [(scene, int(view)) for view in chosen]
-        return order[:length]
+    def _scenes(self, shard: int) -> range:
+        return scenes_of_shard(len(self.views), shard)
+
+    def _order(self, shard: int, length: int) -> NDArray[np.int64]:
+        """[length, 2] scene and view of each place; whole rounds over the shard, the last one cut."""
+        scenes = self._scenes(shard)
+        scene = np.repeat(scenes, [len(self.views[s]) for s in scenes])
+        view = np.concatenate([np.asarray(self.views[s], dtype=np.int64) for s in scenes])
+        rng = np.random.default_rng([*self.seed, self.epoch, shard])
+        rounds = -(-length // (self._visits(scene) * self.views_per_scene))
+        return np.concatenate([self._round(scene, view, rng) for _ in range(rounds)])[:length]
+
+    def _visits(self, scene: NDArray[np.int64]) -> int:
+        return int((-(-np.unique(scene, return_counts=True)[1] // self.views_per_scene)).sum())
+
+    def _round(self, scene: NDArray[np.int64], view: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Every view once, in visits of ``views_per_scene`` views of a scene; no scene comes again before its turn."""
+        k = self.views_per_scene
+        view = view[np.lexsort((rng.random(len(scene)), scene))]  # scene is ascending: views change places within it
+        _, first, count = np.unique(scene, return_index=True, return_counts=True)
+        visits = -(-count // k)
+        turn = np.arange(visits.sum()) - np.repeat(np.cumsum(visits) - visits, visits)
+        start = np.repeat(first, visits) + turn * k
+        # A short last visit is filled up with its own views, so that visits stay aligned with batches.
+        present = np.minimum(k, np.repeat(first + count, visits) - start)
+        rows = start[:, None] + np.arange(k) % present[:, None]
+        rows = rows[np.lexsort((rng.random(len(turn)), turn))].reshape(-1)
+        return np.stack([scene[rows], view[rows]], axis=1)
 
 
 class ResumableLoader(DataLoader):
@@ -90,9 +111,12 @@ class ResumableLoader(DataLoader):
 
     def __iter__(self):
         self._done = getattr(self.batch_sampler, "skip", 0)
-        for batch in super().__iter__():
-            self._done += 1
-            yield batch
+        try:
+            for batch in super().__iter__():
+                self._done += 1
+                yield batch
+        except UsageError as error:  # a worker process wraps its traceback into the message
+            raise UsageError(str(error).strip().rpartition("UsageError: ")[2]) from None
 
     def state_dict(self) -> dict[str, int]:
         return {"done": self._done}

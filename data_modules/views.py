@@ -1,26 +1,32 @@
-"""Views of a pack as a dataset: one view a read, a file handle for each process, or everything decoded in memory."""
+"""Views of a pack as a dataset: read from its files by any number of processes, or decoded once into memory."""
 
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import h5py
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
-from data_modules.layout import VIEWS, PackIndex, read_cameras
+from data_modules.layout import CAMERA_TO_WORLD, INTRINSICS, NEAR_FAR, VIEWS, PackIndex
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import Cameras
+from scaled_ig.errors import UsageError
 
 ViewKey = tuple[int, int]
 """Scene index within the scene set, view index within the scene."""
 
+OPEN_FILES = 32  # of a process at a time; the usual limit of a process is 1024
+
 
 class PackViews(Dataset[ViewBatch]):
-    """Batches of views of some scenes of a pack.
+    """Batches of views of some scenes of a pack. A file is verified and opened when one of its views is asked for.
 
     Args:
         index: The pack.
@@ -30,50 +36,138 @@ class PackViews(Dataset[ViewBatch]):
 
     def __init__(self, index: PackIndex, scenes: Sequence[int], with_images: bool = True) -> None:
         self.index, self.scenes, self.with_images = index, list(scenes), with_images
-        poses, intrinsics = read_cameras(index)
-        self._cameras = Cameras(torch.from_numpy(poses), torch.from_numpy(intrinsics))
-        self._first_views = np.array([shard.first_view for shard in index.shards])
-        self._files: dict[tuple[int, int], h5py.File] = {}
-        self._memory: dict[int, Tensor] = {}
+        self._pack_row = index.offsets[self.scenes]  # first view of each scene within the pack
+        self._row = np.cumsum([0, *index.num_views[self.scenes]])  # and within this set
+        self._shard = np.array([index.shard_of(scene) for scene in self.scenes], dtype=np.int64)
+        self._verified: set[int] = set()
+        rows = len(self)
+        self._cameras = Cameras(torch.empty(rows, 4, 4), torch.empty(rows, 4), torch.empty(rows, 2))
+        self._has_cameras = np.zeros(len(self.scenes), dtype=bool)
+        self._open: OrderedDict[tuple[int, int], h5py.Dataset] = OrderedDict()  # by process and shard
+        self._memory: Tensor | None = None  # [rows, H, W, 3]
+        self._memory_row = np.full(len(self.scenes), -1)  # first row of each scene that is in memory
 
     def __len__(self) -> int:
-        return int(self.index.num_views[self.scenes].sum())
+        return int(self._row[-1])
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"_files": {}}  # handles cannot be pickled, and must not be shared over a fork
+        # Handles cannot be pickled, and must not be shared over a fork.
+        return self.__dict__ | {"_open": OrderedDict()}
 
-    def load(self, scene_indices: Sequence[int]) -> None:
-        """Decode all views of scenes once and keep them in memory."""
-        for scene in scene_indices:
-            if scene not in self._memory:
-                first, last = self._rows(scene)
-                self._memory[scene] = torch.stack([self._read(row) for row in range(first, last)])
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether views have been decoded."""
+        return self._memory is not None
+
+    def bytes_of(self, scene_indices: Sequence[int]) -> int:
+        """Bytes of all views of scenes, decoded."""
+        height, width = self.index.image_size
+        return int(np.diff(self._row)[list(scene_indices)].sum()) * height * width * 3
+
+    def verify(self, scene_indices: Sequence[int], quiet: bool = True) -> None:
+        """Compare the files that hold scenes with their digests, each once.
+
+        Raises:
+            UsageError: A file is missing or damaged.
+        """
+        shards = sorted({int(self._shard[scene]) for scene in scene_indices} - self._verified)
+        for shard in tqdm(shards, desc="verifying", unit="file", disable=quiet or len(shards) < 2, leave=False):
+            self._verify(shard)
+
+    def load(self, scene_indices: Sequence[int], shared: bool = False, quiet: bool = True) -> None:
+        """Decode all views of scenes once and keep them in memory.
+
+        Args:
+            scene_indices: The scenes.
+            shared: Keep them where loader processes can read them without a copy.
+            quiet: Show no progress.
+        """
+        counts = np.diff(self._row)[list(scene_indices)].tolist()
+        memory = torch.empty(sum(counts), *self.index.image_size, 3, dtype=torch.uint8)
+        memory = memory.share_memory_() if shared else memory
+        pixels, row = memory.numpy(), 0
+        with tqdm(total=len(memory), desc="decoding", unit="view", disable=quiet, leave=False) as bar:
+            for scene, count in zip(scene_indices, counts, strict=True):
+                self._read(np.full(count, scene), np.arange(count), pixels[row : row + count])
+                self._memory_row[scene] = row
+                row += count
+                bar.update(count)
+        self._memory = memory
 
     def __getitems__(self, keys: Sequence[ViewKey]) -> ViewBatch:
-        scene_index, view_index = torch.tensor(keys, dtype=torch.long).reshape(-1, 2).unbind(1)
-        rows = [self._rows(scene)[0] + view for scene, view in keys]
-        images = torch.stack([self._image(*key) for key in keys]) if self.with_images else None
-        return ViewBatch(self._cameras[rows], scene_index, view_index, images)
+        scene, view = np.asarray(keys, dtype=np.int64).reshape(-1, 2).T
+        images = self._images(scene, view).permute(0, 3, 1, 2) if self.with_images else None
+        return ViewBatch(self._cameras_of(scene, view), torch.tensor(scene), torch.tensor(view), images)
 
     def __getitem__(self, key: ViewKey) -> ViewBatch:
         return self.__getitems__([key])
 
-    def _rows(self, scene: int) -> tuple[int, int]:
-        """First and last view of a scene within the pack."""
-        own = self.scenes[scene]
-        return int(self.index.offsets[own]), int(self.index.offsets[own + 1])
+    # -- pixels ------------------------------------------------------------------------------------------------------
 
-    def _image(self, scene: int, view: int) -> Tensor:
-        if scene in self._memory:
-            return self._memory[scene][view]
-        return self._read(self._rows(scene)[0] + view)
+    def _images(self, scene: NDArray[np.int64], view: NDArray[np.int64]) -> Tensor:
+        """[B, H, W, 3] uint8."""
+        if self._memory is not None and (self._memory_row[scene] >= 0).all():
+            return self._memory[torch.from_numpy(self._memory_row[scene] + view)]
+        images = np.empty((len(scene), *self.index.image_size, 3), np.uint8)
+        self._read(scene, view, images)
+        return torch.from_numpy(images)
 
-    def _read(self, row: int) -> Tensor:
-        shard = int(np.searchsorted(self._first_views, row, side="right")) - 1
+    def _read(self, scene: NDArray[np.int64], view: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Fills ``out`` [B, H, W, 3], file by file and from front to back."""
+        rows = self._pack_row[scene] + view
+        for place in np.argsort(rows).tolist():
+            shard = int(self._shard[scene[place]])
+            try:
+                # A list of indices would be 200 times slower than one view a read (h5py/h5py#293).
+                out[place] = self._pixels(shard)[int(rows[place]) - self.index.shards[shard].first_view]
+            except (OSError, KeyError) as error:
+                name = self.index.scene_ids[self.scenes[scene[place]]]
+                raise UsageError(
+                    f"{self.index.shards[shard].path}: view {view[place]} of scene {name} cannot be read ({error}): "
+                    "run scaled-ig check"
+                ) from None
+
+    def _pixels(self, shard: int) -> h5py.Dataset:
+        """Views of a file, opened for this process."""
         key = (os.getpid(), shard)
-        if key not in self._files:
-            # Without locking: locks fail on many network file systems, and nobody writes to a finished pack.
-            self._files[key] = h5py.File(self.index.shards[shard].path, "r", locking=False)
-        # A list of indices would be 200 times slower than one view a read (h5py/h5py#293).
-        pixels = self._files[key][VIEWS][row - self._first_views[shard]]
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        if key not in self._open:
+            self._verify(shard)
+            while len(self._open) >= OPEN_FILES:
+                (owner, _), oldest = self._open.popitem(last=False)
+                if owner == os.getpid():
+                    oldest.file.close()
+            self._open[key] = self.index.shards[shard].open()[VIEWS]
+        self._open.move_to_end(key)
+        return self._open[key]
+
+    def _verify(self, shard: int) -> None:
+        if shard not in self._verified:
+            self.index.shards[shard].verify()
+            self._verified.add(shard)
+
+    # -- cameras -----------------------------------------------------------------------------------------------------
+
+    def camera_bytes(self, scene: int, views: Sequence[int]) -> list[bytes]:
+        """Poses and intrinsics of views of a scene; equal where the cameras are."""
+        cameras = self._cameras_of(np.full(len(views), scene), np.asarray(views, dtype=np.int64))
+        both = torch.cat([cameras.camera_to_world.flatten(1), cameras.intrinsics], 1).numpy()
+        return [row.tobytes() for row in both]
+
+    def _cameras_of(self, scene: NDArray[np.int64], view: NDArray[np.int64]) -> Cameras:
+        if not self._has_cameras[scene].all():
+            for shard in np.unique(self._shard[scene[~self._has_cameras[scene]]]).tolist():
+                self._read_cameras(shard)
+        return self._cameras[torch.from_numpy(self._row[scene] + view)]
+
+    def _read_cameras(self, shard: int) -> None:
+        """Keeps the cameras of all scenes of this set that lie in a shard."""
+        first_view = self.index.shards[shard].first_view
+        tables = [
+            torch.from_numpy(self._pixels(shard).file[name][:]) for name in (CAMERA_TO_WORLD, INTRINSICS, NEAR_FAR)
+        ]
+        for scene in np.flatnonzero(self._shard == shard).tolist():
+            here = slice(int(self._row[scene]), int(self._row[scene + 1]))
+            start = int(self._pack_row[scene]) - first_view
+            for own, table in zip(vars(self._cameras).values(), tables, strict=True):
+                own[here] = table[start : start + here.stop - here.start]
+            self._has_cameras[scene] = True

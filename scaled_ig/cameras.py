@@ -8,6 +8,7 @@ camera *is* the 128×128 camera (method 3).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,17 +26,21 @@ class Rays:
     Args:
         origins: [..., 3], world units.
         directions: [..., 3], unit length; depth is the distance along them.
+        near_far: [..., 2] depths between which the scene lies, or None where the cameras do not say.
     """
 
     origins: Tensor
     directions: Tensor
+    near_far: Tensor | None = None
 
     def __getitem__(self, index) -> Rays:
-        return Rays(self.origins[index], self.directions[index])
+        near_far = None if self.near_far is None else self.near_far[index]
+        return Rays(self.origins[index], self.directions[index], near_far)
 
     def flatten(self) -> Rays:
         """All rays in one axis: [R, 3]."""
-        return Rays(self.origins.reshape(-1, 3), self.directions.reshape(-1, 3))
+        near_far = None if self.near_far is None else self.near_far.reshape(-1, 2)
+        return Rays(self.origins.reshape(-1, 3), self.directions.reshape(-1, 3), near_far)
 
     def at(self, t: Tensor) -> Tensor:
         """Points [R, S, 3] at depths t [R, S] of R rays."""
@@ -64,6 +69,7 @@ class Cameras:
     Args:
         camera_to_world: [B, 4, 4] rigid, OpenCV axes.
         intrinsics: [B, 4] fx, fy, cx, cy divided by width, height, width, height.
+        near_far: [B, 2] distances from the camera between which the scene lies, or None where they are not known.
 
     Raises:
         ValueError: The shapes do not fit.
@@ -71,24 +77,31 @@ class Cameras:
 
     camera_to_world: Tensor
     intrinsics: Tensor
+    near_far: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.camera_to_world.dim() != 3 or self.camera_to_world.shape[1:] != (4, 4):
             raise ValueError(f"camera_to_world must be [B, 4, 4], got {list(self.camera_to_world.shape)}")
         if self.intrinsics.shape != (len(self.camera_to_world), 4):
             raise ValueError(f"intrinsics must be [{len(self.camera_to_world)}, 4], got {list(self.intrinsics.shape)}")
+        if self.near_far is not None and self.near_far.shape != (len(self.camera_to_world), 2):
+            raise ValueError(f"near_far must be [{len(self.camera_to_world)}, 2], got {list(self.near_far.shape)}")
 
     def __len__(self) -> int:
         return len(self.camera_to_world)
 
     def __getitem__(self, index) -> Cameras:
-        return Cameras(self.camera_to_world[index], self.intrinsics[index])
+        return self._each(lambda values: values[index])
 
     def to(self, *args, **kwargs) -> Cameras:
-        return Cameras(self.camera_to_world.to(*args, **kwargs), self.intrinsics.to(*args, **kwargs))
+        return self._each(lambda values: values.to(*args, **kwargs))
 
     def pin_memory(self) -> Cameras:
-        return Cameras(self.camera_to_world.pin_memory(), self.intrinsics.pin_memory())
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Cameras:
+        near_far = None if self.near_far is None else change(self.near_far)
+        return Cameras(change(self.camera_to_world), change(self.intrinsics), near_far)
 
     def rays(self, resolution: int) -> Rays:
         """Rays through the pixel centres (i + ½) / resolution, row by row.
@@ -123,7 +136,8 @@ class Cameras:
         x, y = (x - cx) / fx, (y - cy) / fy
         in_camera = F.normalize(torch.stack([x, y, torch.ones_like(x)], -1), dim=-1)
         directions = in_camera @ self.camera_to_world[:, :3, :3].transpose(1, 2)
-        return Rays(self.camera_to_world[:, None, :3, 3].expand_as(directions), directions)
+        near_far = None if self.near_far is None else self.near_far[:, None].expand(*directions.shape[:2], 2)
+        return Rays(self.camera_to_world[:, None, :3, 3].expand_as(directions), directions, near_far)
 
     def project(self, points: Tensor) -> Tensor:
         """Image coordinates of world points.

@@ -17,6 +17,7 @@ TOOLS = {
     "synthesize": "make procedural cars or a face model, where there is no data",
     "pack": "turn meshes, a face model or posed views into a pack",
     "check": "verify a pack and draw its contact sheet",
+    "export": "write the scenes of a pack as folders of images with a transforms.json",
     "render": "render a scene of a bank from a circle of viewpoints",
     "test": "measure a run on views that it has never seen",
     "report": "write the page that shows a run",
@@ -44,8 +45,33 @@ def _function(verb: str):
     return getattr(importlib.import_module(f"scaled_ig.commands.{verb}"), verb)
 
 
+def _with_one_spelling(arguments: list[str]) -> list[str]:
+    """Option names with underscores: ``--dry-run`` is ``--dry_run``, ``--normalise`` is ``--normalize``."""
+    spelled = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--"):
+            name = "--" + name[2:].replace("-", "_")
+            name = "--normalize" if name == "--normalise" else name
+        spelled.append(name + equals + value)
+    return spelled
+
+
+def _with_bare_flags(verb: str | None, arguments: list[str]) -> list[str]:
+    """``--append`` alone is ``--append=true``."""
+    if verb not in TOOLS:
+        return arguments
+    parameters = inspect.signature(_function(verb)).parameters.values()
+    flags = {f"--{parameter.name}" for parameter in parameters if isinstance(parameter.default, bool)}
+    following = [*arguments[1:], ""]
+    return [
+        f"{argument}=true" if argument in flags and after.lower() not in ("true", "false", "yes", "no") else argument
+        for argument, after in zip(arguments, following, strict=True)
+    ]
+
+
 def _run_tool(verb: str | None, arguments: list[str]) -> int:
-    config = _tool_parser(verb).parse_args(arguments)
+    config = _tool_parser(verb).parse_args(_with_bare_flags(verb, arguments))
     function = _function(config.subcommand)
     chosen = config[config.subcommand]
     return function(**{name: chosen[name] for name in inspect.signature(function).parameters}) or 0
@@ -53,7 +79,7 @@ def _run_tool(verb: str | None, arguments: list[str]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; leaves with 0 when done, 1 when failed, 2 for a mistake of the user."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = _with_one_spelling(list(sys.argv[1:] if arguments is None else arguments))
     verb = next((argument for argument in arguments if not argument.startswith("-")), None)
     try:
         if verb in TRAINING:

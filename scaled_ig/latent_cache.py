@@ -1,38 +1,86 @@
-"""Latents of views, encoded once while the encoder is frozen (method 4)."""
+"""Latents of views, encoded once while the encoder is frozen (method 4), on disk beside the run and in memory.
+
+One file a virtual shard of scenes, so that any number of ranks shares the work and finds each other's files.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
+from scaled_ig.errors import UsageError
 from scaled_ig.scene_model import SceneModel
+
+Key = tuple[int, int]
+"""Scene (index), view."""
+
+Precision = Literal["float32", "float16"]
+DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "float16": torch.float16}
 
 
 class LatentCache:
-    """Normalised latents by (scene, view), in memory.
+    """Normalised latents by (scene, view).
 
     Args:
+        folder: Where its files are; made if it is not there.
         scene: The model that encodes.
-        batches: Every view that will be asked for, with images.
-        dtype: Precision that latents are kept in.
+        precision: What latents are kept in.
+        say: Called with a sentence on what was made, and why.
     """
 
-    def __init__(self, scene: SceneModel, batches: Iterable[ViewBatch], dtype: torch.dtype = torch.float32) -> None:
-        self._row: dict[tuple[int, int], int] = {}
+    def __init__(
+        self, folder: Path, scene: SceneModel, precision: Precision = "float32", say: Callable[[str], None] = print
+    ) -> None:
+        self.folder, self.scene, self.precision, self.say = folder, scene, precision, say
+        self._encoder = encoder_digest(scene)
+        self._keys = torch.empty(0, dtype=torch.long, device=scene.background.device)
+        self._latents = torch.empty(0)
+
+    def fill(
+        self,
+        shards: dict[int, list[Key]],
+        digests: Sequence[str],
+        read: Callable[[list[Key]], Iterable[ViewBatch]],
+    ) -> None:
+        """Find or make the latents of shards of scenes.
+
+        Args:
+            shards: Views of each shard, by its number.
+            digests: Digest of the content of every scene.
+            read: Gives views, in order, with images.
+
+        Raises:
+            UsageError: A file cannot be written.
+        """
         parts = []
-        with torch.no_grad():
-            for batch in batches:
-                batch = batch.to(scene.background.device)
-                parts.append(scene.encode(batch.pixels).to(dtype))
-                for key in zip(batch.scene_index.tolist(), batch.view_index.tolist(), strict=True):
-                    self._row[key] = len(self._row)
-        self._latents = torch.cat(parts)
+        for shard, keys in shards.items():
+            path, wanted = self.folder / f"shard-{shard}.safetensors", self._digest(keys, digests)
+            latents, fault = _find(path, wanted)
+            if latents is None:
+                if fault:
+                    self.say(f"{path} {fault}: encoding its views again")
+                latents, error = self._encode(read(keys))
+                if self.precision != "float32":
+                    self.say(f"{path} in {self.precision}: {error}")
+                _write(path, latents, wanted)
+            parts.append(latents.to(self._keys.device))
+        keys = [key for own in shards.values() for key in own]
+        codes = torch.tensor([_code(*key) for key in keys], device=self._keys.device)
+        self._keys, order = codes.sort()
+        self._latents = torch.cat(parts)[order]
 
     def __len__(self) -> int:
-        return len(self._row)
+        return len(self._keys)
 
     def __call__(self, batch: ViewBatch) -> Tensor:
         """Latents [B, C, h, w] of a batch, float32.
@@ -40,5 +88,77 @@ class LatentCache:
         Raises:
             KeyError: A view was not among those encoded.
         """
-        rows = [self._row[key] for key in zip(batch.scene_index.tolist(), batch.view_index.tolist(), strict=True)]
+        wanted = _code(batch.scene_index, batch.view_index)
+        rows = torch.searchsorted(self._keys, wanted).clamp(max=len(self._keys) - 1)
+        missing = self._keys[rows] != wanted
+        if missing.any():
+            place = int(missing.nonzero()[0])
+            raise KeyError((int(batch.scene_index[place]), int(batch.view_index[place])))
         return self._latents[rows].float()
+
+    def _digest(self, keys: list[Key], digests: Sequence[str]) -> str:
+        """What the latents of these views depend on."""
+        views = [(digests[scene], view) for scene, view in keys]
+        settings = (self._encoder, self.precision, self.scene.resolution, views)
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+    @torch.no_grad()
+    def _encode(self, batches: Iterable[ViewBatch]) -> tuple[Tensor, str]:
+        """Latents on the CPU, and what their precision costs."""
+        parts, largest, squares = [], 0.0, 0.0
+        for batch in batches:
+            latents = self.scene.encode(batch.to(self.scene.background.device).pixels)
+            parts.append(latents.to(DTYPES[self.precision]).cpu())
+            difference = latents.cpu() - parts[-1].float()
+            largest, squares = max(largest, float(difference.abs().max())), squares + float(difference.square().sum())
+        kept = torch.cat(parts).contiguous()
+        decibels = 10 * math.log10(4 * kept.numel() / squares) if squares else math.inf  # latents span [-1, 1]
+        return kept, f"largest rounding error {largest:.1e}, {decibels:.0f} dB"
+
+
+def encoder_digest(scene: SceneModel) -> str:
+    """SHA-256 of all that encoding depends on: the autoencoder's kind, weights and normaliser, less its decoder."""
+    decoder = {id(parameter) for parameter in scene.autoencoder.decoder_parameters()}
+    digest = hashlib.sha256(type(scene.autoencoder).__name__.encode())
+    for name, value in sorted(scene.autoencoder.state_dict(keep_vars=True).items()):
+        if id(value) not in decoder:
+            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(_bytes(value))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _code(scene, view):
+    """One number for a view."""
+    return (scene << 32) | view
+
+
+def _find(path: Path, wanted: str) -> tuple[Tensor | None, str]:
+    """Latents of a file, or None and what is wrong with it; nothing is wrong where there is none."""
+    if not path.is_file():
+        return None, ""
+    try:
+        with safe_open(path, "pt") as file:
+            stamp = file.metadata() or {}
+            if stamp.get("made_of") != wanted:
+                return None, "was made of another encoder, other views or settings"
+            latents = file.get_tensor("latents")
+    except (SafetensorError, OSError):
+        return None, "is damaged"
+    if hashlib.sha256(_bytes(latents)).hexdigest() != stamp.get("sha256"):
+        return None, "is damaged"
+    return latents, ""
+
+
+def _write(path: Path, latents: Tensor, made_of: str) -> None:
+    stamp = {"made_of": made_of, "sha256": hashlib.sha256(_bytes(latents)).hexdigest()}
+    temporary = path.with_suffix(".part")  # a shard has one writer
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"latents": latents}, temporary, metadata=stamp)
+        temporary.replace(path)
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"{path} cannot be written ({error}): free space, or give another --run_dir") from None

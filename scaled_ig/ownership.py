@@ -1,7 +1,8 @@
 """Which rank owns which scene.
 
-Scenes are dealt to a fixed number of virtual shards, and ranks take whole shards. Batches are drawn shard by shard, so
-the global batch, and with it the whole training, does not depend on the number of ranks.
+Scenes are dealt to a fixed number of virtual shards, blocks of neighbours, and ranks take whole shards. Batches are
+drawn shard by shard, so the global batch, and with it the whole training, does not depend on the number of ranks.
+Neighbours share files: a rank opens only those that hold its block.
 """
 
 from __future__ import annotations
@@ -20,19 +21,26 @@ def num_shards(num_scenes: int) -> int:
 
 
 def shards_of_rank(num_scenes: int, rank: int, world_size: int) -> list[int]:
-    """Virtual shards that a rank takes.
+    """Virtual shards that a rank takes; as even as whole shards can be.
 
     Raises:
-        UsageError: The shards cannot be dealt evenly to the ranks.
+        UsageError: There are more ranks than shards.
     """
     shards = num_shards(num_scenes)
-    if shards % world_size:
-        raise UsageError(f"{shards} shards of scenes cannot be dealt evenly to {world_size} ranks: use 1, 2 or 4")
-    return list(range(rank, shards, world_size))
+    if shards < world_size:
+        raise UsageError(
+            f"{num_scenes} scenes have {shards} shards, too few for {world_size} ranks: use at most {shards}"
+        )
+    return list(range(rank * shards // world_size, (rank + 1) * shards // world_size))
+
+
+def scenes_of_shard(num_scenes: int, shard: int) -> range:
+    """Scene indices of a virtual shard."""
+    shards = num_shards(num_scenes)
+    return range(shard * num_scenes // shards, (shard + 1) * num_scenes // shards)
 
 
 def owned_scenes(num_scenes: int, rank: int, world_size: int) -> Tensor:
     """[owned] long, ascending scene indices that live on a rank."""
-    scenes = torch.arange(num_scenes)
-    mine = torch.tensor(shards_of_rank(num_scenes, rank, world_size))
-    return scenes[torch.isin(scenes % num_shards(num_scenes), mine)]
+    mine = shards_of_rank(num_scenes, rank, world_size)
+    return torch.arange(scenes_of_shard(num_scenes, mine[0]).start, scenes_of_shard(num_scenes, mine[-1]).stop)

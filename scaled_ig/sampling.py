@@ -90,12 +90,16 @@ class FullRay(SamplingPlan):
     Args:
         num_stratified: Samples of the first pass.
         num_importance: Samples of the second pass, drawn from the first one's weights; 0 for one pass.
-        t_near: Start of every ray, world units.
-        t_far: End of every ray.
+        t_near: Start of every ray, world units; None takes what its camera says.
+        t_far: End of every ray; None likewise.
     """
 
     def __init__(
-        self, num_stratified: int = 48, num_importance: int = 48, t_near: float = 0.5, t_far: float = 2.1
+        self,
+        num_stratified: int = 48,
+        num_importance: int = 48,
+        t_near: float | None = 0.5,
+        t_far: float | None = 2.1,
     ) -> None:
         self.num_stratified, self.num_importance, self.t_near, self.t_far = (
             num_stratified,
@@ -109,8 +113,12 @@ class FullRay(SamplingPlan):
         return self.num_stratified
 
     def limits(self, rays: Rays) -> tuple[Tensor, Tensor]:
-        near = torch.full_like(rays.origins[:, 0], self.t_near)
-        return near, torch.full_like(near, self.t_far)
+        given = (self.t_near, self.t_far)
+        if rays.near_far is None and None in given:
+            raise ValueError("these cameras do not say where the scene lies: give t_near and t_far")
+        own = rays.origins.new_zeros(len(rays.origins), 2) if rays.near_far is None else rays.near_far
+        near, far = (own[:, k] if depth is None else torch.full_like(own[:, k], depth) for k, depth in enumerate(given))
+        return near, far
 
 
 class InsideBall(SamplingPlan):

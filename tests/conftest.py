@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_modules.pack import write_pack
+from data_modules.packing.pack import write_pack
 from data_modules.raycast import draw_cameras
 from data_modules.sources.base import PosedViews, SceneEntry, SceneSource
 from scaled_ig.autoencoders import IdentityAutoencoder, SmallAutoencoder

@@ -57,6 +57,42 @@ def test_what_a_run_leaves(tiny_run):
     assert bank[bank.ids[-1]].render(orbit(1)).isfinite().all()
 
 
+def test_a_run_records_its_scenes_and_refuses_to_go_on_with_others(tmp_path, run_scaled_ig, tiny_config, tiny_run):
+    scenes = json.loads((tiny_run / "scenes.json").read_text())
+    bank = SceneBank.open(tiny_run / "bank").index["scenes"]
+    for stage in ("stage1", "stage2"):
+        assert scenes[stage] == {row["id"]: row["source_sha256"] for row in bank if row["version"] == stage}
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (run / "checkpoints" / PHASES[-1] / "final.ckpt").unlink()
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    options = ("--run_dir", run, "--resume", "true", "--data.split_seed", 5)
+    status, output = run_scaled_ig("fit", "--config", tiny_config, *options)
+    assert status == 2
+    assert output.splitlines()[-1].startswith(f"error: {run} was begun with another stage1")
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+def test_latents_lie_beside_the_run_and_are_encoded_once(tmp_path, run_scaled_ig, tiny_config, tiny_run):
+    files = [f"latents/stage{stage}/shard-{shard}.safetensors" for stage in (1, 2) for shard in range(4)]
+    assert sorted(str(file.relative_to(tiny_run)) for file in tiny_run.glob("latents/**/*.*")) == files
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (run / "checkpoints" / "latent_supervision" / "final.ckpt").unlink()
+    (run / "checkpoints" / "latent_supervision" / "last.ckpt").unlink()
+    damaged, missing, *kept = (run / name for name in files[4:])
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    missing.unlink()
+    times = {file: file.stat().st_mtime_ns for file in kept}
+    status, output = run_scaled_ig("fit", "--config", tiny_config, "--run_dir", run, "--resume", "true")
+    assert status == 0, output[-3000:]
+    assert f"{damaged} is damaged: encoding its views again" in output
+    assert damaged.read_bytes() == content
+    assert missing.is_file()
+    assert {file: file.stat().st_mtime_ns for file in kept} == times
+
+
 def test_stage_2_begins_at_the_mean_of_stage_1(tiny_run):
     """Of mixing, whose rate is 0.01, twelve steps change little: the start must shine through."""
     before, after = (state(tiny_run, phase)["scene.representation.mixing.weight"] for phase in ("joint", PHASES[3]))

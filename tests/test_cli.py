@@ -10,7 +10,9 @@ from scaled_ig.cli import TOOLS, main
 WITHOUT_LIGHTNING = """
 import contextlib, io, sys
 from scaled_ig.cli import TOOLS, main
+pack, files = sys.argv[1], sys.argv[-1] + "-files"
 calls = [["--help"], ["--version"], *([verb, "--help"] for verb in TOOLS), ["check", *sys.argv[1:]]]
+calls += [["export", pack, "--out", files], ["pack", "transforms", files, "--out", files + "-pack", "--processes", "1"]]
 for arguments in calls:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -48,6 +50,60 @@ def test_an_unknown_verb_is_a_mistake(capsys, arguments):
     status, said = leave(capsys, *arguments)
     assert status == 2
     assert "fit" in said
+
+
+@pytest.mark.parametrize("dry_run", ["--dry-run", "--dry_run", "--dry-run=true", "--dry_run yes"])
+@pytest.mark.parametrize("first", [True, False])
+def test_dashes_and_bare_flags_are_understood(capsys, monkeypatch, tmp_path, dry_run, first):
+    heard = {}
+    monkeypatch.setattr(
+        "data_modules.packing.trial.try_scenes", lambda *given: heard.update(tried=given) or leave_early()
+    )
+    (tmp_path / "box.ply").write_text("a mesh")
+    options = ["--samples-per-pixel", "9", "--memory-per-process=3", "--azimuth", "[-5,5]", "--strict", "--append"]
+    order = [*dry_run.split(), *options] if first else [*options, *dry_run.split()]
+    called = ["pack", *order, "meshes", tmp_path, "--out", tmp_path / "a-b_c"]
+    status, _ = leave(capsys, *called)
+    assert status == 7
+    source, render, workers = heard["tried"]
+    assert (source.path, render.samples_per_pixel, render.azimuth, workers.memory_gib) == (tmp_path, 9, (-5, 5), 3)
+
+
+def leave_early():
+    raise SystemExit(7)
+
+
+@pytest.mark.parametrize(
+    ("given", "heard"),
+    [
+        (["--append"], {"append": True}),
+        (["--append=false", "--strict", "true"], {"append": False, "strict": True}),
+        (["--append", "false", "--strict"], {"append": False, "strict": True}),
+        ([], {"append": False, "strict": False}),
+    ],
+)
+def test_flags_reach_the_packer(capsys, monkeypatch, tmp_path, given, heard):
+    (tmp_path / "box.ply").write_text("a mesh")
+    passed = {}
+    monkeypatch.setattr(
+        "data_modules.packing.pack.write_pack", lambda *_, **options: passed.update(options) or leave_early()
+    )
+    assert leave(capsys, "pack", "meshes", tmp_path, "--out", tmp_path / "out", *given)[0] == 7
+    assert heard.items() <= passed.items()
+
+
+@pytest.mark.parametrize("name", ["--normalize", "--normalise"])
+def test_normalize_in_both_spellings(capsys, tmp_path, name):
+    status, said = leave(capsys, "pack", "meshes", tmp_path, "--out", tmp_path / "out", name)
+    assert status == 2
+    assert "--normalize has no effect on meshes: leave it out" in said
+
+
+def test_fit_takes_dashes_too(capsys, tiny_config, tmp_path):
+    options = ("--run-dir", tmp_path / "run-a", "--eval-every-n-steps=2", "--data.batch-size", "all")
+    status, said = leave(capsys, "fit", "--config", tiny_config, *options)
+    assert status == 2
+    assert "error: data.batch_size must be int, not all" in said
 
 
 @pytest.mark.parametrize(

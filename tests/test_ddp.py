@@ -1,4 +1,4 @@
-"""Two ranks train what one trains."""
+"""Two and three ranks train what one trains."""
 
 import pytest
 import torch
@@ -6,21 +6,25 @@ import torch
 PHASES = ("autoencoder", "warm_up", "joint", "latent_supervision", "rgb_alignment")
 
 
-@pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory, run_scaled_ig, tiny_config):
-    folder = tmp_path_factory.mktemp("runs") / "two"
-    options = ("--trainer.devices", 2, "--trainer.strategy", "ddp")
+@pytest.fixture(scope="module", params=[2, 3], ids=["two ranks", "three ranks, of which one has two shards"])
+def several_ranks(request, tmp_path_factory, run_scaled_ig, tiny_config):
+    folder = tmp_path_factory.mktemp("runs") / str(request.param)
+    options = ("--trainer.devices", request.param, "--trainer.strategy", "ddp")
     status, output = run_scaled_ig("fit", "--config", tiny_config, "--run_dir", folder, *options)
     assert status == 0, output[-3000:]
-    return folder
+    # Sums of three parts round differently, which Adam's first steps of full length spread.
+    return folder, {2: 1e-5, 3: 1e-3}[request.param]
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_two_ranks_end_where_one_does(tiny_run, two_ranks, phase):
-    one, two = (
-        torch.load(run / "checkpoints" / phase / "final.ckpt", weights_only=True) for run in (tiny_run, two_ranks)
+def test_ranks_end_where_one_does(tiny_run, several_ranks, phase):
+    folder, tolerance = several_ranks
+    one, several = (
+        torch.load(run / "checkpoints" / phase / "final.ckpt", weights_only=True) for run in (tiny_run, folder)
     )
-    assert one["global_step"] == two["global_step"] > 0
-    assert one["state_dict"].keys() == two["state_dict"].keys()
+    assert one["global_step"] == several["global_step"] > 0
+    assert one["state_dict"].keys() == several["state_dict"].keys()
     for name, value in one["state_dict"].items():
-        torch.testing.assert_close(two["state_dict"][name], value, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: n + m)
+        torch.testing.assert_close(
+            several["state_dict"][name], value, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: n + m
+        )

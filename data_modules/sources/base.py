@@ -58,11 +58,14 @@ class PosedViews:
         images: uint8 [V, H, W, 3], sRGB on white.
         camera_to_world: float32 [V, 4, 4], OpenCV axes (x right, y down, z forward).
         intrinsics: float32 [V, 4], fx / W, fy / H, cx / W, cy / H.
+        near_far: float32 [V, 2], distances from the camera between which the scene lies; None where the source gives
+            none: then it is the ball of radius 0.5 around the origin.
     """
 
     images: NDArray[np.uint8]
     camera_to_world: NDArray[np.float32]
     intrinsics: NDArray[np.float32]
+    near_far: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

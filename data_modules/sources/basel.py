@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
@@ -23,6 +23,13 @@ from data_modules.sources.base import (
     srgb_to_linear,
 )
 from scaled_ig.errors import UsageError
+
+# The layouts of 2017 and 2019, then those of older statismo files.
+CELLS = tuple(
+    prefix + name
+    for name in ("representer/cells", "representer/reference-mesh/triangle-list")
+    for prefix in ("shape/", "")
+)
 
 
 @dataclass(frozen=True)
@@ -50,17 +57,34 @@ class LinearModel:
 
 @dataclass(frozen=True)
 class FaceModel:
-    """Shape and colour of faces: ``faces`` int64 [F, 3]; colours in 0 .. ``color_range``."""
+    """Shape and colour of faces.
+
+    Attributes:
+        shape: vertices, the mean expression included.
+        color: colours in 0 .. ``color_range``.
+        expression: offsets of vertices from the mean expression, or None.
+        faces: int64 [F, 3].
+        color_range: 1 or 255.
+        sha256: digest of the file.
+    """
 
     shape: LinearModel
     color: LinearModel
+    expression: LinearModel | None
     faces: NDArray[np.int64]
     color_range: float
     sha256: str
 
-    def mesh(self, shape: NDArray[np.float64], color: NDArray[np.float64]) -> Mesh:
-        """A face in the file's own axes for coefficients [K shape] and [K colour]."""
+    def mesh(
+        self,
+        shape: NDArray[np.float64],
+        color: NDArray[np.float64],
+        expression: NDArray[np.float64] | None = None,
+    ) -> Mesh:
+        """A face in the file's own axes for coefficients [K shape], [K colour], [K expression]; None is neutral."""
         vertices = self.shape.instance(shape)
+        if expression is not None and self.expression is not None:
+            vertices = vertices + self.expression.instance(expression)
         display = np.clip(self.color.instance(color) / self.color_range, 0.0, 1.0)
         count = len(self.faces)
         return Mesh(
@@ -75,26 +99,32 @@ class FaceModel:
 
 
 class BaselSource(SceneSource):
-    """Identities drawn from the model: coefficients ~ N(0, 1), neutral expression, one normalization for all faces.
+    """Identities drawn from the model: coefficients ~ N(0, 1), one normalization for all faces.
 
     Args:
         path: the model's HDF5 file.
         count: number of identities.
         seed: identity ``face-00007`` depends on the seed and its id alone.
+        expression: standard deviation of the coefficients of expression, which have random numbers of their own; 0 is
+            the neutral face.
 
     Raises:
-        UsageError: the file is missing or not of the layout.
+        UsageError: the file is missing or not of the layout, or has no expressions where some are asked for.
     """
 
     viewpoints: ClassVar[Viewpoints | None] = FRONTAL
 
-    def __init__(self, path: Path, count: int, seed: int = 0) -> None:
+    def __init__(self, path: Path, count: int, seed: int = 0, expression: float = 0.0) -> None:
         if count < 1:
             raise UsageError(f"--scenes {count} asks for no face: give a positive number")
         self.path = path
         self.count = count
         self.seed = seed
-        read_face_model(path)
+        self.expression = expression
+        if not 0 <= expression < np.inf:
+            raise UsageError(f"--expression {expression} must be 0 (neutral) or a positive scale, e.g. 1")
+        if read_face_model(path).expression is None and expression > 0:
+            raise UsageError(f"{path} has no term of expression, as the model of 2009: leave out --expression")
 
     def scenes(self) -> list[SceneEntry]:
         """``face-00000``, ``face-00001``, ..."""
@@ -106,8 +136,12 @@ class BaselSource(SceneSource):
         generator = scene_generator(self.seed, f"{scene_id}/identity")
         shape = generator.standard_normal(len(model.shape.deviation))
         color = generator.standard_normal(len(model.color.deviation))
+        expression = None
+        if model.expression is not None and self.expression > 0:
+            generator = scene_generator(self.seed, f"{scene_id}/expression")
+            expression = self.expression * generator.standard_normal(len(model.expression.deviation))
         mean = model.mesh(np.zeros_like(shape), np.zeros_like(color))
-        mesh, normalization = normalize(model.mesh(shape, color), up="y", box_of=mean)
+        mesh, normalization = normalize(model.mesh(shape, color, expression), up="y", box_of=mean)
         return mesh, {
             "file": self.path.name,
             "sha256": model.sha256,
@@ -115,6 +149,7 @@ class BaselSource(SceneSource):
             "shape": scene_id,
             "normalization": normalization,
             "seed": self.seed,
+            "expression": self.expression,
         }
 
 
@@ -128,22 +163,35 @@ def read_face_model(path: Path) -> FaceModel:
     try:
         with h5py.File(path, "r") as file:
             shape, color = (_linear_model(file[name]["model"]) for name in ("shape", "color"))
-            if "expression" in file:
-                shape = replace(shape, mean=shape.mean + file["expression/model/mean"][:].astype(np.float32))
-            cells = file["shape/representer/cells"][:]
+            expression = _linear_model(file["expression/model"]) if "expression/model" in file else None
+            names = [name for name in CELLS if name in file]
+            faces = _triangles(file[names[0] if names else CELLS[0]][:])
     except (OSError, KeyError) as error:
         raise UsageError(f"{path} is no Basel Face Model in HDF5 ({error}): name e.g. model2019_bfm.h5") from None
+    terms = [shape, color] if expression is None else [shape, color, expression]
     vertices = len(shape.mean) // 3
-    if cells.shape[0] != 3 or cells.min() < 0 or cells.max() >= vertices or shape.mean.shape != color.mean.shape:
-        raise UsageError(f"{path}: its triangles do not fit its {vertices} vertices; fetch the file again")
+    fit = all(
+        term.basis.shape == (3 * vertices, len(term.deviation)) and len(term.mean) == 3 * vertices for term in terms
+    )
+    if not fit or not len(faces) or faces.min() < 0 or faces.max() >= vertices:
+        raise UsageError(f"{path}: its triangles or modes do not fit its {vertices} vertices: fetch the file again")
+    if expression is not None:
+        shape = replace(shape, mean=shape.mean + expression.mean)
+        expression = replace(expression, mean=np.zeros_like(expression.mean))
     # The model of 2009 keeps colours in 0..255.
     color_range = 255.0 if color.mean.max() > 1.0 else 1.0
-    return FaceModel(shape, color, cells.T.astype(np.int64), color_range, file_sha256(path))
+    return FaceModel(shape, color, expression, faces, color_range, file_sha256(path))
+
+
+def _triangles(cells: NDArray[Any]) -> NDArray[np.int64]:
+    """int64 [M, 3] from [3, M], the usual way, or [M, 3]; three triangles are taken the usual way."""
+    rows = cells.T if cells.shape[0] == 3 else cells
+    return rows.astype(np.int64) if rows.ndim == 2 and rows.shape[1] == 3 else np.empty((0, 3), np.int64)
 
 
 def _linear_model(group: h5py.Group) -> LinearModel:
     mean = group["mean"][:].astype(np.float32).reshape(-1)
-    return LinearModel(mean, group["pcaBasis"][:], np.sqrt(group["pcaVariance"][:]).astype(np.float32))
+    return LinearModel(mean, group["pcaBasis"][:], np.sqrt(group["pcaVariance"][:]).astype(np.float32).reshape(-1))
 
 
 def _vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:

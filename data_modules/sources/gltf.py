@@ -63,7 +63,10 @@ def _part(part: Any, transform: NDArray[np.float64]) -> Mesh:
     linear = transform[:3, :3]
     # Normals go by the inverse transpose; the cofactors are the same up to scale and exist for any matrix.
     cofactor = np.linalg.det(linear) * np.linalg.pinv(linear).T
-    normals = np.asarray(part.vertex_normals) @ cofactor.T
+    normals = np.array(part.vertex_normals)
+    # Around a doubled, flipped face trimesh's mean is zero but for rounding: no normal, rather than any.
+    normals[np.linalg.norm(normals, axis=1) < 0.5] = 0.0
+    normals = normals @ cofactor.T
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     visual = part.visual
     uv, material, colors = None, Material(color=PLAIN_GREY), None

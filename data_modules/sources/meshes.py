@@ -41,6 +41,7 @@ class MeshSource(SceneSource):
     viewpoints: ClassVar[Viewpoints | None] = UPPER_HEMISPHERE
 
     def __init__(self, path: Path, category: str = "object") -> None:
+        self.path = path
         self.folder = path if path.is_dir() else path.parent
         self.category = category
         rows = _search(path) if path.is_dir() else _manifest(path)

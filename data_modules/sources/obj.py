@@ -19,11 +19,15 @@ MAP_OPTIONS = {"-blendu": 1, "-blendv": 1, "-cc": 1, "-clamp": 1, "-bm": 1, "-te
                "-mm": 2, "-o": 3, "-s": 3, "-t": 3}  # fmt: skip
 
 
-def read_obj(path: Path) -> Mesh:
+def read_obj(path: Path, missing_textures: list[str] | None = None) -> Mesh:
     """Reads the triangles and diffuse colours of an OBJ file; polygons become fans.
 
     ``Kd`` is taken as a display (sRGB) value, and ignored beside ``map_Kd``, where it is an exporter's leftover;
     ``d`` and ``Tr`` are ignored: glass is drawn opaque.
+
+    Args:
+        path: the OBJ file.
+        missing_textures: gets the names of missing textures, which ``Kd`` then stands in for; None refuses them.
 
     Raises:
         UsageError: an index out of range, no face, an unreadable line, or a texture that is missing.
@@ -34,8 +38,8 @@ def read_obj(path: Path) -> Mesh:
     names: dict[str, int] = {}
     face_material: list[int] = []
     current = names.setdefault("", 0)
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        keyword, _, rest = line.strip().partition(" ")
+    for number, line in enumerate(_lines(path), start=1):
+        keyword, rest = _split(line)
         try:
             if keyword in values:
                 values[keyword].append([float(word) for word in rest.split()])
@@ -47,14 +51,24 @@ def read_obj(path: Path) -> Mesh:
             elif keyword == "usemtl":
                 current = names.setdefault(rest.strip(), len(names))
             elif keyword == "mtllib":
-                materials |= _read_mtl(_find(path.parent, rest, path))
+                materials |= _read_mtl(_require(path.parent, rest, path), missing_textures)
+        except UsageError:
+            raise
         except ValueError as error:
-            if isinstance(error, UsageError):
-                raise
             raise UsageError(f"{path}, line {number}: cannot read {line.strip()!r} ({error}); repair it") from None
     if not corners:
         raise UsageError(f"{path} holds no face: repair or remove it")
     return _assemble(path, values, np.array(corners).reshape(-1, 3, 3), face_material, [*names], materials)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def _split(line: str) -> tuple[str, str]:
+    """Keyword and the rest of a line; blanks within the rest stay, they may belong to a name."""
+    keyword, rest = [*line.strip().split(maxsplit=1), "", ""][:2]
+    return keyword, rest
 
 
 def _corner(word: str, values: dict[str, list[list[float]]]) -> tuple[int, int, int]:
@@ -98,12 +112,12 @@ def _assemble(
     )
 
 
-def _read_mtl(path: Path) -> dict[str, Material]:
+def _read_mtl(path: Path, missing_textures: list[str] | None) -> dict[str, Material]:
     colors: dict[str, tuple[float, float, float]] = {}
     textures: dict[str, NDArray[np.uint8]] = {}
     name = ""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        keyword, _, rest = line.strip().partition(" ")
+    for line in _lines(path):
+        keyword, rest = _split(line)
         if keyword == "newmtl":
             name = rest.strip()
             colors[name] = (1.0, 1.0, 1.0)
@@ -111,7 +125,11 @@ def _read_mtl(path: Path) -> dict[str, Material]:
             red, green, blue = srgb_to_linear(np.array([float(word) for word in rest.split()[:3]])).tolist()
             colors[name] = (red, green, blue)
         elif keyword == "map_Kd":
-            textures[name] = read_texture(_find(path.parent, _without_options(rest), path))
+            texture = _without_options(rest)
+            if missing_textures is None or _find(path.parent, texture).is_file():
+                textures[name] = read_texture(_require(path.parent, texture, path))
+            else:
+                missing_textures.append(texture)
     return {
         name: Material(texture=textures[name]) if name in textures else Material(color=color)
         for name, color in colors.items()
@@ -125,8 +143,8 @@ def _without_options(text: str) -> str:
     return " ".join(words)
 
 
-def _find(folder: Path, name: str, named_by: Path) -> Path:
-    """The file ``name`` below ``folder``, whatever its slashes and case; fails loudly where it is missing."""
+def _find(folder: Path, name: str) -> Path:
+    """The file ``name`` below ``folder``, whatever its slashes and case; it need not be there."""
     place = folder
     for part in PurePosixPath(name.strip().strip('"').replace("\\", "/")).parts:
         exact = place / part
@@ -134,6 +152,12 @@ def _find(folder: Path, name: str, named_by: Path) -> Path:
             alike = sorted(entry for entry in place.iterdir() if entry.name.lower() == part.lower())
             exact = alike[0] if alike else exact
         place = exact
+    return place
+
+
+def _require(folder: Path, name: str, named_by: Path) -> Path:
+    """As ``_find``, and fails loudly where the file is missing."""
+    place = _find(folder, name)
     if not place.is_file():
         raise UsageError(f"{named_by} names {name.strip()}, which is not there: restore {place} or remove the mesh")
     return place

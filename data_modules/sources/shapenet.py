@@ -23,7 +23,8 @@ MODEL_FILES = ("models/model_normalized.obj", "model.obj")  # version 2, version
 class ShapeNetSource(SceneSource):
     """Models of one synset: ``<path>/<synset>/<model>/models/model_normalized.obj`` or ``.../<model>/model.obj``.
 
-    The files are +Y up, front -Z; version 2 is centred by its centroid, so that the box is centred again here.
+    The files are +Y up, front -Z; version 2 is centred by its centroid, so that the box is centred again here. The
+    archives lack some textures: their materials fall back to ``Kd``, and the record lists them as ``missing_textures``.
 
     Args:
         path: folder that holds the synset's folder.
@@ -57,11 +58,13 @@ class ShapeNetSource(SceneSource):
     def load(self, scene_id: str) -> tuple[Mesh, SourceRecord]:
         """Reads one model and turns it into world axes."""
         file = self.files[scene_id]
-        mesh, normalization = normalize(read_obj(file), up="y", yaw_degrees=180.0)
+        missing: list[str] = []
+        mesh, normalization = normalize(read_obj(file, missing), up="y", yaw_degrees=180.0)
         return mesh, {
             "file": file.relative_to(self.path).as_posix(),
             "sha256": file_sha256(file),
             "license": "ShapeNet terms of use",
             "shape": scene_id,
             "normalization": normalization,
+            "missing_textures": sorted(set(missing)),
         }

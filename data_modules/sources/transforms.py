@@ -1,61 +1,76 @@
-"""Posed photographs or renderings: nerfstudio's and Blender's ``transforms.json``, and ``transforms_opencv.json``."""
+"""Posed photographs or renderings: ``transforms.json`` of nerfstudio, Blender and instant-ngp, and the authors' own."""
 
 import json
-import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from data_modules.sources.base import PosedViews, SceneEntry, SceneSource, SourceRecord, Viewpoints, file_sha256
+from data_modules.sources.base import SceneEntry, file_sha256
+from data_modules.sources.lens import read_lens, read_limits
+from data_modules.sources.pictures import find_picture, read_mask, read_picture
+from data_modules.sources.posed import Capture, Frame, PosedSource
 from scaled_ig.errors import UsageError
 
-FILE_NAMES = ("transforms_opencv.json", "transforms.json", "transforms_train.json")
-CONVENTIONS = ("opencv", "opengl")
+WHOLE_FILES = ("transforms_opencv.json", "transforms.json")
+SPLIT_FILES = ("transforms_test.json", "transforms_train.json", "transforms_val.json")
+MAP_FILE = "dataset_map.json"
 
 
-class TransformsSource(SceneSource):
+class TransformsSource(PosedSource):
     """Folders that hold a transforms file; each is one scene, its id is its path below ``path``.
 
-    Where ``path`` holds ``dataset_map.json`` (``{"car": [scene, ...], ...}``), its lists give the scenes that are taken
-    and their categories. Pixels and poses are copied as they are: the scenes must already stand in world axes.
+    Blender's ``transforms_{test,train,val}.json`` of one folder are one scene, in this order, so that a rule which
+    holds out the first views holds out test views; an image that several of them name is taken once. A folder that has
+    a ``transforms.json`` as well is read from that alone.
+
+    Where ``path``, or the folder above a subset, holds ``dataset_map.json`` (``{"car": [scene, ...], ...}``), its lists
+    give the scenes that are taken and their categories. The keys ``license`` and ``shape`` (scenes of one shape are
+    variants of it) go into the record. ``applied_transform``, ``scale`` and ``offset`` are ignored on purpose: they
+    tell how the poses came to be what they are, or how a program should go on from there.
+
+    The rule of the format is ``opencv`` for files named ``transforms_opencv.json``, else ``opengl``; the files' own key
+    is ``camera_convention``.
 
     Args:
         path: folder of scenes, or one scene.
-        camera_convention: ``opencv`` or ``opengl`` for all scenes; None takes a file's key ``camera_convention``, else
-            ``opencv`` for files named ``transforms_opencv.json``, else ``opengl``.
+        camera_convention: see ``PosedSource``.
         category: category of scenes that no map names.
+        resolution: see ``PosedSource``.
+        normalize: see ``PosedSource``.
 
     Raises:
         UsageError: no transforms file is found, or the map names a scene that is not there.
     """
 
-    viewpoints: ClassVar[Viewpoints | None] = None
+    def __init__(
+        self,
+        path: Path,
+        camera_convention: str | None = None,
+        category: str = "object",
+        resolution: int | None = None,
+        normalize: bool = False,
+    ) -> None:
+        super().__init__(path, camera_convention, resolution, normalize)
+        self.category = category
+        self.files = _search(path)
+        if not self.files:
+            raise UsageError(f"{path} holds no {', '.join((*WHOLE_FILES, *SPLIT_FILES))}: name a folder of scenes")
+        maps = [path / MAP_FILE] if (path / MAP_FILE).is_file() else [path.resolve().parent / MAP_FILE]
+        mapped = maps[0].is_file() and path not in [files[0].parent for files in self.files.values()]
+        self.categories = self._mapped(maps[0]) if mapped else dict.fromkeys(self.files, category)
 
-    def __init__(self, path: Path, camera_convention: str | None = None, category: str = "object") -> None:
-        self.path = path
-        self.camera_convention = camera_convention
-        found: dict[Path, Path] = {}
-        for name in FILE_NAMES:
-            for file in sorted(path.rglob(name)):
-                found.setdefault(file.parent, file)
-        if not found:
-            raise UsageError(f"{path} holds no {', '.join(FILE_NAMES)}: name a folder of scenes")
-        self.files = {_scene_id(path, folder): file for folder, file in sorted(found.items())}
-        has_map = (path / "dataset_map.json").is_file()
-        self.categories = self._mapped() if has_map else dict.fromkeys(self.files, category)
-
-    def _mapped(self) -> dict[str, str]:
-        listed = _read_json(self.path / "dataset_map.json")
+    def _mapped(self, file: Path) -> dict[str, str]:
         categories: dict[str, str] = {}
-        for category, names in listed.items():
+        for category, names in _read_json(file).items():
             for name in names:
-                matches = [scene for scene in self.files if scene == name or scene.endswith(f"/{name}")]
+                within = [scene for scene in self.files if scene.endswith(f"/{name}")]
+                matches = [name] if name in self.files else within
                 if len(matches) != 1:
                     raise UsageError(
-                        f"{self.path / 'dataset_map.json'} names {name}, found {len(matches)} times below {self.path}: "
+                        f"{file} names {name}, found {len(matches)} times below {self.path}: "
                         "name the folder of one subset that holds every scene once"
                     )
                 categories[matches[0]] = category
@@ -65,43 +80,81 @@ class TransformsSource(SceneSource):
         """The folders by name, or the map's order."""
         return [SceneEntry(scene, category) for scene, category in self.categories.items()]
 
-    def load(self, scene_id: str) -> tuple[PosedViews, SourceRecord]:
-        """Reads the views of one scene."""
-        file = self.files[scene_id]
-        document = _read_json(file)
-        frames = document.get("frames")
-        if not frames:
-            raise UsageError(f"{file} lists no frames: complete or remove it")
-        images = [_read_image(file, frame) for frame in frames]
-        if len({image.shape for image in images}) > 1:
-            raise UsageError(f"{file}: its images differ in size: bring them to one size")
-        height, width = images[0].shape[:2]
-        try:
-            poses = np.array([frame["transform_matrix"] for frame in frames], dtype=np.float64).reshape(-1, 4, 4)
-            intrinsics = [_intrinsics(document | frame, width, height) for frame in frames]
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{file}: a frame's camera cannot be read ({error!r}): repair the file") from None
-        if self._convention(file, document) == "opengl":
-            poses[:, :, 1:3] *= -1
-        views = PosedViews(np.stack(images), poses.astype(np.float32), np.array(intrinsics, dtype=np.float32))
-        return views, {
-            "file": file.relative_to(self.path).as_posix(),
-            "sha256": file_sha256(file),
-            "license": document.get("license"),
-            "shape": scene_id,
-            "normalization": None,
+    def capture(self, scene_id: str) -> Capture:
+        """Reads the files of one scene, and its images as they are asked for."""
+        files = self.files[scene_id]
+        documents = [_read_json(file) for file in files]
+        keys = {document.get("camera_convention") for document in documents}
+        if len(keys) > 1:
+            raise UsageError(f"{files[0].parent}: its transforms files differ in camera_convention: give them one")
+        key = keys.pop()
+        record = {
+            "file": files[0].relative_to(self.path).as_posix(),
+            "sha256": file_sha256(files[0]),
+            "license": documents[0].get("license"),
+            "shape": str(documents[0].get("shape", scene_id)),
         }
+        if len(files) > 1:
+            record["files"] = {file.relative_to(self.path).as_posix(): file_sha256(file) for file in files}
+        return Capture(
+            file=files[0],
+            frames=_frames(files, documents),
+            record=record,
+            convention_rule="opencv" if "_opencv" in files[0].stem else "opengl",
+            convention_key=None if key is None else str(key),
+        )
 
-    def _convention(self, file: Path, document: dict[str, Any]) -> str:
-        by_name = "opencv" if "_opencv" in file.stem else "opengl"
-        convention = self.camera_convention or str(document.get("camera_convention", by_name)).lower()
-        if convention not in CONVENTIONS:
-            raise UsageError(f"{file}: camera_convention {convention!r} is not known: use {' or '.join(CONVENTIONS)}")
-        return convention
+
+def _search(path: Path) -> dict[str, list[Path]]:
+    """Scene id -> its transforms files."""
+    found: dict[str, list[Path]] = {}
+    for folder, _, names in os.walk(path):
+        here = Path(folder)
+        whole = [here / name for name in WHOLE_FILES if name in names][:1]
+        files = whole or [here / name for name in SPLIT_FILES if name in names]
+        if files:
+            scene = path.resolve().name if here == path else here.relative_to(path).as_posix()
+            found[scene] = files
+    return dict(sorted(found.items()))
 
 
-def _scene_id(path: Path, folder: Path) -> str:
-    return folder.name if folder == path else folder.relative_to(path).as_posix()
+def _frames(files: list[Path], documents: list[dict[str, Any]]) -> Iterator[Frame]:
+    """The frames of all files; an image that a second file names again is left out."""
+    taken: set[Path] = set()
+    for file, document in zip(files, documents, strict=True):
+        frames = document.get("frames")
+        if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
+            raise UsageError(f"{file} has no list of frames: complete or remove it")
+        own = [(_named(file, frame, "file_path"), frame) for frame in frames]
+        yield from (_frame(file, document, frame, path) for path, frame in own if path not in taken)
+        taken |= {path for path, _ in own}
+
+
+def _named(file: Path, frame: dict[str, Any], key: str) -> Path:
+    name = frame.get(key)
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"{file}: a frame has no {key}: complete it")
+    return find_picture(file.parent / name.replace("\\", "/"))
+
+
+def _frame(file: Path, document: dict[str, Any], frame: dict[str, Any], path: Path) -> Frame:
+    where = f"{file}, {frame['file_path']}"
+    pixels = read_picture(path, f"{path}, named in {file},")
+    if frame.get("mask_path"):
+        mask_file = _named(file, frame, "mask_path")
+        mask = read_mask(mask_file, f"{mask_file}, named in {file},")
+        if mask.shape != pixels.shape[:2]:
+            raise UsageError(f"{where}: its mask {mask_file} has another size: bring it to the size of the image")
+        if pixels.shape[2] == 4:
+            mask = np.minimum(mask, pixels[..., 3])
+        pixels = np.dstack([pixels[..., :3], mask])
+    return Frame(
+        name=str(frame["file_path"]),
+        pixels=pixels,
+        pose=frame.get("transform_matrix"),
+        intrinsics=read_lens(frame, document, (pixels.shape[0], pixels.shape[1]), where),
+        near_far=read_limits(document | frame, where),
+    )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -112,31 +165,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UsageError(f"{path} holds no JSON object: repair or remove it")
     return document
-
-
-def _read_image(file: Path, frame: dict[str, Any]) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3]; RGBA is blended on white, RGB is left as it is."""
-    path = file.parent / str(frame.get("file_path", ""))
-    if not path.suffix:
-        path = path.with_suffix(".png")  # Blender's files leave it out
-    try:
-        with Image.open(path) as image:
-            if image.mode == "RGB":
-                return np.asarray(image)
-            rgba = np.asarray(image.convert("RGBA"), dtype=np.float64) / 255
-    except OSError as error:
-        raise UsageError(f"{file} names the image {path}, which cannot be read ({error}): restore it") from None
-    color, alpha = rgba[..., :3], rgba[..., 3:]
-    return np.round((color * alpha + 1 - alpha) * 255).astype(np.uint8)
-
-
-def _intrinsics(camera: dict[str, Any], width: int, height: int) -> tuple[float, float, float, float]:
-    """fx / W, fy / H, cx / W, cy / H; the keys speak of an image of ``w`` x ``h`` pixels, if they are there."""
-    wide, high = float(camera.get("w", width)), float(camera.get("h", height))
-    if "fl_x" in camera:
-        fx = float(camera["fl_x"])
-        fy = float(camera.get("fl_y", fx))
-    else:
-        fx = wide / (2 * math.tan(float(camera["camera_angle_x"]) / 2))
-        fy = fx
-    return fx / wide, fy / high, float(camera.get("cx", wide / 2)) / wide, float(camera.get("cy", high / 2)) / high

@@ -1,30 +1,89 @@
 """``scaled-ig check``: is a pack whole, and does it look right?"""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-def check(pack: str, sheet: str | None = None) -> int:
-    """Verifies a pack and draws a contact sheet with the world's axes.
+from scaled_ig.errors import UsageError
+
+if TYPE_CHECKING:
+    from data_modules.checking.check import CheckResult
+
+SHOWN_LINES = 200
+
+
+def check(
+    pack: str, *, sheet: str | None = None, html: bool = False, fix_drop: bool = False, out: str | None = None
+) -> int:
+    """Verifies a pack, says what is wrong with it, and draws a contact sheet with the world's axes.
 
     Args:
         pack: folder of the pack.
         sheet: PNG file of the contact sheet; contact_sheet.png in the pack unless given.
+        html: also write explorer.html beside the sheet: scenes, cameras, licences and findings on one page.
+        fix_drop: also write a pack without the scenes that have findings, to the folder ``out``.
+        out: folder of that pack; empty, or not there.
 
     Returns:
-        Exit code: 0 for a sound pack, 1 if there are findings. A pack that cannot be opened raises ``UsageError``,
-        which ends the program with code 2.
+        Exit code: 0 for a sound pack, 1 if there are findings, 2 if no scene is sound. A pack that cannot be opened
+        raises ``UsageError``, which ends the program with code 2.
     """
-    from pathlib import Path
+    from data_modules.checking.check import find_findings
+    from data_modules.checking.contact_sheet import SHOWN_SCENES, spread_scenes
+    from data_modules.checking.drop import require_empty
+    from data_modules.checking.index import open_index
 
-    from data_modules.check import draw_contact_sheet, find_faults
-    from data_modules.layout import PackIndex
+    if fix_drop != (out is not None):
+        raise UsageError("--fix-drop and --out go together: name the folder of the new pack, or leave out both")
+    if out is not None:
+        require_empty(Path(out))
+    index = open_index(pack)
+    pictured: list[int] = []
+    if html:
+        from scaled_ig.report.explorer import MOST_THUMBNAILS
 
-    index = PackIndex.open(pack)
-    faults = find_faults(index)
-    for fault in faults:
-        print(fault)
-    verdict = f"{len(faults)} findings" if faults else "sound"
+        pictured = spread_scenes(index.num_scenes, MOST_THUMBNAILS)
+    result = find_findings(index, spread_scenes(index.num_scenes, SHOWN_SCENES), pictured)
+    _print_findings(result)
+    pages = _draw(result, Path(sheet) if sheet is not None else Path(pack) / "contact_sheet.png", html)
+    if out is not None:
+        _drop(result, out)
+    print(f"{pack}: {_summary(result)}; {', '.join(map(str, pages))}")
+    return (1 if result.num_sound else 2) if result.findings else 0
+
+
+def _print_findings(result: "CheckResult") -> None:
+    for finding in result.findings[:SHOWN_LINES]:
+        print(finding)
+    if len(result.findings) > SHOWN_LINES:
+        print(f"and {len(result.findings) - SHOWN_LINES:,} more findings, which --html lists")
+
+
+def _draw(result: "CheckResult", sheet: Path, html: bool) -> list[Path]:
+    """Files that were written."""
+    from data_modules.checking.contact_sheet import draw_contact_sheet
+
+    draw_contact_sheet(result, sheet)
+    if not html:
+        return [sheet]
+    from scaled_ig.report.explorer import write_explorer
+
+    page = sheet.with_name("explorer.html")
+    write_explorer(result, page)
+    return [sheet, page]
+
+
+def _drop(result: "CheckResult", out: str) -> None:
+    from data_modules.checking.drop import write_sound_scenes
+
+    kept = write_sound_scenes(result, Path(out))
+    print(f"{out}: {kept.num_scenes} of {result.index.num_scenes} scenes, {kept.offsets[-1]} views")
+
+
+def _summary(result: "CheckResult") -> str:
+    index = result.index
     height, width = index.image_size
-    print(f"{pack}: {index.num_scenes} scenes, {index.offsets[-1]} views of {height}x{width} pixels, {verdict}")
-    path = Path(sheet) if sheet is not None else Path(pack) / "contact_sheet.png"
-    draw_contact_sheet(index, path)
-    print(path)
-    return 1 if faults else 0
+    count, lost = len(result.findings), index.num_scenes - result.num_sound
+    verdict = f"{count} finding{'s' * (count != 1)}, {lost} scenes not sound" if count else "sound"
+    left_out = f", {len(index.left_out)} left out when packed" if index.left_out else ""
+    views = f"{index.offsets[-1]} views of {height}x{width} pixels"
+    return f"{index.num_scenes} scenes, {views}, {verdict}{left_out}"

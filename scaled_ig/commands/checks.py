@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from data_modules.base import MultiViewDataModule
-from data_modules.layout import read_scene_digests
 from scaled_ig.commands.plan import PHASES, PhaseConfig, stage_of
 from scaled_ig.description import describe
 from scaled_ig.errors import UsageError
@@ -62,11 +61,29 @@ def _refuse_another_model(source: RunFolder, scene: SceneModel) -> None:
         )
 
 
+def scenes_of(data: MultiViewDataModule, phases: dict[str, PhaseConfig]) -> dict[str, Any]:
+    """Content of ``scenes.json``: which scenes the stages train, by id, with the digests of their views and cameras."""
+    stages = sorted({stage_of(name) for name in phases})
+    chosen = {f"stage{s}": dict(zip(data.scene_ids(s), data.scene_digests(s), strict=True)) for s in stages}
+    return {"pack": str(data.path), "split": data.index.split_rule, **chosen}
+
+
+def refuse_other_scenes(run: RunFolder, scenes: dict[str, Any]) -> None:
+    """Raise UsageError where a run that is to go on was begun with other scenes or another split of their views."""
+    begun = run.read_json("scenes.json")
+    changed = [key for key in begun if key != "pack" and begun[key] != scenes.get(key)]
+    if changed:
+        raise UsageError(
+            f"{run.path} was begun with another {changed[0]} (its scenes.json lists it): restore the pack and the data "
+            "settings, or give another --run_dir"
+        )
+
+
 def _refuse_leaks(source: RunFolder, data: MultiViewDataModule) -> None:
     """Stage 2 must not learn scenes that stage 1 has seen."""
     records = SceneBank.open(source.bank).index["scenes"]
     seen = {record["source_sha256"] for record in records if record["version"] == "stage1"}
-    again = seen & set(read_scene_digests(data.index, data.scenes(2)))
+    again = seen & set(data.scene_digests(2))
     if again:
         raise UsageError(
             f"{len(again)} scenes of stage 2 were trained in stage 1 of {source.path}: "

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from data_modules.base import MultiViewDataModule
 from scaled_ig.callbacks import Dashboard, Evaluation, MetricsLog, RunLogger, TrainingClock
 from scaled_ig.callbacks.checkpoint import AtomicCheckpointIO, keep_last
-from scaled_ig.commands.checks import check_phases, check_stage1
+from scaled_ig.commands.checks import check_phases, check_stage1, refuse_other_scenes, scenes_of
 from scaled_ig.commands.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig, stage_of
 from scaled_ig.commands.results import keep_costs, keep_quality, keep_scenes
 from scaled_ig.errors import UsageError
@@ -85,7 +85,11 @@ class Fit:
         if done == names:
             print(f"{self.run.path}: all phases are done", flush=True)
             return
+        scenes = scenes_of(self.data, self.phases)
+        if resume:
+            refuse_other_scenes(self.run, scenes)
         before()
+        self.run.write_json("scenes.json", scenes)
         again = self._begins_again()
         state = self.scene.state_dict()
         self._fresh = {name: value.clone() for name, value in state.items() if name.startswith(again)}
@@ -168,7 +172,9 @@ class Fit:
         )
         if trainer.is_global_zero:
             length = f"{config.max_steps} steps" if config.max_steps else f"{config.max_epochs} epochs"
-            print(f"{name}: {len(self.data.scenes(stage))} scenes of stage {stage}, {length}", flush=True)
+            padding = self.data.sampler(stage, self.data.batch_size, self.data.views_per_scene).padding
+            again = f", {padding} views of an epoch twice to fill its batches" if padding else ""
+            print(f"{name}: {len(self.data.scenes(stage))} scenes of stage {stage}, {length}{again}", flush=True)
         trainer.fit(module, datamodule=self.data, ckpt_path=last, weights_only=True)
         self.data.batch_size, self.data.views_per_scene = batch_size, views_per_scene
         if trainer.fast_dev_run:  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ import re
 from lightning.pytorch import Trainer
 
 from data_modules.basel import BaselFaces
+from data_modules.choice import SceneChoice
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig import autoencoders, phases, representations, sampling, schedules
 from scaled_ig.callbacks import RunLogger
@@ -43,6 +44,8 @@ def _wrong_value(message: str) -> str:
     wanted = [one[1]] if one else re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", tried, re.MULTILINE)
     if not (keys and given and wanted):
         return message
+    # Where keys and values may be given, the parser has also looked for a file that holds them.
+    wanted = [re.sub("^dot import path.*", "keys and values", name) for name in wanted if name[:8] != "path but"]
     names = [re.sub(r"<class '([\w.]+)'>|typing\.", r"\1", name).replace("NoneType", "null") for name in wanted]
     return f"{'.'.join(dict.fromkeys(keys))} must be {' or '.join(names)}, not {given}"
 
@@ -75,6 +78,7 @@ def _vocabulary() -> set[str]:
     modules = (autoencoders, phases, representations, sampling, schedules)
     own = [value for module in modules for value in vars(module).values() if inspect.isclass(value)]
     own = [value for value in own if value.__module__.startswith("scaled_ig")]
-    for described in (*own, ShapeNetCars, BaselFaces, SceneModel, PhaseConfig, HandOver, AdamSettings, RunLogger):
+    settings = (SceneChoice, SceneModel, PhaseConfig, HandOver, AdamSettings, RunLogger)
+    for described in (*own, ShapeNetCars, BaselFaces, *settings):
         words |= set(inspect.signature(described).parameters)
     return words

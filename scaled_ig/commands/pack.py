@@ -1,25 +1,51 @@
 """``scaled-ig pack``: meshes or posed images to a pack."""
 
+from __future__ import annotations
+
+import importlib
 import os
+from collections import Counter
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from scaled_ig.errors import UsageError
 
 if TYPE_CHECKING:
-    from data_modules.pack import RenderSettings
+    from data_modules.layout import PackIndex
+    from data_modules.packing.scene_writer import RenderSettings
+    from data_modules.packing.trial import Estimate
     from data_modules.sources.base import SceneSource
 
-SOURCE_OPTIONS = {
-    "meshes": ("category",),
-    "shapenet": ("synset",),
-    "basel": ("scenes",),
-    "transforms": ("category", "camera_convention"),
+
+@dataclass(frozen=True)
+class Format:
+    """A format of scenes: its reader, ``module:class`` within ``data_modules.sources``, and the options of its own."""
+
+    reader: str
+    options: tuple[str, ...]
+    is_rendered: bool
+
+
+POSED = ("camera_convention", "resolution", "normalize", "category")
+FORMATS = {
+    "meshes": Format("meshes:MeshSource", ("category",), True),
+    "shapenet": Format("shapenet:ShapeNetSource", ("synset",), True),
+    "basel": Format("basel:BaselSource", ("scenes", "seed", "expression"), True),
+    "transforms": Format("transforms:TransformsSource", POSED, False),
+    "srn": Format("srn:SrnSource", POSED, False),
+    "eg3d": Format("eg3d:Eg3dSource", (*POSED, "views_per_scene"), False),
 }
 RENDER_OPTIONS = ("views", "resolution", "samples_per_pixel", "camera_distance", "azimuth", "elevation", "seed")
+FACES = 2000
+DECIDED_BY = {
+    "option": "as --camera_convention says",
+    "key": "as their files say",
+    "format": "as {file} files are unless they say otherwise",
+}
 
 
 def pack(
-    source: Literal["meshes", "shapenet", "basel", "transforms"],
+    source: Literal["meshes", "shapenet", "basel", "transforms", "srn", "eg3d"],
     path: str,
     *,
     out: str,
@@ -32,20 +58,29 @@ def pack(
     seed: int | None = None,
     synset: str | None = None,
     scenes: int | None = None,
-    camera_convention: Literal["opencv", "opengl"] | None = None,
+    expression: float | None = None,
+    camera_convention: Literal["opencv", "opengl", "opencv_w2c", "opengl_w2c"] | None = None,
+    normalize: bool = False,
+    views_per_scene: int | None = None,
     category: str | None = None,
     split: Literal["first", "every_tenth"] = "first",
+    append: bool = False,
+    strict: bool = False,
+    dry_run: bool = False,
     processes: int | None = None,
+    memory_per_process: float = 4.0,
 ) -> int:
     """Turns meshes or posed images into a pack, the files that training reads.
 
     Args:
         source: format of the scenes. meshes: OBJ, GLB, glTF or PLY files; shapenet: a ShapeNetCore tree; basel: a Basel
-            Face Model file; transforms: folders of images with a transforms.json.
+            Face Model file; transforms: folders of images with a transforms.json; srn: folders with intrinsics.txt,
+            pose/ and rgb/; eg3d: a folder or zip archive with dataset.json. The last three are posed images.
         path: folder of the scenes; for meshes also a JSON manifest, for basel the HDF5 file.
         out: folder of the pack. Repeating an interrupted call goes on where it stopped.
         views: views a scene; 160 unless given, faces 50.
-        resolution: height and width of the views in pixels; 128 unless given.
+        resolution: height and width of the views in pixels; 128 unless given. Posed images are cropped to the centred
+            square and resized, or copied as they are where it is not given.
         samples_per_pixel: rays a pixel, a square number; 16 unless given.
         camera_distance: distance of the cameras from the centre; the objects fill a ball of radius 0.5; 1.3 unless
             given.
@@ -55,68 +90,124 @@ def pack(
         seed: seed of the cameras, and of the faces drawn from the model; 0 unless given.
         synset: shapenet only: WordNet id of the category; 02958343, cars, unless given.
         scenes: basel only: number of faces to draw; 2000 unless given.
-        camera_convention: transforms only: axes of all cameras; by the files' keys and names unless given.
-        category: meshes and transforms only: category of scenes whose files name none; object unless given.
+        expression: basel only: scale of the expressions drawn; 0, neutral, unless given.
+        camera_convention: posed images only: axes of all cameras, with _w2c for world-to-camera matrices; what their
+            files say unless given.
+        normalize: posed images only: turn, move and scale their world, so that up is +Z and the object fills the ball
+            of radius 0.5 around the origin.
+        views_per_scene: eg3d only: this many consecutive images are a scene; a folder is one unless given.
+        category: meshes and posed images only: category of scenes whose files name none; car for srn, object for the
+            others unless given.
         split: which tenth of a scene's views is held out for tests: the first, for views drawn at random, or every
             tenth, for captures whose neighbours are alike.
+        append: add the scenes to the finished pack in out.
+        strict: stop at the first scene that cannot be packed, instead of leaving it out.
+        dry_run: try a few scenes and say how large the pack will be and how long it will take; write nothing.
         processes: worker processes; one a core unless given.
+        memory_per_process: most memory of a worker process in GiB; a scene that needs more is left out. On Linux only.
 
     Returns:
         Exit code 0.
     """
     from pathlib import Path
 
-    from data_modules.pack import write_pack
+    from data_modules.packing.pack import write_pack
+    from data_modules.packing.trial import try_scenes
+    from data_modules.packing.workers import Workers
 
     given = {
         "views": views, "resolution": resolution, "samples_per_pixel": samples_per_pixel,
         "camera_distance": camera_distance, "azimuth": azimuth, "elevation": elevation, "seed": seed,
-        "synset": synset, "scenes": scenes, "camera_convention": camera_convention, "category": category,
+        "synset": synset, "scenes": scenes, "expression": expression, "camera_convention": camera_convention,
+        "normalize": normalize or None, "views_per_scene": views_per_scene, "category": category,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     _refuse_idle_options(source, given)
     if processes is not None and processes < 1:
         raise UsageError(f"--processes {processes} must be positive")
+    workers = Workers(processes or os.cpu_count() or 1, memory_per_process)
     if not Path(path).exists():
         raise UsageError(f"{path} is not there: name the folder or file of the scenes")
-    reader = _reader(source, path, given)
-    index = write_pack(reader, Path(out), _render_settings(reader, given), split, processes or os.cpu_count() or 1)
-    size = sum(shard.bytes for shard in index.shards) / 2**20
-    print(f"{out}: {index.num_scenes} scenes, {index.offsets[-1]} views, {size:.1f} MiB in {len(index.shards)} files")
+    reader = _reader(source, Path(path).resolve(), given)
+    render = _render_settings(reader, given)
+    if dry_run:
+        _say_estimate(try_scenes(reader, render, workers), workers.processes)
+        return 0
+    try:
+        index = write_pack(reader, Path(out), render, split, workers, append=append, strict=strict)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written ({error}): name another folder, or make room") from None
+    _say_summary(out, index)
+    if render is None:
+        _say_cameras(index, {scene.id for scene in reader.scenes()})
     return 0
 
 
 def _refuse_idle_options(source: str, given: dict[str, Any]) -> None:
-    known = SOURCE_OPTIONS[source] if source == "transforms" else SOURCE_OPTIONS[source] + RENDER_OPTIONS
+    form = FORMATS[source]
     for name in given:
-        if name not in known:
+        if name not in form.options + (RENDER_OPTIONS if form.is_rendered else ()):
             raise UsageError(f"--{name} has no effect on {source}: leave it out")
 
 
-def _reader(source: str, path: str, given: dict[str, Any]) -> "SceneSource":
-    from pathlib import Path
-
-    from data_modules.sources.basel import BaselSource
-    from data_modules.sources.meshes import MeshSource
-    from data_modules.sources.shapenet import ShapeNetSource
-    from data_modules.sources.transforms import TransformsSource
-
-    own = {name: given[name] for name in SOURCE_OPTIONS[source] if name in given}
-    if source == "meshes":
-        return MeshSource(Path(path), **own)
-    if source == "shapenet":
-        return ShapeNetSource(Path(path), **own)
-    if source == "transforms":
-        return TransformsSource(Path(path), **own)
-    return BaselSource(Path(path), given.get("scenes", 2000), given.get("seed", 0))
+def _reader(source: str, path: Any, given: dict[str, Any]) -> SceneSource:
+    module, _, name = FORMATS[source].reader.partition(":")
+    reader = getattr(importlib.import_module(f"data_modules.sources.{module}"), name)
+    own = {option: given[option] for option in FORMATS[source].options if option in given}
+    if source == "basel":
+        own["count"] = own.pop("scenes", FACES)
+    return reader(path, **own)
 
 
-def _render_settings(reader: "SceneSource", given: dict[str, Any]) -> "RenderSettings | None":
-    from dataclasses import asdict
-
-    from data_modules.pack import RenderSettings
+def _render_settings(reader: SceneSource, given: dict[str, Any]) -> RenderSettings | None:
+    from data_modules.packing.scene_writer import RenderSettings
 
     if reader.viewpoints is None:
         return None
     chosen = {name: given[name] for name in RENDER_OPTIONS if name in given}
     return RenderSettings(**(asdict(reader.viewpoints) | chosen))
+
+
+def _say_estimate(estimate: Estimate, processes: int) -> None:
+    for record in estimate.left_out:
+        print(f"left out: {record['id']}: {record['reason']}")
+    height, width = estimate.image_size
+    print(
+        f"{estimate.scenes} scenes × {estimate.views:.0f} views of {height}×{width}: about {_size(estimate.bytes)} and "
+        f"{_duration(estimate.seconds)} with {processes} processes ({estimate.tried} scenes tried)"
+    )
+
+
+def _say_summary(out: str, index: PackIndex) -> None:
+    size = _size(sum(shard.bytes for shard in index.shards))
+    lost = f"; {len(index.left_out)} left out, see pack.json" if index.left_out else ""
+    views = index.offsets[-1]
+    print(f"{out}: {index.num_scenes} scenes, {views} views, {size} in {len(index.shards)} files{lost}")
+
+
+def _say_cameras(index: PackIndex, scene_ids: set[str]) -> None:
+    """Which axes the cameras were taken to have, and why: the one thing about images that no program can check."""
+    from data_modules.layout import read_source_records
+
+    said: Counter[str] = Counter()
+    for shard in index.shards:
+        ids = index.scene_ids[shard.first_scene : shard.last_scene]
+        for name, record in zip(ids, read_source_records(shard), strict=True):
+            if name in scene_ids:
+                reason = DECIDED_BY[record["camera_convention_from"]].format(file=record["file"].rpartition("/")[2])
+                said[f"{record['camera_convention']} axes, {reason}"] += 1
+    parts = [text if len(said) == 1 else f"{text} ({count} scenes)" for text, count in said.most_common()]
+    print(f"cameras: {'; '.join(parts)}; --camera_convention overrides; look at the sheet that scaled-ig check draws")
+
+
+def _size(count: float) -> str:
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB")):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 2**10:.1f} KiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(1, seconds):.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 100 * 60 else f"{seconds / 3600:.0f} hours"

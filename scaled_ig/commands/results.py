@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from data_modules.base import MultiViewDataModule
-from data_modules.layout import read_scene_digests
 from scaled_ig.callbacks.cost import peak_mebibytes
 from scaled_ig.cost import bytes_per_scene, describe_machine, milliseconds_per_image, shared_bytes
 from scaled_ig.evaluation import PROTOCOL, over_scenes
@@ -18,7 +17,7 @@ from scaled_ig.scene_model import SceneModel
 def keep_scenes(run: RunFolder, scene: SceneModel, data: MultiViewDataModule, phase: str, stage: int) -> None:
     """Write the bank's version ``stage<stage>``. Collective."""
     if phase != "autoencoder":  # it has no scenes yet
-        digests = read_scene_digests(data.index, data.scenes(stage))
+        digests = data.scene_digests(stage)
         SceneBank.write(run.bank, scene, data.scene_ids(stage), f"stage{stage}", digests)
 
 

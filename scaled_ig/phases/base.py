@@ -101,7 +101,14 @@ class Phase(LightningModule, ABC):
         total = torch.stack([weight * value for weight, value in terms.values()]).sum()
         values = {f"train/{name}": value.detach() for name, (_, value) in terms.items()}
         self.log_dict({**values, "train/total": total.detach()}, batch_size=len(batch))
-        return total
+        return total * self._share(len(batch))
+
+    def _share(self, views: int) -> float:
+        """DDP averages over ranks: a rank with more views than others has a greater part in the global batch's mean."""
+        world_size = self.trainer.world_size
+        if world_size == 1:
+            return 1.0
+        return views * world_size / self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
 
     def jitter(self, batch: ViewBatch, noise: CounterNoise, pixels: Tensor | None = None) -> Jitter:
         """Noise for the rays of a batch: all latent pixels, or ``pixels`` [B, R]."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
-from scaled_ig.latent_cache import LatentCache
+from scaled_ig.latent_cache import LatentCache, Precision
 from scaled_ig.losses import latent_loss
 from scaled_ig.phases.base import Phase
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.scene_model import SceneModel
 
 
 class CachedLatents:
@@ -17,18 +21,29 @@ class CachedLatents:
     Args:
         rays_per_view: Latent pixels of a view that a step looks at, drawn at random; all where it is None. Random rays
             make a strong RGB baseline: whole images are what the papers train on.
+        precision: What cached latents are kept in.
     """
 
-    def __init__(self, rays_per_view: int | None) -> None:
-        self.rays_per_view = rays_per_view
+    def __init__(self, rays_per_view: int | None, precision: Precision = "float32") -> None:
+        self.rays_per_view, self.precision = rays_per_view, precision
         self._cache: LatentCache | None = None
 
+    @staticmethod
+    def can_cache(scene: SceneModel) -> bool:
+        """Whether latents are worth keeping: encoding gives the same ones again, and they are not just the pixels."""
+        return scene.autoencoder.is_deterministic and not scene.is_rgb
+
     def encode(self, phase: Phase) -> None:
-        """Encode all training views of this rank's scenes."""
-        scene = phase.scene
+        """Encode all training views of this rank's scenes, or find them encoded in the run's ``latents``."""
+        scene, trainer = phase.scene, phase.trainer
         scene.measure_background()
-        if scene.autoencoder.is_deterministic:
-            self._cache = LatentCache(scene, phase.trainer.datamodule.own_training_views())  # type: ignore[attr-defined]
+        if not self.can_cache(scene):
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        folder = Path(trainer.default_root_dir) / "latents" / f"stage{phase.stage}"
+        self._cache = LatentCache(folder, scene, self.precision, partial(print, flush=True))
+        read = partial(data.batches, phase.stage, title="encoding")
+        self._cache.fill(data.own_training_shards(), data.scene_digests(phase.stage), read)
 
     def term(self, phase: Phase, batch: ViewBatch, noise: CounterNoise) -> Tensor:
         """L_latent of a batch."""

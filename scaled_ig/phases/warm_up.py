@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
+from scaled_ig.latent_cache import Precision
 from scaled_ig.phases.base import LearningRates, Phase
 from scaled_ig.phases.cached_latents import CachedLatents
 from scaled_ig.randomness import CounterNoise
@@ -22,6 +23,7 @@ class WarmUp(Phase):
         learning_rates: ``micro``, ``mixing``, ``bases`` and ``head`` count.
         schedule: Change of the rates over the phase.
         rays_per_view: Latent pixels of a view in a step; all where it is None, as in the papers.
+        cache: Precision that encoded views are kept in; half of it rounds latents by about 2e-4.
         total_variation: Weight of the planes' total variation.
     """
 
@@ -36,14 +38,15 @@ class WarmUp(Phase):
         learning_rates: LearningRates = LearningRates(),  # noqa: B008
         schedule: Schedule | None = None,
         rays_per_view: int | None = None,
+        cache: Precision = "float32",
         total_variation: float = 0.0,
     ) -> None:
         super().__init__(scene, learning_rates, schedule or MultiStep())
-        self.target, self.total_variation = CachedLatents(rays_per_view), total_variation
+        self.target, self.total_variation = CachedLatents(rays_per_view, cache), total_variation
 
     @property
     def needs_images(self) -> bool:
-        return not self.scene.autoencoder.is_deterministic
+        return not self.target.can_cache(self.scene)
 
     def on_train_start(self) -> None:
         self.target.encode(self)

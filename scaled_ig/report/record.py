@@ -12,7 +12,6 @@ import yaml
 
 from data_modules.base import MultiViewDataModule
 from data_modules.basel import BaselFaces
-from data_modules.layout import read_scene_digests
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.errors import UsageError
 from scaled_ig.run_folder import RunFolder
@@ -174,7 +173,7 @@ class RunRecord:
         """The pack must hold the very views that the scenes were learned from."""
         records = [record for record in self.bank.index["scenes"] if record["version"] == f"stage{stage}"]
         learned = [(record["id"], record["source_sha256"]) for record in records]
-        digests = read_scene_digests(data.index, data.scenes(stage))
+        digests = data.scene_digests(stage)
         for now, then in zip_longest(zip(data.scene_ids(stage), digests, strict=True), learned):
             if now != then:
                 scene = (then or now)[0]

@@ -2,14 +2,19 @@
 
 import itertools
 import pickle
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from data_modules import layout
 from data_modules.base import MultiViewDataModule
 from data_modules.basel import BaselFaces
-from data_modules.layout import PackIndex, read_source_records
-from data_modules.pack import write_pack
+from data_modules.choice import SceneChoice
+from data_modules.layout import PackIndex, Shard
+from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
 from data_modules.views import PackViews
 from scaled_ig.errors import UsageError
@@ -28,7 +33,7 @@ def variants(tmp_path_factory):
 @pytest.mark.parametrize("stage1_scenes", [3, 4, 6])
 def test_no_shape_is_in_both_stages(variants, split_seed, stage1_scenes):
     data = ShapeNetCars(variants, stage1_scenes=stage1_scenes, split_seed=split_seed)
-    shapes = [record["shape"] for record in read_source_records(PackIndex.open(variants))]
+    shapes = PackIndex.open(variants).shapes
     first, second = data.scenes(1), data.scenes(2)
     assert len(first) == stage1_scenes
     assert not set(first) & set(second)
@@ -82,16 +87,20 @@ def test_views_are_those_of_the_pack(variants):
         assert torch.equal(batch.images[row], torch.from_numpy(expected.images[view]).permute(2, 0, 1))
         assert torch.equal(batch.cameras.camera_to_world[row], torch.from_numpy(expected.camera_to_world[view]))
         assert torch.equal(batch.cameras.intrinsics[row], torch.from_numpy(expected.intrinsics[view]))
+    torch.testing.assert_close(batch.cameras.near_far, torch.tensor([[0.8, 1.8]]).expand(4, 2))
 
 
 def test_memory_disk_and_other_processes_give_the_same(variants):
     index, keys = PackIndex.open(variants), [(1, 4), (0, 20), (1, 0)]
-    disk, memory = PackViews(index, [7, 2]), PackViews(index, [7, 2])
+    disk, memory, shared, half = (PackViews(index, [7, 2]) for _ in range(4))
     memory.load([0, 1])
-    for views in (memory, pickle.loads(pickle.dumps(disk))):
+    shared.load([0, 1], shared=True)
+    half.load([1])
+    for views in (memory, shared, half, pickle.loads(pickle.dumps(disk))):
         assert torch.equal(views.__getitems__(keys).images, disk.__getitems__(keys).images)
     assert PackViews(index, [7, 2], with_images=False).__getitems__(keys).images is None
     assert len(disk) == 42
+    assert disk.bytes_of([0, 1]) == 42 * 8 * 8 * 3 == memory.__getitems__([(0, v) for v in range(21)]).images.nbytes * 2
 
 
 @pytest.mark.parametrize("count", [20, 60, 100, 1000])
@@ -119,3 +128,140 @@ def test_the_training_stream_without_a_trainer(variants, workers):
     train = data.split(1, "train")
     assert set(seen) == {(s, v) for s in range(6) for v in train[s]}
     assert len(seen) == 8 * data.steps_per_epoch()
+
+
+def test_stages_are_chosen_by_range_list_file_and_category(variants, tmp_path):
+    (tmp_path / "ids.txt").write_text("ball-9\nball-3\n\n")
+    by_range = ShapeNetCars(variants, stage1_scenes=SceneChoice(range=(0, 3)), stage2_scenes=SceneChoice(range=(3, 9)))
+    assert by_range.scene_ids(1) == ["ball-0", "ball-1", "ball-2"]
+    assert by_range.scene_ids(2) == [f"ball-{row}" for row in range(3, 9)]
+    mixed = ShapeNetCars(
+        variants, stage1_scenes=SceneChoice(ids=["ball-7", "ball-6"]), stage2_scenes=2, split_seed=None
+    )
+    assert mixed.scene_ids(1) == ["ball-6", "ball-7"]
+    assert mixed.scene_ids(2) == ["ball-0", "ball-1"]
+    rest = ShapeNetCars(variants, stage1_scenes=SceneChoice(file=str(tmp_path / "ids.txt")))
+    assert rest.scene_ids(1) == ["ball-3", "ball-9"]
+    assert rest.scene_ids(2) == [f"ball-{row}" for row in (0, 1, 2, 6, 7, 8)], "variants of a shape stay out of stage 2"
+    part = ShapeNetCars(variants, SceneChoice(category="ball", range=(6, 12)), stage1_scenes=3)
+    assert sorted(part.scene_ids(1) + part.scene_ids(2)) == sorted(f"ball-{row}" for row in range(6, 12))
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"range": (3, 13)}, r"range \[3, 13\] does not fit the 12"),
+        ({"range": (3, 3)}, r"range \[3, 3\]"),
+        ({"ids": ["bal-3"]}, "no scene bal-3 to choose: did you mean ball-3"),
+        ({"file": "nowhere.txt"}, "nowhere.txt cannot be read"),
+        ({"category": "cat"}, "no scene of category 'cat': choose among ball"),
+        ({"range": (0, 1), "ids": ["a"]}, "one of range and ids: leave out the others"),
+        ({}, "needs one of range"),
+    ],
+)
+def test_choices_that_the_pack_does_not_have(variants, choice, message):
+    with pytest.raises(UsageError, match=message):
+        ShapeNetCars(variants, SceneChoice(**choice)).scenes(1)
+
+
+def test_stages_that_share_a_shape_are_refused(variants):
+    data = ShapeNetCars(variants, stage1_scenes=SceneChoice(ids=["ball-3"]), stage2_scenes=SceneChoice(ids=["ball-5"]))
+    with pytest.raises(UsageError, match="ball-3 of stage 1 and ball-5 of stage 2 are of one shape"):
+        data.scenes(1)
+
+
+class Twins(BallScenes):
+    """Scenes 0 and 1 have the same views under other names; scene 2 has one view twice."""
+
+    def load(self, scene_id):
+        views, record = super().load("ball-0" if scene_id == "ball-1" else scene_id)
+        if scene_id == "ball-2":
+            for values in (views.images, views.camera_to_world, views.intrinsics):
+                values[5] = values[0]
+        return views, record | {"shape": scene_id}
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packs") / "twins"
+    write_pack(Twins(4, 10, 8), folder, render=None)
+    return str(folder)
+
+
+def test_stages_that_share_views_are_refused(twins):
+    with pytest.raises(UsageError, match="ball-0 of stage 1 and ball-1 of stage 2 have the same views"):
+        ShapeNetCars(twins, stage1_scenes=1, split_seed=None).scenes(2)
+
+
+def test_test_views_that_are_trained_on_are_refused(twins):
+    data = ShapeNetCars(twins, SceneChoice(range=(2, 4)), stage1_scenes=1, split_seed=None, batch_size=1)
+    with pytest.raises(UsageError, match="scene ball-2: test view 0 and training view 5 have the same camera"):
+        data.train_dataloader()
+
+
+@pytest.fixture(scope="module")
+def four_files(tmp_path_factory):
+    """Eight scenes in four files."""
+    folder = tmp_path_factory.mktemp("packs") / "four"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layout, "SCENES_PER_SHARD", 2)
+        write_pack(BallScenes(8, 10, 8), folder, render=None)
+    return folder
+
+
+@pytest.mark.parametrize(("world_size", "files"), [(1, [4]), (2, [2, 2]), (3, [1, 1, 2]), (4, [1] * 4)])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_rank_opens_only_the_files_of_its_scenes(four_files, monkeypatch, world_size, files, in_memory):
+    opened: set[str] = set()
+    open_file = Shard.open
+    monkeypatch.setattr(Shard, "open", lambda shard: (opened.add(shard.path.name), open_file(shard))[1])
+    found = []
+    for rank in range(world_size):
+        data = ShapeNetCars(str(four_files), stage1_scenes=8, batch_size=8, in_memory=in_memory, num_workers=0)
+        monkeypatch.setattr(data, "_rank", lambda rank=rank: (rank, world_size))
+        for split in ("train", "test"):
+            list(data.batches(1, data.own_views(1, split)))
+        list(data.train_dataloader())
+        found.append(len(opened))
+        opened.clear()
+    assert found == files
+
+
+def test_open_files_are_bounded(four_files, monkeypatch):
+    monkeypatch.setattr("data_modules.views.OPEN_FILES", 2)
+    views = PackViews(PackIndex.open(four_files), range(8))
+    for scene in (0, 2, 4, 6, 0, 7):
+        views.__getitems__([(scene, 3)])
+        assert len(views._open) <= 2
+        assert all(file for file in views._open.values()), "those kept are open"
+    every = views.__getitems__([(scene, 3) for scene in range(8)])
+    expected = [BallScenes(8, 10, 8).load(f"ball-{row}")[0].images[3] for row in range(8)]
+    assert torch.equal(every.images.permute(0, 2, 3, 1), torch.from_numpy(np.stack(expected)))
+
+
+def test_damage_is_found_before_a_file_is_opened(four_files, tmp_path):
+    folder = Path(shutil.copytree(four_files, tmp_path / "copy"))
+    file = folder / "pack-00002.h5"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    data = ShapeNetCars(str(folder), stage1_scenes=4, split_seed=None, batch_size=4)
+    data.views(1)
+    with pytest.raises(UsageError, match=r"pack-00002\.h5 is not the file that was packed .* --fix-drop"):
+        data.views(2)
+
+
+def test_auto_streams_what_does_not_fit(variants, monkeypatch):
+    def is_in_memory(**options) -> bool:
+        return ShapeNetCars(variants, stage1_scenes=6, **options).views(1).is_in_memory
+
+    needed = 6 * 21 * 8 * 8 * 3
+    assert is_in_memory()
+    monkeypatch.setattr("data_modules.base.available_bytes", lambda: 2 * needed - 1)
+    assert not is_in_memory()
+    assert is_in_memory(in_memory=True)
+    monkeypatch.setattr("data_modules.base.available_bytes", lambda: 2 * needed)
+    assert is_in_memory()
+    monkeypatch.setattr("data_modules.base.available_shared_bytes", lambda: needed - 1)
+    assert not is_in_memory(num_workers=2)
+    assert is_in_memory(), "nothing is shared without workers"

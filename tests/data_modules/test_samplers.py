@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from data_modules.samplers import ResumableLoader, SceneBatches
+from scaled_ig.errors import UsageError
 
 
 def even(scenes: int = 8, views: int = 6) -> list[list[int]]:
@@ -29,26 +30,45 @@ def test_an_epoch_has_every_view_once(scenes, views_per_scene):
 def test_ranks_share_the_global_batches(counts, views_per_scene):
     views = [list(range(count)) for count in counts]
 
-    def batches(world_size: int) -> list[Counter]:
+    def batches(world_size: int) -> list[list]:
         ranks = [SceneBatches(views, 8, views_per_scene, rank, world_size, seed=3) for rank in range(world_size)]
         assert len({len(rank) for rank in ranks}) == 1
-        parts = list(zip(*ranks, strict=True))
-        assert all(len(own) == 8 // world_size for step in parts for own in step), "ranks have equal parts"
-        return [Counter(key for own in step for key in own) for step in parts]
+        return [[key for part in parts for key in part] for parts in zip(*ranks, strict=True)]
 
-    assert batches(1) == batches(2) == batches(4)
+    alone = batches(1)
+    assert all(len(batch) == 8 for batch in alone)
+    assert alone == batches(2) == batches(3) == batches(4), "ranks take parts of one batch, in order"
+
+
+@pytest.mark.parametrize("views_per_scene", [1, 2])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("counts", [(6,) * 8, (5, 9, 1, 4, 7, 2, 3), (1, 30, 2, 2, 2)])
+def test_every_view_is_seen_once_and_padding_is_counted(counts, world_size, views_per_scene):
+    views = [list(range(s, s + count)) for s, count in enumerate(counts)]
+    ranks = [SceneBatches(views, 8, views_per_scene, rank, world_size, seed=1) for rank in range(world_size)]
+    seen = Counter(key for rank in ranks for batch in rank for key in batch)
+    assert set(seen) == {(s, v) for s, own in enumerate(views) for v in own}
+    again = sum(seen.values()) - len(seen)
+    assert {rank.padding for rank in ranks} == {again}
+    if set(counts) == {6}:
+        assert again == 0
 
 
 def test_a_rank_sees_its_own_scenes_alone():
-    owners = [{s for batch in SceneBatches(even(), 8, rank=rank, world_size=2) for s, _ in batch} for rank in range(2)]
-    assert not owners[0] & owners[1]
-    assert owners[0] | owners[1] == set(range(8))
+    owners = [{s for batch in SceneBatches(even(), 8, rank=rank, world_size=3) for s, _ in batch} for rank in range(3)]
+    assert owners == [{0, 1}, {2, 3}, {4, 5, 6, 7}]
 
 
-def test_uneven_scenes_are_all_seen():
-    views = [list(range(count)) for count in (5, 9, 1, 4, 7, 2, 3)]
-    seen = Counter(key for batch in SceneBatches(views, 4, seed=1) for key in batch)
-    assert set(seen) == {(s, v) for s in range(7) for v in views[s]}
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_order_does_not_depend_on_the_number_of_workers(workers):
+    def order(count: int) -> list:
+        data = {(s, v): (s, v) for s in range(8) for v in even()[s]}
+        loader = ResumableLoader(
+            data, batch_sampler=SceneBatches(even(), 4, rank=1, world_size=3), collate_fn=list, num_workers=count
+        )
+        return list(loader)
+
+    assert order(workers) == order(0)
 
 
 def test_views_of_a_scene_come_in_groups():
@@ -67,7 +87,7 @@ def test_visits_of_a_scene_are_spread_evenly():
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():
-    def order(seed: int, epoch: int) -> list:
+    def order(seed, epoch: int) -> list:
         sampler = SceneBatches(even(), 4, seed=seed)
         sampler.set_epoch(epoch)
         return list(sampler)
@@ -75,6 +95,7 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert order(1, 2) == order(1, 2)
     assert order(1, 2) != order(1, 3)
     assert order(1, 2) != order(2, 2)
+    assert order((1, 3), 2) != order((1, 4), 2), "phases have orders of their own"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -95,6 +116,21 @@ def test_a_loader_goes_on_within_an_epoch(workers):
     assert begun + list(resumed) == whole
     resumed.batch_sampler.set_epoch(5)
     assert list(resumed) == whole, "the next epoch begins at its beginning"
+
+
+class Damaged(dict):
+    """Views that cannot be read."""
+
+    def __getitem__(self, key):
+        raise UsageError(f"view {key[1]} of scene {key[0]} cannot be read: run scaled-ig check")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_worker_cannot_read_is_one_sentence(workers):
+    loader = ResumableLoader(Damaged(), batch_sampler=SceneBatches([[7]], 1), collate_fn=list, num_workers=workers)
+    with pytest.raises(UsageError) as caught:
+        list(loader)
+    assert str(caught.value) == "view 7 of scene 0 cannot be read: run scaled-ig check"
 
 
 def test_a_loader_cut_at_the_end_of_an_epoch_begins_the_next():

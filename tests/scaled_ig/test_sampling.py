@@ -1,5 +1,7 @@
 """Depths of samples against the densities that they are drawn from."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -80,6 +82,8 @@ def test_plans_give_the_limits_of_their_rays():
     near, far = FullRay(t_near=0.3, t_far=1.9).limits(rays)
     assert near.unique().tolist() == pytest.approx([0.3])
     assert far.unique().tolist() == pytest.approx([1.9])
+    with pytest.raises(ValueError, match="do not say where the scene lies"):
+        FullRay(t_near=None).limits(rays)
     near, far = InsideBall(radius=0.4).limits(rays)
     hit = far > near
     assert 0 < hit.sum() < len(hit)
@@ -87,3 +91,14 @@ def test_plans_give_the_limits_of_their_rays():
         torch.testing.assert_close(rays.at(t[:, None])[hit, 0].norm(dim=1), torch.full((int(hit.sum()),), 0.4))
     distance = torch.linalg.cross(rays.origins, rays.directions).norm(dim=1)
     assert torch.equal(hit, distance < 0.4)
+
+
+def test_cameras_may_say_where_the_scene_lies():
+    cameras = replace(orbit(3), near_far=torch.tensor([[0.1, 1.0], [0.2, 2.0], [0.3, 3.0]]))[[2, 0]]
+    rays = cameras.rays(4)
+    near, far = FullRay(t_near=None, t_far=None).limits(rays.flatten())
+    assert near.tolist() == pytest.approx([0.3] * 16 + [0.1] * 16)
+    assert far.tolist() == pytest.approx([3.0] * 16 + [1.0] * 16)
+    near, far = FullRay(t_near=None, t_far=2.5).limits(cameras.rays_at(torch.tensor([[1], [2]]), 4).flatten())
+    assert near.tolist() == pytest.approx([0.3, 0.1])
+    assert far.tolist() == [2.5, 2.5]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from data_modules.pack import write_pack
+from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
 from data_modules.sources.transforms import TransformsSource
 from scaled_ig.callbacks import TrainingClock
@@ -51,6 +51,12 @@ def train(phase, data, steps: int = 1, callbacks=()) -> Trainer:
     )  # fmt: skip
     trainer.fit(phase, datamodule=data)
     return trainer
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    """Trainers keep their files in the present folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

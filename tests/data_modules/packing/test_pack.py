@@ -10,19 +10,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 import trimesh
 
 from data_modules import layout
 from data_modules.layout import PackIndex
-from data_modules.pack import RenderSettings, write_pack
+from data_modules.packing.pack import write_pack
+from data_modules.packing.scene_writer import RenderSettings
+from data_modules.packing.workers import Workers
 from data_modules.sources.meshes import MeshSource
 from scaled_ig.commands.pack import pack
 from scaled_ig.errors import UsageError
 
-DATA = Path(os.environ.get("SCALED_IG_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("SCALED_IG_TEST_DATA", Path(__file__).parents[4] / "shared" / "data"))
 RENDER = RenderSettings(views=3, azimuth=(-180, 180), elevation=(0, 85), resolution=16, samples_per_pixel=4)
 
 
@@ -50,22 +51,18 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_same_bytes_with_one_and_two_processes(boxes, tmp_path):
-    for processes in (1, 2):
-        write_pack(MeshSource(boxes), tmp_path / str(processes), RENDER, processes=processes)
-    assert contents(tmp_path / "1") == contents(tmp_path / "2")
-    assert sorted(contents(tmp_path / "1")) == [layout.shard_name(row, 3) for row in range(3)] + ["pack.json"]
+    for processes in (0, 2):
+        write_pack(MeshSource(boxes), tmp_path / str(processes), RENDER, workers=Workers(processes))
+    assert contents(tmp_path / "0") == contents(tmp_path / "2")
+    assert sorted(contents(tmp_path / "0")) == [layout.shard_name(row) for row in range(3)] + ["pack.json"]
 
 
 def test_views_of_a_scene_do_not_depend_on_other_scenes(boxes, tmp_path):
-    write_pack(MeshSource(boxes), tmp_path / "five", RENDER)
+    five = write_pack(MeshSource(boxes), tmp_path / "five", RENDER)
     (boxes / "box-0.ply").unlink()
-    write_pack(MeshSource(boxes), tmp_path / "four", RENDER)
-    digests = []
-    for name in ("five", "four"):
-        index = PackIndex.open(tmp_path / name)
-        stored = [digest for shard in index.shards for digest in h5py.File(shard.path)[layout.SHA256][:]]
-        digests.append(dict(zip(index.scene_ids, stored, strict=True)))
-    assert digests[1].items() < digests[0].items()
+    four = write_pack(MeshSource(boxes), tmp_path / "four", RENDER)
+    all_digests = dict(zip(five.scene_ids, five.digests, strict=True))
+    assert dict(zip(four.scene_ids, four.digests, strict=True)).items() < all_digests.items()
 
 
 @pytest.mark.parametrize("finished_scenes", [0, 1, 3])
@@ -101,7 +98,7 @@ def test_a_killed_pack_goes_on(boxes, tmp_path, monkeypatch):
     program = f"from scaled_ig.commands.pack import pack; pack('meshes', out={str(out)!r}, **{options!r})"
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not list(out.glob("scenes.part/00000?.npz")) and time.monotonic() < deadline:
+    while not list(out.glob("scenes.part/00000?.h5")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -114,9 +111,12 @@ def test_a_killed_pack_goes_on(boxes, tmp_path, monkeypatch):
 def test_an_unfinished_pack_refuses_other_settings(boxes, tmp_path):
     (boxes / "box-4.ply").write_text("no mesh")
     with pytest.raises(UsageError, match="box-4"):
-        write_pack(MeshSource(boxes), tmp_path / "out", RENDER)
+        write_pack(MeshSource(boxes), tmp_path / "out", RENDER, strict=True)
     with pytest.raises(UsageError, match="unfinished pack of other settings"):
         write_pack(MeshSource(boxes, category="car"), tmp_path / "out", RENDER)
+    (boxes / "box-1.ply").unlink()
+    with pytest.raises(UsageError, match="unfinished pack of other settings"):
+        write_pack(MeshSource(boxes), tmp_path / "out", RENDER)
 
 
 def test_a_finished_pack_is_not_written_over(boxes, tmp_path):
@@ -130,11 +130,11 @@ def test_a_finished_pack_is_not_written_over(boxes, tmp_path):
         write_pack(MeshSource(boxes), boxes, RENDER)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [0, 2])
 def test_a_bad_mesh_is_named(boxes, tmp_path, processes):
     (boxes / "box-3.ply").write_text("no mesh")
     with pytest.raises(UsageError, match=r"scene box-3: .*box-3\.ply"):
-        write_pack(MeshSource(boxes), tmp_path / "out", RENDER, processes=processes)
+        write_pack(MeshSource(boxes), tmp_path / "out", RENDER, workers=Workers(processes), strict=True)
 
 
 def test_the_command_says_what_has_no_effect(boxes, tmp_path):
@@ -143,7 +143,12 @@ def test_the_command_says_what_has_no_effect(boxes, tmp_path):
         ("meshes", {"synset": "02958343"}),
         ("shapenet", {"scenes": 3}),
         ("transforms", {"views": 3}),
+        ("transforms", {"views_per_scene": 3}),
+        ("srn", {"seed": 3}),
+        ("eg3d", {"expression": 1.0}),
         ("basel", {"camera_convention": "opencv"}),
+        ("basel", {"category": "face"}),
+        ("meshes", {"normalize": True}),
     )
     for source, option in idle:
         with pytest.raises(UsageError, match=f"--{next(iter(option))} has no effect on {source}"):
@@ -152,24 +157,48 @@ def test_the_command_says_what_has_no_effect(boxes, tmp_path):
         pack("meshes", str(boxes), out=out, camera_distance=0.4)
     with pytest.raises(UsageError, match="is not there"):
         pack("meshes", str(boxes / "none"), out=out)
+    with pytest.raises(UsageError, match="--processes 0"):
+        pack("meshes", str(boxes), out=out, processes=0)
+    with pytest.raises(UsageError, match=r"--out .* cannot be written"):
+        pack("meshes", str(boxes), out=str(boxes / "box-0.ply" / "out"), processes=1)
+
+
+def test_two_spellings_of_a_path_are_one_job(boxes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options: dict[str, Any] = {"out": "out", "views": 1, "resolution": 8, "processes": 1}
+    pack("meshes", str(boxes), **options)
+    before = contents(tmp_path / "out")
+    (boxes / "box-0.ply").write_text("not read again")
+    for path in ("boxes", "boxes/", "./boxes", "boxes/../boxes"):
+        pack("meshes", path, **options)
+    assert contents(tmp_path / "out") == before
+
+
+def test_bad_meshes_are_counted_at_the_end(boxes, tmp_path, capsys):
+    (boxes / "box-3.ply").write_text("no mesh")
+    options: dict[str, Any] = {"out": str(tmp_path / "out"), "views": 1, "resolution": 8, "processes": 2}
+    assert pack("meshes", str(boxes), **options) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("left out: box-3: ")
+    assert "box-3.ply" in said[0]
+    assert "4 scenes, 4 views" in said[-1]
+    assert said[-1].endswith("; 1 left out, see pack.json")
 
 
 @pytest.mark.skipif(not (DATA / "rendered").is_dir(), reason=f"no rendered scenes in {DATA}")
 def test_posed_images_are_copied_bit_for_bit(tmp_path, capsys):
     folder = DATA / "rendered" / "transforms"
     assert pack("transforms", str(folder), out=str(tmp_path / "out"), processes=1) == 0
-    assert "5 scenes, 220 views" in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()
+    assert "5 scenes, 220 views" in said[0]
+    assert said[1].startswith("cameras: opencv axes, as their files say; --camera_convention overrides")
     index = PackIndex.open(tmp_path / "out")
     assert index.num_views.tolist() == [50, 50, 40, 40, 40]
     for scene, name in enumerate(index.scene_ids):
-        shard = index.shards[scene // 2]
-        rows = slice(*(index.offsets[scene : scene + 2] - shard.first_view))
-        with h5py.File(shard.path) as file:
-            images, poses, intrinsics = (
-                file[key][rows] for key in (layout.VIEWS, layout.CAMERA_TO_WORLD, layout.INTRINSICS)
-            )
+        with index.shards[index.shard_of(scene)].open() as file:
+            views = layout.read_scene(file, index, scene)
         document = json.loads((folder / name / "transforms.json").read_text())
-        assert hashlib.sha256(images.tobytes()).hexdigest() == document["rgb_sha256"]
+        assert hashlib.sha256(views.images.tobytes()).hexdigest() == document["rgb_sha256"]
         expected = [frame["transform_matrix"] for frame in document["frames"]]
-        np.testing.assert_array_equal(poses, np.array(expected, np.float32))
-        assert intrinsics[0].tolist() == [1.025390625, 1.025390625, 0.5, 0.5]
+        np.testing.assert_array_equal(views.camera_to_world, np.array(expected, np.float32))
+        assert views.intrinsics[0].tolist() == [1.025390625, 1.025390625, 0.5, 0.5]

@@ -1,0 +1,94 @@
+"""Draws a sheet of views with the world's axes, on which a wrong axis or camera convention is seen at once."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from data_modules.checking.check import CheckResult
+from scaled_ig.errors import UsageError
+
+AXES = (("X", (214, 39, 40)), ("Y", (44, 160, 44)), ("Z", (31, 79, 214)))
+CAPTION_HEIGHT = 16
+CELL = 160
+SHOWN_SCENES = 24
+SHOWN_VIEWS = 6
+
+
+def spread_scenes(num_scenes: int, at_most: int) -> list[int]:
+    """Scenes spread evenly over a pack."""
+    return np.unique(np.linspace(0, num_scenes - 1, min(at_most, num_scenes)).astype(int)).tolist()
+
+
+def draw_contact_sheet(result: CheckResult, path: Path) -> None:
+    """Draws the scenes that the check was asked to show, a line each: X red, Y green, Z blue, as long as the radius.
+
+    Args:
+        result: a damaged scene has no views there, and gets its name and what is wrong.
+        path: the PNG file to write.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    chosen = spread_scenes(result.index.num_scenes, SHOWN_SCENES)
+    columns = 2 if len(chosen) > 8 else 1
+    rows = -(-len(chosen) // columns)
+    gap = CELL // 8
+    strip_width, strip_height = SHOWN_VIEWS * CELL, CELL + CAPTION_HEIGHT
+    sheet = Image.new("RGB", (columns * strip_width + (columns - 1) * gap, rows * strip_height), "white")
+    for place, scene in enumerate(chosen):
+        strip = _scene_strip(result, scene)
+        sheet.paste(strip, ((place // rows) * (strip_width + gap), (place % rows) * strip_height))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be written ({error}): name another PNG file with --sheet") from None
+
+
+def _scene_strip(result: CheckResult, scene: int) -> Image.Image:
+    index, report = result.index, result.reports.get(scene)
+    strip = Image.new("RGB", (SHOWN_VIEWS * CELL, CELL + CAPTION_HEIGHT), "white")
+    notes = [index.categories[scene], f"{index.num_views[scene]} views"]
+    if report is not None and "camera_convention" in report.record:
+        notes.append(f"cameras read as {report.record['camera_convention']}")
+    caption = f"{index.scene_ids[scene]}  ({', '.join(notes)})"
+    draw = ImageDraw.Draw(strip)
+    draw.text((3, 2), caption, fill="black", font=ImageFont.load_default(11))
+    if scene in result.reasons:
+        left = 12 + draw.textlength(caption, font=ImageFont.load_default(11))
+        draw.text((left, 2), result.reasons[scene][:140], fill=AXES[0][1], font=ImageFont.load_default(11))
+    if report is None or report.shown is None:
+        return strip
+    shown = report.shown
+    for column, (view, pixels) in enumerate(zip(shown.numbers, shown.images, strict=True)):
+        cell = Image.new("RGB", (CELL, CELL), "white")
+        image = Image.fromarray(pixels)
+        factor = CELL / max(image.size)
+        image = image.resize([max(1, round(side * factor)) for side in image.size], Image.Resampling.LANCZOS)
+        _draw_axes(image, shown.camera_to_world[view], shown.intrinsics[view], index.scene_radius)
+        cell.paste(image)
+        strip.paste(cell, (column * CELL, CAPTION_HEIGHT))
+    return strip
+
+
+def _draw_axes(
+    image: Image.Image, camera_to_world: NDArray[np.float32], intrinsics: NDArray[np.float32], length: float
+) -> None:
+    """Draws the axes over an image, the nearest last; axes behind the camera are left out."""
+    tips = np.concatenate([np.zeros((1, 3)), length * np.eye(3)])
+    camera = (tips - camera_to_world[:3, 3]) @ camera_to_world[:3, :3]
+    if not (camera[:, 2] > 1e-3 * length).all():  # nor are poses that are not finite
+        return
+    places = (camera[:, :2] / camera[:, 2:] * intrinsics[:2] + intrinsics[2:]) * image.size
+    if not (np.abs(places) < 1e5).all():
+        return
+    draw = ImageDraw.Draw(image)
+    for axis in np.argsort(-camera[1:, 2]):
+        letter, color = AXES[axis]
+        origin, tip = tuple(places[0]), tuple(places[1 + axis])
+        draw.line([origin, tip], fill=color, width=2)
+        draw.text(
+            tip, letter, fill=color, font=ImageFont.load_default(14), anchor="mm", stroke_width=2, stroke_fill="white"
+        )

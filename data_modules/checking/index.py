@@ -1,0 +1,96 @@
+"""What the index of a pack alone shows: whether it is one, and what its scenes have in common."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from data_modules.checking.findings import LEAVE_OUT, Finding
+from data_modules.layout import INDEX_FILE, SPLIT_RULES, PackIndex, split_views
+from scaled_ig.errors import UsageError
+
+FEW_VIEWS = 0.5  # of the views that most scenes have
+LARGEST_IMAGE = 1 << 16
+MOST_VIEWS = 1 << 20  # of a scene
+
+
+def open_index(path: str | Path) -> PackIndex:
+    """Opens the index of a pack that others may have written.
+
+    Raises:
+        UsageError: no pack, one of another version, or an index that is damaged or not that of a pack.
+    """
+    try:
+        index = PackIndex.open(path)
+        sound = _is_index(index)
+    except UsageError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
+        sound = False
+    if not sound:
+        raise UsageError(f"{Path(path) / INDEX_FILE} is not the index of a pack: restore it or write the pack again")
+    if not index.num_scenes:
+        raise UsageError(f"{Path(path) / INDEX_FILE} lists no scene: write the pack again")
+    return index
+
+
+def _is_index(index: PackIndex) -> bool:
+    files = [row["file"] for row in index.document["shards"]]
+    rows = [scene for row in index.document["shards"] for scene in row["scenes"]]
+    return (
+        len(set(files)) == len(files)
+        and all(name == Path(name).name and name.endswith(".h5") for name in files)
+        and all(type(row["views"]) is int and 0 <= row["views"] <= MOST_VIEWS for row in rows)
+        and all(type(row[key]) is str for row in rows for key in ("id", "category", "shape", "sha256"))
+        and all(type(shard.bytes) is int and type(shard.sha256) is str for shard in index.shards)
+        and all(type(size) is int and 0 < size <= LARGEST_IMAGE for size in index.image_size)
+        and math.isfinite(index.scene_radius)
+        and index.scene_radius > 0
+        and index.split_rule in SPLIT_RULES
+        and all(type(scene[key]) is str for scene in index.left_out for key in ("id", "reason"))
+        and isinstance(index.document["jobs"], list)
+    )
+
+
+def shared_findings(index: PackIndex, sound: set[int]) -> Iterator[tuple[int, Finding]]:
+    """Scenes that stand out from the others, or are there twice.
+
+    Args:
+        index: the pack.
+        sound: scenes that nothing else is wrong with; the first of these is kept of scenes that are alike.
+
+    Yields:
+        The number of the scene, and the finding.
+    """
+    usual = float(np.median(index.num_views))
+    splits = [split_views(views, index.split_rule) for views in index.num_views.tolist()]
+    any_test = any(len(test) for _, test in splits)
+    by_id: dict[str, int] = {}
+    by_digest: dict[str, int] = {}
+    for scene, (name, digest, (train, test)) in enumerate(zip(index.scene_ids, index.digests, splits, strict=True)):
+        views, faults = len(train) + len(test), []
+        if name in by_id:
+            faults.append(("has the id of another scene", f"give each scene an id of its own, {LEAVE_OUT}"))
+        elif scene in sound and digest in by_digest:
+            twin = index.scene_ids[by_digest[digest]]
+            faults.append((f"has the views and cameras of scene {twin}", f"pack it once, {LEAVE_OUT}"))
+        if views < FEW_VIEWS * usual:
+            faults.append((f"has {views} views, where most scenes have {usual:g}", f"add its views, {LEAVE_OUT}"))
+        for part, use in ((train, "train on"), (test, "test on")):
+            if views and not len(part) and (any_test or use == "train on"):
+                what = f"has no view to {use}: {views} views, split rule {index.split_rule}"
+                faults.append((what, f"add views, {LEAVE_OUT}"))
+        by_id.setdefault(name, scene)
+        if scene in sound and not faults:
+            by_digest.setdefault(digest, scene)
+        file = index.shards[index.shard_of(scene)].path.name
+        yield from ((scene, Finding(file, name, None, *fault)) for fault in faults)
+
+
+def untested_findings(index: PackIndex) -> Iterator[Finding]:
+    """One line where no scene at all has a test view, as with few views and a rule made for many."""
+    most = int(index.num_views.max())
+    if most and not len(split_views(most, index.split_rule)[1]):
+        what = f"split rule {index.split_rule} leaves no scene a view to test on (at most {most} views a scene)"
+        yield Finding(INDEX_FILE, None, None, what, "pack it again with --split every_tenth, or with 10 views or more")

@@ -1,0 +1,207 @@
+"""Looks through one shard, in a child process: damage may crash the HDF5 library or have it wait for ever.
+
+Nothing is read before its type and shape are known to be those of the index, so that no file can ask for more memory
+than its scenes take.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from data_modules import layout
+from data_modules.checking.contained import BEAT
+from data_modules.checking.findings import RESTORE, RESTORE_FILE, Finding, SceneReport, ShardTask
+from data_modules.checking.scene import check_scene
+from data_modules.sources.base import PosedViews
+
+OPENED = "opened"  # the scenes come next
+BLOCK_BYTES = 16 << 20
+GZIP_RATIO = 1100  # deflate packs at most 1032 bytes into one
+ATTRIBUTE_ITEMS = 256
+
+
+def check_shard(task: ShardTask) -> Iterator[Any]:
+    """Yields ``Finding`` for the file; ``OPENED``, ``SceneReport`` for each scene in order; ``BEAT`` in between."""
+    if task.start == task.shard.first_scene:
+        yield from _check_bytes(task)
+    try:
+        with h5py.File(task.shard.path, "r", locking=False) as file:
+            faults = list(structure_faults(file, task))
+            yield from (_of_file(task, fault) for fault in faults)
+            if faults:
+                return
+            columns = {name: file[name][:] for name in (layout.SCENE_ID, layout.CATEGORY, layout.SHA256, layout.SOURCE)}
+            digest = hashlib.sha256(b"".join(columns[layout.SHA256])).hexdigest()
+            if digest.encode() != file.attrs["content_sha256"]:
+                yield _of_file(task, "its content_sha256 is not that of its scenes' digests")
+            yield OPENED
+            for scene in range(task.start, task.shard.last_scene):
+                own = {name: bytes(column[scene - task.shard.first_scene]) for name, column in columns.items()}
+                try:
+                    yield from _check_scene(file, task, scene, own)
+                except Exception as error:
+                    yield _damaged(task, scene, f"cannot be read ({_sentence(error)})")
+    except Exception as error:  # h5py raises whatever the damage leads it to
+        yield _of_file(task, f"cannot be read ({_sentence(error)})")
+
+
+def _of_file(task: ShardTask, what: str) -> Finding:
+    return Finding(task.shard.path.name, None, None, what, RESTORE_FILE)
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _check_bytes(task: ShardTask) -> Iterator[Any]:
+    shard, digest = task.shard, hashlib.sha256()
+    try:
+        size = shard.path.stat().st_size
+        with shard.path.open("rb") as stream:
+            while block := stream.read(BLOCK_BYTES):
+                digest.update(block)
+                yield BEAT
+    except OSError as error:
+        yield _of_file(task, f"cannot be read ({error.strerror})")
+        return
+    if size != shard.bytes:
+        yield _of_file(task, f"is not the file that was packed: it has {size:,} bytes instead of {shard.bytes:,}")
+    elif digest.hexdigest() != shard.sha256:
+        yield _of_file(task, f"is not the file that was packed: its sha256 is not that of {layout.INDEX_FILE}")
+
+
+def structure_faults(file: h5py.File, task: ShardTask) -> Iterator[str]:
+    """What keeps the scenes of an open shard from being read; nothing large is read to find out."""
+    outside = list(_links(file))
+    if outside:
+        yield f"{', '.join(outside[:3])} is no dataset of the file but a link to something else"
+        return
+    faults = list(_attribute_faults(file, task))
+    for name, (dtype, shape) in _expected(task).items():
+        faults += _dataset_faults(file, name, dtype, shape, task.shard.path.stat().st_size)
+    yield from faults
+    if not faults:
+        offsets = file[layout.OFFSET][:]
+        if offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] != len(file[layout.VIEWS]):
+            yield f"its table {layout.OFFSET} does not ascend from 0 to the number of views"
+
+
+def _links(file: h5py.File) -> Iterator[str]:
+    """Names in the root and in /scene that are soft or external links."""
+    for name in file:
+        if file.get(name, getclass=True, getlink=True) is not h5py.HardLink:
+            yield name
+        elif name == "scene" and isinstance(scene := file[name], h5py.Group):
+            yield from (f"scene/{n}" for n in scene if scene.get(n, getclass=True, getlink=True) is not h5py.HardLink)
+
+
+def _attribute_faults(file: h5py.File, task: ShardTask) -> Iterator[str]:
+    expected = {
+        **layout.WORLD_ATTRIBUTES,
+        "schema": layout.SCHEMA,
+        "schema_version": layout.SCHEMA_VERSION,
+        "image_size": task.image_size,
+        "complete": True,
+    }
+    for name in (*expected, "content_sha256"):
+        if name not in file.attrs:
+            yield f"has no attribute {name}, as an unfinished or foreign file"
+            return
+        attribute = file.attrs.get_id(name)
+        if attribute.dtype.kind not in "Sbiuf" or np.prod(attribute.shape, dtype=float) > ATTRIBUTE_ITEMS:
+            yield f"its attribute {name} is of type {attribute.dtype} and shape {attribute.shape}"
+        elif name in expected and not _is_equal(file.attrs[name], expected[name]):
+            yield f"its attribute {name} is {str(file.attrs[name])[:60]} instead of {expected[name]}"
+
+
+def _is_equal(value: Any, expected: Any) -> bool:
+    if isinstance(expected, str):
+        return value in (expected, expected.encode())
+    return bool(np.array_equal(value, expected))
+
+
+def _expected(task: ShardTask) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of every dataset; ``S`` stands for strings of fixed length."""
+    scenes, views = len(task.scene_ids), sum(task.num_views)
+    return {
+        layout.VIEWS: ("uint8", (views, *task.image_size, 3)),
+        layout.CAMERA_TO_WORLD: ("float32", (views, 4, 4)),
+        layout.INTRINSICS: ("float32", (views, 4)),
+        layout.NEAR_FAR: ("float32", (views, 2)),
+        layout.OFFSET: ("int64", (scenes + 1,)),
+        layout.SCENE_ID: ("S", (scenes,)),
+        layout.CATEGORY: ("S", (scenes,)),
+        layout.SHA256: ("S", (scenes,)),
+        layout.SOURCE: ("S", (scenes,)),
+    }
+
+
+def _dataset_faults(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...], file_bytes: int) -> Iterator[str]:
+    dataset = file.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        yield f"has no dataset {name}"
+        return
+    found, size = dataset.dtype, dataset.size * dataset.dtype.itemsize if dataset.shape is not None else 0
+    chunk = dataset.chunks or ()
+    if dataset.is_virtual or dataset.external:
+        yield f"its dataset {name} keeps its values in other files"
+    elif (found.kind if dtype == "S" else found) != dtype:
+        yield f"its dataset {name} is of type {found} instead of {'fixed-length text' if dtype == 'S' else dtype}"
+    elif dataset.shape != shape:
+        yield f"its dataset {name} has shape {dataset.shape} instead of {shape}, which {layout.INDEX_FILE} asks for"
+    elif size > file_bytes * GZIP_RATIO or np.prod(chunk, dtype=float) > max(1, dataset.size):
+        yield f"its dataset {name} claims {size:,} bytes, more than a file of {file_bytes:,} bytes can hold"
+    elif name == layout.VIEWS and not _is_stored_by_view(dataset):
+        yield f"its dataset {name} is not stored as one gzip-compressed chunk with a checksum a view"
+
+
+def _is_stored_by_view(views: h5py.Dataset) -> bool:
+    by_view = views.chunks == (1, *views.shape[1:])
+    return by_view and views.compression == "gzip" and views.fletcher32 and not (views.shuffle or views.scaleoffset)
+
+
+def _damaged(task: ShardTask, scene: int, what: str, views: tuple[int, ...] | None = None) -> SceneReport:
+    name = task.scene_ids[scene - task.shard.first_scene]
+    return SceneReport(scene, (Finding(task.shard.path.name, name, views, what, RESTORE),), {})
+
+
+def _check_scene(file: h5py.File, task: ShardTask, scene: int, own: dict[str, bytes]) -> Iterator[Any]:
+    """Reads one scene with beats in between, and reports on it."""
+    row = scene - task.shard.first_scene
+    first, last = (int(place) for place in task.offsets[row : row + 2])
+    for found, expected, what in (
+        (file[layout.OFFSET][row : row + 2].tolist(), [first, last], "table of views"),
+        (own[layout.SCENE_ID].decode(errors="replace"), task.scene_ids[row], "id"),
+        (own[layout.CATEGORY].decode(errors="replace"), task.categories[row], "category"),
+        (own[layout.SHA256].decode(errors="replace"), task.digests[row], "digest"),
+    ):
+        if found != expected:
+            yield _damaged(task, scene, f"its {what} is {found} in the file, but {expected} in {layout.INDEX_FILE}")
+            return
+    images = np.empty((last - first, *task.image_size, 3), np.uint8)
+    step = max(1, BLOCK_BYTES // max(1, images[:1].nbytes))
+    try:
+        for start in range(0, len(images), step):
+            images[start : start + step] = file[layout.VIEWS][first + start : min(first + start + step, last)]
+            yield BEAT
+    except Exception as error:
+        yield _damaged(task, scene, f"cannot be read ({_sentence(error)})", _unreadable_views(file, first, last))
+        return
+    cameras = [file[name][first:last] for name in (layout.CAMERA_TO_WORLD, layout.INTRINSICS, layout.NEAR_FAR)]
+    if layout.scene_sha256(images, *cameras) != task.digests[row]:
+        yield _damaged(task, scene, "its views or cameras are not those that were packed (sha256)")
+    else:
+        yield check_scene(PosedViews(images, *cameras), task, scene, own[layout.SOURCE])
+
+
+def _unreadable_views(file: h5py.File, first: int, last: int) -> tuple[int, ...] | None:
+    unreadable = []
+    for view in range(first, last):
+        try:
+            file[layout.VIEWS][view]
+        except Exception:
+            unreadable.append(view - first)
+    return tuple(unreadable) or None

@@ -1,0 +1,115 @@
+"""Writes scenes of a pack as folders of lossless images with a ``transforms.json``, which other programs read."""
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from data_modules import layout
+from data_modules.layout import PackIndex
+from data_modules.packing.shards import write_json
+from data_modules.photographs import denormalize_cameras
+from data_modules.sources.base import PosedViews, SourceRecord
+from scaled_ig.errors import UsageError
+
+TRANSFORMS_FILE = "transforms.json"
+MAP_FILE = "dataset_map.json"
+
+
+def export_transforms(index: PackIndex, out: Path, scene_ids: list[str] | None = None) -> int:
+    """Writes ``<id>/transforms.json`` and ``<id>/rgb/000000.png`` of every scene, and the categories of all.
+
+    Packing the folder again as it is gives the same pixels, poses and intrinsics bit for bit. Where ``pack`` had
+    normalized the cameras of posed images, they stand in the photographs' own world again.
+
+    Args:
+        index: an opened pack.
+        out: a folder that is not there or empty.
+        scene_ids: scenes to write; None writes all.
+
+    Returns:
+        Number of scenes written.
+
+    Raises:
+        UsageError: ``out`` is taken, a scene is not in the pack, an id is no path below ``out``, or a shard is damaged.
+    """
+    chosen = _chosen(index, scene_ids)
+    for scene in chosen:
+        _require_path(index.scene_ids[scene])
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is not empty: name another --out")
+    with tqdm(desc="exporting", total=len(chosen), unit="scene") as bar:
+        for shard in index.shards:
+            members = [scene for scene in chosen if shard.first_scene <= scene < shard.last_scene]
+            if not members:
+                continue
+            shard.verify()
+            records = layout.read_source_records(shard)
+            with shard.open() as file:
+                for scene in members:
+                    views = layout.read_scene(file, index, scene)
+                    folder = out / index.scene_ids[scene]
+                    _write_scene(folder, views, records[scene - shard.first_scene], index.shapes[scene])
+                    bar.update()
+    categories: dict[str, list[str]] = {}
+    for scene in chosen:
+        categories.setdefault(index.categories[scene], []).append(index.scene_ids[scene])
+    write_json(out / MAP_FILE, categories)
+    return len(chosen)
+
+
+def _chosen(index: PackIndex, scene_ids: list[str] | None) -> list[int]:
+    """Rows of the scenes in the order of the pack."""
+    if scene_ids is None:
+        return list(range(index.num_scenes))
+    rows = {scene_id: row for row, scene_id in enumerate(index.scene_ids)}
+    for scene_id in scene_ids:
+        if scene_id not in rows:
+            raise UsageError(f"{index.path} holds no scene {scene_id}: name one of its {index.num_scenes} scenes")
+    return sorted({rows[scene_id] for scene_id in scene_ids})
+
+
+def _require_path(scene_id: str) -> None:
+    """An id may come from anywhere, and must not lead out of the folder or to another scene's."""
+    path = PurePosixPath(scene_id)
+    if path.is_absolute() or ".." in path.parts or str(path) != scene_id or scene_id in (".", MAP_FILE):
+        raise UsageError(f"scene {scene_id!r} cannot be a folder below --out: leave it out by --scenes")
+
+
+def _write_scene(folder: Path, views: PosedViews, record: SourceRecord, shape: str) -> None:
+    poses: NDArray[Any] = views.camera_to_world
+    near_far: NDArray[Any] | None = views.near_far
+    normalization = record.get("normalization") or {}
+    if "rotation" in normalization:  # that of cameras; a mesh has another one, and no cameras to take back
+        poses, near_far = denormalize_cameras(poses, near_far, normalization)
+    (folder / "rgb").mkdir(parents=True)
+    document = {
+        "camera_convention": "opencv",
+        "license": record.get("license"),
+        "shape": shape,
+        "frames": _frames(folder, PosedViews(views.images, poses, views.intrinsics, near_far)),
+    }
+    (folder / TRANSFORMS_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def _frames(folder: Path, views: PosedViews) -> list[dict[str, Any]]:
+    """Writes the images; the numbers are float32 values with all the digits that float64 has."""
+    height, width = views.images.shape[1:3]
+    assert views.near_far is not None
+    # Exact: a float32 times a number of pixels fits into float64, so that the quotient is the float32 again.
+    pixels = views.intrinsics.astype(np.float64) * (width, height, width, height)
+    frames = []
+    for row, image in enumerate(views.images):
+        name = f"rgb/{row:06d}.png"
+        Image.fromarray(image).save(folder / name)
+        lens = dict(zip(("fl_x", "fl_y", "cx", "cy"), pixels[row].tolist(), strict=True))
+        near, far = views.near_far[row].tolist()
+        pose = views.camera_to_world[row].tolist()
+        frames.append(
+            {"file_path": name, "transform_matrix": pose, **lens, "w": width, "h": height, "near": near, "far": far}
+        )
+    return frames

@@ -1,0 +1,169 @@
+"""Writes the files of a pack: scenes, whole shards and their index, each renamed to its name when it is on the disk."""
+
+import hashlib
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules import layout
+from data_modules.sources.base import PosedViews, SourceRecord, file_sha256
+
+CAMERAS = (layout.CAMERA_TO_WORLD, layout.INTRINSICS, layout.NEAR_FAR)
+
+
+def write_scene(path: Path, views: PosedViews, record: SourceRecord) -> None:
+    """Writes one scene, compressed as in the shard that it waits for."""
+    near_far = layout.ball_near_far(views.camera_to_world) if views.near_far is None else views.near_far
+    temporary = path.with_suffix(".h5.part")
+    with h5py.File(temporary, "w", libver=layout.LIBVER) as file:
+        create_views(file, views.images.shape)[:] = views.images
+        cameras = views.camera_to_world, views.intrinsics, near_far
+        for name, values in zip(CAMERAS, cameras, strict=True):
+            file.create_dataset(name, data=values, dtype="f4")
+        file[layout.SHA256] = np.bytes_(layout.scene_sha256(views.images, *cameras))
+        file[layout.SOURCE] = np.bytes_(json.dumps(record, sort_keys=True))
+    publish(temporary, path)
+
+
+def write_shard(path: Path, scenes: list[dict[str, str]], files: list[Path], attributes: dict[str, Any]) -> None:
+    """Puts finished scenes together to one shard; it gets its name when it is whole.
+
+    Args:
+        path: the shard.
+        scenes: ``id`` and ``category`` of its scenes.
+        files: their views of one size, as ``write_scene`` wrote them; compressed views are copied as they are.
+        attributes: further attributes of the shard.
+    """
+    offsets, size = [0], image_size(files[0])
+    columns: dict[str, list[Any]] = {name: [] for name in (*CAMERAS, layout.SHA256, layout.SOURCE)}
+    for part in files:
+        with h5py.File(part, "r") as file:
+            offsets.append(offsets[-1] + len(file[layout.VIEWS]))
+            for name, column in columns.items():
+                column.append(file[name][()])
+    temporary = path.with_suffix(".h5.part")
+    with h5py.File(temporary, "w", libver=layout.LIBVER) as file:
+        views = create_views(file, (offsets[-1], *size, 3))
+        for first, part in zip(offsets, files, strict=False):
+            with h5py.File(part, "r") as scene:
+                copy_views(scene[layout.VIEWS], range(len(scene[layout.VIEWS])), views, first)
+        small = {
+            **{name: np.concatenate(columns[name]) for name in CAMERAS},
+            layout.OFFSET: np.array(offsets, np.int64),
+            layout.SCENE_ID: _text([scene["id"].encode() for scene in scenes]),
+            layout.CATEGORY: _text([scene["category"].encode() for scene in scenes]),
+            layout.SHA256: np.array(columns[layout.SHA256], "S64"),
+            layout.SOURCE: _text(columns[layout.SOURCE]),
+        }
+        for name, values in small.items():
+            file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
+        for name, value in {
+            **layout.WORLD_ATTRIBUTES,
+            **attributes,
+            "schema": layout.SCHEMA,
+            "schema_version": layout.SCHEMA_VERSION,
+            "image_size": size,
+            "created_by": f"scaled-ig {version('scaled-ig')}",
+            "content_sha256": hashlib.sha256(b"".join(columns[layout.SHA256])).hexdigest(),
+            "complete": True,
+        }.items():
+            # Strings of variable length would lie in a heap that has no checksum.
+            file.attrs[name] = np.bytes_(value) if isinstance(value, str) else value
+    publish(temporary, path)
+
+
+def create_views(file: h5py.File, shape: tuple[int, ...]) -> h5py.Dataset:
+    """The dataset of views [N, H, W, 3], one compressed chunk with a checksum each."""
+    return file.create_dataset(
+        layout.VIEWS,
+        shape,
+        np.uint8,
+        chunks=(1, *shape[1:]),
+        compression="gzip",
+        compression_opts=layout.GZIP_LEVEL,
+        fletcher32=True,
+    )
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """H, W of the views in the file of a scene or of a shard."""
+    with h5py.File(path, "r") as file:
+        return file[layout.VIEWS].shape[1:3]
+
+
+def copy_views(source: h5py.Dataset, rows: range, target: h5py.Dataset, first: int) -> None:
+    """Copies views as they are compressed, to rows ``first`` and following: their makers have done the work."""
+    for place, row in enumerate(rows, start=first):
+        mask, chunk = source.id.read_direct_chunk((row, 0, 0, 0))
+        target.id.write_direct_chunk((place, 0, 0, 0), chunk, mask)
+
+
+def _text(values: list[bytes]) -> NDArray[Any]:
+    """Fixed-length UTF-8, since HDF5 has no checksum over strings of variable length."""
+    return np.array(values, h5py.string_dtype("utf-8", max(1, *(len(value) for value in values))))
+
+
+def index_row(file: Path) -> dict[str, Any]:
+    """What the index says of a finished shard and its scenes."""
+    with h5py.File(file, "r") as shard:
+        views = np.diff(shard[layout.OFFSET][:]).tolist()
+        ids, categories = (shard[name].asstr()[:].tolist() for name in (layout.SCENE_ID, layout.CATEGORY))
+        shapes = [json.loads(text).get("shape") for text in shard[layout.SOURCE][:]]
+        digests = [digest.decode() for digest in shard[layout.SHA256][:]]
+    scenes = [
+        {"id": name, "category": category, "shape": str(shape or name), "views": count, "sha256": digest}
+        for name, category, shape, count, digest in zip(ids, categories, shapes, views, digests, strict=True)
+    ]
+    return {"file": file.name, "bytes": file.stat().st_size, "sha256": file_sha256(file), "scenes": scenes}
+
+
+def write_index(
+    out: Path, shards: list[dict[str, Any]], split_rule: str, jobs: list[str], left_out: list[dict[str, str]]
+) -> None:
+    """Writes ``pack.json`` beside the finished shards.
+
+    Args:
+        out: folder of the pack.
+        shards: their rows, see ``index_row``.
+        split_rule: see ``layout.split_views``.
+        jobs: digests of what was asked for, one for every call that added scenes.
+        left_out: scenes that are not in the pack: ``id`` and ``reason``.
+    """
+    with h5py.File(out / shards[-1]["file"], "r") as last:  # the newest, which is sound
+        image_size = [int(size) for size in last.attrs["image_size"]]
+    scenes = [scene for shard in shards for scene in shard["scenes"]]
+    document = {
+        "schema_version": layout.SCHEMA_VERSION,
+        "image_size": image_size,
+        "scene_radius": layout.SCENE_RADIUS,
+        "split": split_rule,
+        "totals": {
+            "scenes": len(scenes),
+            "views": sum(scene["views"] for scene in scenes),
+            "bytes": sum(shard["bytes"] for shard in shards),
+        },
+        "jobs": jobs,
+        "left_out": left_out,
+        "shards": shards,
+    }
+    write_json(out / layout.INDEX_FILE, document | {"sha256": layout.json_sha256(document)})
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Writes a JSON file that is never seen half written."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    publish(temporary, path)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Renames a file once its bytes are on the disk."""
+    with temporary.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    temporary.replace(path)

@@ -1,0 +1,179 @@
+"""People's own photographs: images brought to one square size, cameras of any world brought into this project's."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from data_modules.sources.base import PosedViews
+from scaled_ig.errors import UsageError
+
+BALL_RADIUS = 0.5
+LEVEL_SPREAD = 0.01  # mean squared sine: below about 6 degrees of spread the x axes do not tell what is level
+AXES_SPREAD = 1e-4  # mean squared sine: below about half a degree the optical axes are parallel
+STRAY_IMAGES = 0.05  # share of images in which the object may reach a corner
+
+
+def fit_image_size(
+    images: list[NDArray[np.uint8]], intrinsics: NDArray[np.float64], resolution: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Crops every image to the centred square of its shorter side and resizes it.
+
+    Args:
+        images: uint8 [h, w, 3] or [h, w], of any sizes.
+        intrinsics: [V, 4], fx / w, fy / h, cx / w, cy / h; pixel centres at +0.5.
+        resolution: height and width R of the result.
+
+    Returns:
+        uint8 [V, R, R, 3] or [V, R, R], and the intrinsics [V, 4] of the squares.
+    """
+    fitted, cameras = [], []
+    for image, (fx, fy, cx, cy) in zip(images, intrinsics, strict=True):
+        height, width = image.shape[:2]
+        side = min(height, width)
+        left, top = (width - side) // 2, (height - side) // 2
+        cameras.append(np.array([fx * width, fy * height, cx * width - left, cy * height - top]) / side)
+        fitted.append(_resized(image[top : top + side, left : left + side], resolution))
+    return np.stack(fitted), np.array(cameras)
+
+
+def _resized(square: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
+    """The mean over areas for whole ratios; else a kernel that shifts nothing, and does not ring when it shrinks."""
+    image = Image.fromarray(np.ascontiguousarray(square))
+    factor, rest = divmod(image.width, resolution)
+    if factor and not rest:
+        return np.asarray(image.reduce(factor))
+    kernel = Image.Resampling.HAMMING if factor else Image.Resampling.BICUBIC
+    return np.asarray(image.resize((resolution, resolution), kernel))
+
+
+def normalize_cameras(views: PosedViews, alphas: NDArray[np.uint8] | None = None) -> tuple[PosedViews, dict[str, Any]]:
+    """Brings cameras into the world: up becomes +Z, the scene the ball of radius 0.5 around the origin.
+
+    Up is the direction most orthogonal to all x axes, since people hold cameras level; where the x axes are nearly
+    parallel it is the mean of the cameras' own. The centre is the point nearest to all optical axes. The ball's radius
+    is the largest that a silhouette asks for; without silhouettes it is that of the largest ball around the centre
+    that the median camera sees whole. Silhouettes are those of ``alphas``, else all that is not pure white; corners
+    that are not background in more than a few images mean that there are none.
+
+    Args:
+        views: views in any rigid world; cameras of any float type.
+        alphas: uint8 [V, H, W], 255 is foreground; or None.
+
+    Returns:
+        The views, cameras in float32, and the record: ``rotation`` (3x3), ``center`` (3) and ``scale`` with
+        world = ``scale`` * ``rotation`` @ (x - ``center``), hence x = ``rotation``^T @ world / ``scale`` + ``center``.
+
+    Raises:
+        UsageError: the cameras have no common centre before them, or no common up.
+    """
+    poses = views.camera_to_world.astype(np.float64)
+    intrinsics = views.intrinsics.astype(np.float64)
+    center = _center(poses)
+    radius = _silhouette_radius(views.images, alphas, poses, intrinsics, center)
+    if radius is None:
+        radius = _frustum_radius(poses, intrinsics, center)
+    rotation, scale = _turn_to_z(_up(poses)), BALL_RADIUS / radius
+    moved = poses.copy()
+    moved[:, :3, :3] = rotation @ poses[:, :3, :3]
+    moved[:, :3, 3] = scale * (poses[:, :3, 3] - center) @ rotation.T
+    limits = None if views.near_far is None else (views.near_far * scale).astype(np.float32)
+    record = {"rotation": rotation.tolist(), "center": center.tolist(), "scale": scale}
+    world = PosedViews(views.images, moved.astype(np.float32), views.intrinsics.astype(np.float32), limits)
+    return world, record
+
+
+def denormalize_cameras(
+    camera_to_world: NDArray[Any], near_far: NDArray[Any] | None, record: dict[str, Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Takes cameras back to the photographs' own world.
+
+    Args:
+        camera_to_world: [V, 4, 4] in this project's world.
+        near_far: [V, 2] or None.
+        record: as ``normalize_cameras`` gives it.
+
+    Returns:
+        camera_to_world float64 [V, 4, 4] and near_far float64 [V, 2] or None.
+    """
+    rotation, scale = np.array(record["rotation"]), record["scale"]
+    back = camera_to_world.astype(np.float64)
+    back[:, :3, 3] = back[:, :3, 3] @ rotation / scale + np.array(record["center"])
+    back[:, :3, :3] = rotation.T @ back[:, :3, :3]
+    return back, None if near_far is None else near_far.astype(np.float64) / scale
+
+
+def _center(poses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The point [3] with the least squared distances to all optical axes."""
+    across = np.eye(3) - poses[:, :3, 2, None] * poses[:, None, :3, 2]
+    system = across.mean(axis=0)
+    if np.linalg.eigvalsh(system)[0] < AXES_SPREAD:
+        raise UsageError("all cameras look the same way, so that they have no common centre: leave out --normalize")
+    # From the mean place, for the sake of digits: worlds may have their origin far away.
+    origin = poses[:, :3, 3].mean(axis=0)
+    offset = np.einsum("vij,vj->i", across, poses[:, :3, 3] - origin) / len(poses)
+    center = origin + np.linalg.solve(system, offset)
+    depth = np.einsum("vi,vi->v", center - poses[:, :3, 3], poses[:, :3, 2])
+    if np.median(depth) <= 0:
+        raise UsageError(
+            "most cameras look away from their common centre: leave out --normalize, or name another camera_convention"
+        )
+    return center
+
+
+def _up(poses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit vector [3] that points up."""
+    right, own = poses[:, :3, 0], -poses[:, :3, 1].mean(axis=0)
+    spread, directions = np.linalg.eigh(right.T @ right / len(right))
+    if spread[1] >= LEVEL_SPREAD:
+        return directions[:, 0] if directions[:, 0] @ own >= 0 else -directions[:, 0]
+    if np.linalg.norm(own) < 0.1:
+        raise UsageError("the cameras' up directions cancel each other: turn the photographs or leave out --normalize")
+    return own / np.linalg.norm(own)
+
+
+def _turn_to_z(up: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The shortest rotation [3, 3] that takes ``up`` to +Z."""
+    x, y, z = up
+    if z < -1 + 1e-12:
+        return np.diag([1.0, -1.0, -1.0])
+    return np.array([[1 - x * x / (1 + z), -x * y / (1 + z), -x], [-x * y / (1 + z), 1 - y * y / (1 + z), -y], up])
+
+
+def _silhouette_radius(
+    images: NDArray[np.uint8],
+    alphas: NDArray[np.uint8] | None,
+    poses: NDArray[np.float64],
+    intrinsics: NDArray[np.float64],
+    center: NDArray[np.float64],
+) -> float | None:
+    """Largest distance of the centre from the ray of a foreground pixel; None where there are no silhouettes."""
+    height, width = images.shape[1:3]
+    x, y = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
+    farthest, strays = 0.0, 0
+    for row, (pose, (fx, fy, cx, cy)) in enumerate(zip(poses, intrinsics, strict=True)):
+        mask = (images[row] < 255).any(axis=-1) if alphas is None else alphas[row] > 127
+        strays += bool(mask[:: height - 1 or 1, :: width - 1 or 1].any())
+        rows, columns = np.nonzero(mask)
+        if len(rows):
+            rays = np.stack([(x[columns] - cx) / fx, (y[rows] - cy) / fy, np.ones(len(rows))], axis=1)
+            rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+            towards = (center - pose[:3, 3]) @ pose[:3, :3]
+            farthest = max(farthest, float(np.linalg.norm(np.cross(towards, rays), axis=1).max()))
+    return None if strays > STRAY_IMAGES * len(images) or farthest == 0.0 else farthest
+
+
+def _frustum_radius(poses: NDArray[np.float64], intrinsics: NDArray[np.float64], center: NDArray[np.float64]) -> float:
+    """Median over cameras of the centre's least distance to the four sides of the frustum."""
+    point = np.einsum("vi,vij->vj", center - poses[:, :3, 3], poses[:, :3, :3])
+    distances = []
+    for axis in (0, 1):
+        focal, principal = intrinsics[:, axis], intrinsics[:, 2 + axis]
+        low = focal * point[:, axis] + principal * point[:, 2]
+        high = (1 - principal) * point[:, 2] - focal * point[:, axis]
+        distances += [low / np.hypot(focal, principal), high / np.hypot(focal, 1 - principal)]
+    radius = float(np.median(np.min(distances, axis=0)))
+    if radius <= 0:
+        raise UsageError("most cameras do not see the point that they surround: leave out --normalize")
+    return radius

@@ -1,0 +1,99 @@
+"""Lens keys of ``transforms.json``: focal lengths, principal points, fields of view; what is no pinhole is refused."""
+
+import math
+from typing import Any
+
+from scaled_ig.errors import UsageError
+
+PINHOLES = ("", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "OPENCV", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV")
+DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "distortion_params")
+UNDISTORT = "undistort the images first, e.g. by COLMAP's image_undistorter"
+
+
+def read_lens(
+    frame: dict[str, Any], document: dict[str, Any], size: tuple[int, int], where: str
+) -> tuple[float, float, float, float]:
+    """Intrinsics of a frame; its own keys win over the document's.
+
+    ``fl_x fl_y cx cy`` in pixels of an image of ``w`` x ``h``, or ``camera_angle_x``, ``camera_angle_y``: the whole
+    field of view in radians. One focal length serves both axes, the principal point is the middle if it is not given.
+
+    Args:
+        frame: keys of one frame.
+        document: keys of the file.
+        size: height and width of the image as it is stored.
+        where: file and frame, for the message.
+
+    Returns:
+        fx / w, fy / h, cx / w, cy / h.
+
+    Raises:
+        UsageError: no focal length, a value that is no number, a distorted or fisheye lens, or ``w`` x ``h`` of another
+            shape than the image.
+    """
+    camera = document | frame
+    try:
+        _refuse_distortion(camera, where)
+        width, height = float(camera.get("w", size[1])), float(camera.get("h", size[0]))
+        if width <= 0 or height <= 0:
+            raise ValueError("w and h must be positive")
+        fx = _focal(frame, document, "x", width)
+        fy = _focal(frame, document, "y", height)
+        cx, cy = float(camera.get("cx", width / 2)), float(camera.get("cy", height / 2))
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{where}: its lens cannot be read ({error}): repair it") from None
+    _refuse_other_shape((height, width), size, where)
+    if fx is None and fy is None:
+        raise UsageError(f"{where}: its focal length is not there: give fl_x or camera_angle_x")
+    pixels_x, pixels_y = fx or fy or 0.0, fy or fx or 0.0
+    return pixels_x / width, pixels_y / height, cx / width, cy / height
+
+
+def read_limits(camera: dict[str, Any], where: str) -> tuple[float, float] | None:
+    """``near`` and ``far``: the distances from a camera between which the scene lies; None where there are none.
+
+    Raises:
+        UsageError: one without the other, or not 0 <= near < far.
+    """
+    if "near" not in camera and "far" not in camera:
+        return None
+    try:
+        near, far = float(camera["near"]), float(camera["far"])
+    except (KeyError, TypeError, ValueError):
+        near, far = math.nan, math.nan
+    if not 0 <= near < far < math.inf:
+        raise UsageError(f"{where}: its near and far must be two numbers with 0 <= near < far: repair or remove them")
+    return near, far
+
+
+def _focal(frame: dict[str, Any], document: dict[str, Any], axis: str, size: float) -> float | None:
+    """Focal length along an axis in pixels."""
+    for camera in (frame, document):
+        if f"fl_{axis}" in camera:
+            return float(camera[f"fl_{axis}"])
+        if f"camera_angle_{axis}" in camera:
+            return size / (2 * math.tan(float(camera[f"camera_angle_{axis}"]) / 2))
+    return None
+
+
+def _refuse_distortion(camera: dict[str, Any], where: str) -> None:
+    model = str(camera.get("camera_model") or "").upper()
+    if model not in PINHOLES or camera.get("is_fisheye"):
+        raise UsageError(f"{where}: its camera is of the model {model or 'fisheye'}, no pinhole: {UNDISTORT}")
+    for key in DISTORTION:
+        values = camera.get(key) or 0.0
+        if any(float(value) != 0.0 for value in (values if isinstance(values, list) else [values])):
+            raise UsageError(f"{where}: its lens is distorted ({key} is {values}): {UNDISTORT}")
+
+
+def _refuse_other_shape(spoken: tuple[float, float], size: tuple[int, int], where: str) -> None:
+    """A scaled copy of the image will do; a turned or cropped one has another camera."""
+    (height, width), (stored_height, stored_width) = spoken, size
+    scaled = min(stored_width / width, stored_height / height)
+    if abs(stored_width - width * scaled) > 1.5 or abs(stored_height - height * scaled) > 1.5:
+        raise UsageError(
+            f"{where}: its w and h speak of {width:g}x{height:g} pixels, the image has {stored_width}x{stored_height}: "
+            "repair the keys, or store the image upright"
+        )

@@ -1,0 +1,79 @@
+"""Image files of posed views: as stored, eight bits, on white."""
+
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from scaled_ig.errors import UsageError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+READABLE = ("RGB", "RGBA", "L", "LA", "P", "PA", "1", "I;16", "I;16B", "I")
+# Pillow's parsers raise all of these on broken files.
+BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+def find_picture(path: Path) -> Path:
+    """``path``, or where no such file is there the one with a suffix added; Blender's files leave it out."""
+    if path.is_file():
+        return path
+    endings = [ending for suffix in SUFFIXES for ending in (suffix, suffix.upper())]
+    candidates = (path.with_name(path.name + ending) for ending in endings if path.name)
+    return next((candidate for candidate in candidates if candidate.is_file()), path)
+
+
+def read_picture(file: Path | IO[bytes], where: str) -> NDArray[np.uint8]:
+    """Reads an image as it is stored: an EXIF orientation is ignored, since cameras belong to the stored pixels.
+
+    Grey and palette images become RGB; of 16 bits the upper eight are kept.
+
+    Args:
+        file: image file or open stream.
+        where: the file for the message.
+
+    Returns:
+        uint8 [h, w, 3], or [h, w, 4] where the image has an alpha channel or a transparent colour.
+
+    Raises:
+        UsageError: the image is missing, broken, or of another colour space such as CMYK.
+    """
+    try:
+        with Image.open(file) as image:
+            if image.mode not in READABLE:
+                raise UsageError(f"the image {where} has the colour space {image.mode}: save it as RGB of 8 bits")
+            if image.mode.startswith("I"):
+                return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+            return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+    except UsageError:
+        raise
+    except BROKEN as error:
+        raise UsageError(f"the image {where} cannot be read ({error}): restore it") from None
+
+
+def read_mask(file: Path, where: str) -> NDArray[np.uint8]:
+    """A mask as alpha, uint8 [h, w]: 0 (black) is background; a mask of zeros and ones is scaled to 255.
+
+    Raises:
+        UsageError: as ``read_picture``.
+    """
+    mask = read_picture(file, where)[..., 0]
+    return mask * np.uint8(255) if mask.max() == 1 else mask
+
+
+def split_alpha(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Blends RGBA on white; RGB is left as it is.
+
+    Args:
+        pixels: uint8 [h, w, 3 or 4].
+
+    Returns:
+        uint8 [h, w, 3], and alpha uint8 [h, w] or None.
+    """
+    if pixels.shape[2] == 3:
+        return pixels, None
+    alpha = pixels[..., 3:].astype(np.uint16)
+    # The sum is at most 255 * 255 + 127; half of 255 is added, so that the division rounds to nearest.
+    blended = (pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255
+    return blended.astype(np.uint8), pixels[..., 3]

@@ -1,0 +1,36 @@
+"""``scaled-ig export``: a pack to files that other programs read."""
+
+from typing import Literal
+
+from scaled_ig.errors import UsageError
+
+
+def export(
+    pack: str, *, out: str, format: Literal["transforms"] = "transforms", scenes: list[str] | str | None = None
+) -> int:
+    """Writes the scenes of a pack as folders of lossless images, each with a transforms.json.
+
+    Args:
+        pack: folder of the pack.
+        out: folder to write, which must not be there or be empty; a scene's id is its path below it.
+        format: transforms: cameras with OpenCV axes, as the key camera_convention says; where pack --normalize had
+            moved the cameras of photographs, they are where they were. scaled-ig pack transforms reads it.
+        scenes: ids of scenes with commas between, or a JSON list where ids have commas of their own; all unless given.
+
+    Returns:
+        Exit code 0.
+    """
+    from pathlib import Path
+
+    from data_modules.export import export_transforms
+    from data_modules.layout import PackIndex
+
+    if isinstance(scenes, str):
+        scenes = [scene.strip() for scene in scenes.removeprefix("[").removesuffix("]").split(",")]
+    index = PackIndex.open(pack)
+    try:
+        count = export_transforms(index, Path(out), scenes)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written ({error}): name another folder, or make room") from None
+    print(f"{out}: {count} scenes; to pack them again: scaled-ig pack transforms {out} --out PACK")
+    return 0

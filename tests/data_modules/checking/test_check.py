@@ -1,0 +1,240 @@
+"""The check of whole packs: sound ones, its sheet, the index, and children that crash or hang."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_modules import layout
+from data_modules.checking.check import find_findings
+from data_modules.checking.contact_sheet import CAPTION_HEIGHT, CELL
+from data_modules.checking.contained import Lost, run_contained
+from data_modules.checking.index import open_index
+from scaled_ig.commands.check import check
+from scaled_ig.errors import UsageError
+from tests.data_modules.checking.packs import (
+    NAMES,
+    changed,
+    lines_of,
+    make_pack,
+    noisy_views,
+    sound_scenes,
+    write_document,
+)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    return make_pack(tmp_path_factory.mktemp("pack") / "own", sound_scenes(), per_shard=2)
+
+
+@pytest.fixture
+def copy(written, tmp_path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "copy"))
+
+
+# -- sound packs ------------------------------------------------------------------------------------------------------
+
+
+def test_a_sound_pack(written, tmp_path, capsys):
+    assert check(str(written), sheet=str(tmp_path / "sheet.png")) == 0
+    last = capsys.readouterr().out.strip().splitlines()
+    assert len(last) == 1
+    assert last[0].endswith(f"3 scenes, 30 views of 16x16 pixels, sound; {tmp_path / 'sheet.png'}")
+
+
+def test_few_views_symmetric_objects_and_left_out_scenes_are_no_findings(tmp_path, capsys):
+    few = {name: noisy_views(seed, 4) for seed, name in enumerate(NAMES)}
+    alike = noisy_views(7, 4)
+    few["vase"] = changed(alike, images=np.repeat(alike.images[:1], 4, axis=0))
+    pack = make_pack(tmp_path / "few", few, split="every_tenth", left_out=({"id": "z", "reason": "no triangle"},))
+    assert check(str(pack)) == 0
+    assert "sound, 1 left out when packed" in capsys.readouterr().out
+
+
+def test_the_sheet_lies_in_the_pack_and_says_how_cameras_were_read(tmp_path):
+    records = {"a": {"camera_convention": "opengl", "license": "MIT"}}
+    with_words = make_pack(tmp_path / "posed", {"a": noisy_views(0)}, records)
+    without = make_pack(tmp_path / "rendered", {"a": noisy_views(0)})
+    sheets = []
+    for pack in (with_words, without):
+        check(str(pack))
+        sheets.append(np.asarray(Image.open(pack / "contact_sheet.png")))
+    assert sheets[0].shape[:2] == (CELL + CAPTION_HEIGHT, 6 * CELL)
+    assert (sheets[0][:CAPTION_HEIGHT] != sheets[1][:CAPTION_HEIGHT]).any()
+    assert (sheets[0][CAPTION_HEIGHT:] == sheets[1][CAPTION_HEIGHT:]).all()
+
+
+def test_axes_are_drawn_where_the_camera_sees_them(written, tmp_path):
+    check(str(written), sheet=str(tmp_path / "sheet.png"))
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(int)
+    views = noisy_views(0)
+    pose, pinhole = views.camera_to_world[0], views.intrinsics[0]
+    halfway = 0.25 * np.eye(3)
+    for axis, (red, green, blue) in enumerate(((1, 0, 0), (0, 1, 0), (0, 0, 1))):
+        camera = pose[:3, :3].T @ (halfway[axis] - pose[:3, 3])
+        column, row = (camera[:2] / camera[2] * pinhole[:2] + pinhole[2:]) * CELL
+        patch = sheet[CAPTION_HEIGHT + int(row) - 1 : CAPTION_HEIGHT + int(row) + 2, int(column) - 1 : int(column) + 2]
+        signal_of_colour = patch @ (2 * np.array([red, green, blue]) - 1)
+        assert signal_of_colour.max() > -60, "a pixel of the axis' colour stands out of the grey"
+
+
+# -- the index --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1, 2]", "3", '{"name": "npm"}', '{"schema_version": 1}', '{"schema_version": 2}', "[" * 9999]
+)
+def test_an_index_that_is_none(copy, content):
+    (copy / layout.INDEX_FILE).write_text(content)
+    with pytest.raises(UsageError, match=r"pack\.json"):
+        check(str(copy))
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("shards", 0, "file"), "../pack-00000.h5"),
+        (("shards", 0, "file"), "/etc/passwd"),
+        (("shards", 1, "file"), "pack-00000.h5"),
+        (("shards", 0, "scenes", 0, "views"), -1),
+        (("shards", 0, "scenes", 0, "views"), "ten"),
+        (("shards", 0, "scenes", 0, "views"), 10**30),
+        (("shards", 0, "scenes", 0, "id"), None),
+        (("shards",), {}),
+        (("shards",), []),
+        (("image_size",), [0, 16]),
+        (("image_size",), 16),
+        (("scene_radius",), 0),
+        (("split",), "last"),
+        (("left_out",), [1]),
+        (("jobs",), None),
+    ],
+)
+def test_an_index_that_others_wrote(copy, keys, value):
+    document = json.loads((copy / layout.INDEX_FILE).read_text())
+    place = document
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    write_document(copy, document)
+    with pytest.raises(UsageError, match=r"pack\.json"):
+        open_index(copy)
+
+
+def test_an_unfinished_pack(tmp_path):
+    (tmp_path / "scenes.part").mkdir()
+    with pytest.raises(UsageError, match="no finished pack"):
+        check(str(tmp_path))
+
+
+# -- containment ------------------------------------------------------------------------------------------------------
+
+
+def misbehave(job):
+    kind, number = job
+    yield "began"
+    if kind == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if kind == "hang":
+        time.sleep(60)
+    if kind == "raise":
+        raise RuntimeError("no such thing")
+    if kind == "leave":
+        os._exit(3)
+    yield number
+
+
+def test_children_that_crash_hang_fail_or_leave():
+    kinds = ["crash", "fine", "hang", "raise", "leave", "fine"]
+    start = time.monotonic()
+    messages = list(run_contained(misbehave, deque((kind, n) for n, kind in enumerate(kinds)), 3, silence=0.5))
+    assert time.monotonic() - start < 20
+    ends = {job: message for job, message in messages if message != "began"}
+    assert ends[("crash", 0)] == Lost("crashed (SIGSEGV)")
+    assert ends[("hang", 2)].reason.startswith("gave no sign for")
+    assert ends[("raise", 3)] == Lost("failed (RuntimeError: no such thing)")
+    assert ends[("leave", 4)] == Lost("ended with status 3")
+    assert ends[("fine", 1)] == 1
+    assert ends[("fine", 5)] == 5
+
+
+def test_a_child_that_cannot_start_is_no_finding(written, tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from data_modules.checking.check import find_findings\nfrom data_modules.checking.index import open_index\n"
+        f"print(find_findings(open_index({str(written)!r}), quiet=True).findings)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 1
+    assert "UsageError: a child process could not start (it ended with status 1)" in done.stderr.splitlines()[-1]
+    assert not done.stdout
+
+
+@pytest.mark.parametrize("scene", [0, 1, 2])
+def test_a_crash_costs_one_scene(written, monkeypatch, scene):
+    """The real check, with a library that crashes over one scene."""
+    monkeypatch.setattr("data_modules.checking.check.check_shard", crash_at[scene])
+    result = find_findings(open_index(written), processes=1, quiet=True)
+    (finding,) = result.findings
+    assert finding.scene == NAMES[scene]
+    assert finding.what == "the HDF5 library crashed (SIGSEGV) while it was read"
+    assert list(result.reasons) == [scene]
+
+
+def crash_at_0(task):
+    yield from crash_over(task, 0)
+
+
+def crash_at_1(task):
+    yield from crash_over(task, 1)
+
+
+def crash_at_2(task):
+    yield from crash_over(task, 2)
+
+
+crash_at = (crash_at_0, crash_at_1, crash_at_2)
+
+
+def crash_over(task, scene):
+    from data_modules.checking.findings import SceneReport
+    from data_modules.checking.shard import check_shard
+
+    for message in check_shard(task):
+        if isinstance(message, SceneReport) and message.scene == scene:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        yield message
+
+
+def crash_at_the_head(task):
+    if task.shard.first_scene == 0:
+        os.kill(os.getpid(), signal.SIGABRT)
+    from data_modules.checking.shard import check_shard
+
+    yield from check_shard(task)
+
+
+def test_a_crash_at_the_head_costs_the_file(written, monkeypatch):
+    monkeypatch.setattr("data_modules.checking.check.check_shard", crash_at_the_head)
+    result = find_findings(open_index(written), processes=2, quiet=True)
+    (finding,) = result.findings
+    assert (finding.file, finding.scene) == (layout.shard_name(0), None)
+    assert finding.what == "the HDF5 library crashed (SIGABRT) while it was read"
+    assert sorted(result.reasons) == [0, 1]
+
+
+def test_a_name_cannot_write_to_the_terminal(tmp_path):
+    scenes = {"a": noisy_views(0), "b\x1b[2Jc": noisy_views(1)}
+    scenes["b\x1b[2Jc"].images[[1, 4]] = 255
+    (line,) = lines_of(make_pack(tmp_path / "pack", scenes))
+    assert "scene b?[2Jc: views 1, 4: nothing is shown" in line

@@ -1,0 +1,144 @@
+"""What is exported and packed again is what it was; what leads out of the folder is not written."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_modules import layout
+from data_modules.export import export_transforms
+from data_modules.layout import PackIndex
+from data_modules.packing.pack import write_pack
+from data_modules.photographs import normalize_cameras
+from data_modules.raycast import draw_cameras
+from data_modules.sources.base import PosedViews, SceneEntry, SceneSource
+from data_modules.sources.transforms import TransformsSource
+from scaled_ig.cli import main
+from scaled_ig.errors import UsageError
+
+IDS = ("cars/red one", "cars/blau-é", "chair")
+
+
+class Posed(SceneSource):
+    """Noise seen by cameras of awkward numbers, one lens and one pair of limits a view."""
+
+    viewpoints = None
+
+    def __init__(self, ids: tuple[str, ...] = IDS, normalize: bool = False) -> None:
+        self.ids = ids
+        self.normalize = normalize
+
+    def scenes(self):
+        return [SceneEntry(name, "car" if name.startswith("cars") else "thing") for name in self.ids]
+
+    def load(self, scene_id):
+        views = 3 + self.ids.index(scene_id)
+        generator = np.random.default_rng(views)
+        poses, _ = draw_cameras(views, 1.3, (-180, 180), (0, 85), generator)
+        images = generator.integers(0, 256, (views, 5, 7, 3), dtype=np.uint8)
+        lens = generator.uniform((0.8, 0.8, 0.4, 0.4), (2, 2, 0.6, 0.6), (views, 4)).astype(np.float32)
+        near_far = generator.uniform((0.1, 1.1), (1, 3), (views, 2)).astype(np.float32)
+        posed, record = PosedViews(images, poses, lens, near_far), None
+        if self.normalize:
+            posed.camera_to_world[:, :3, 3] += (5, -4, 3)
+            posed, record = normalize_cameras(posed)
+        return posed, {"shape": f"{scene_id[:4]}-shape", "license": "CC0-1.0", "normalization": record}
+
+
+def scenes_of(folder: Path) -> dict[str, tuple]:
+    index = PackIndex.open(folder)
+    found = {}
+    for row, name in enumerate(index.scene_ids):
+        shard = index.shards[index.shard_of(row)]
+        with shard.open() as file:
+            views = layout.read_scene(file, index, row)
+        record = layout.read_source_records(shard)[row - shard.first_scene]
+        digest = layout.scene_sha256(*vars(views).values())
+        found[name] = (index.categories[row], index.shapes[row], record["license"], digest, index.digests[row])
+    return found
+
+
+@pytest.mark.parametrize("scenes_per_shard", [2, 100])
+def test_the_round_trip_is_exact(tmp_path, monkeypatch, scenes_per_shard):
+    monkeypatch.setattr(layout, "SCENES_PER_SHARD", scenes_per_shard)
+    first = write_pack(Posed(), tmp_path / "first", None)
+    assert export_transforms(first, tmp_path / "files") == 3
+    write_pack(TransformsSource(tmp_path / "files"), tmp_path / "second", None)
+    assert scenes_of(tmp_path / "second") == scenes_of(tmp_path / "first")
+
+
+def test_what_is_written_says_what_it_is(tmp_path):
+    index = write_pack(Posed(), tmp_path / "pack", None)
+    export_transforms(index, tmp_path / "files", ["chair", "cars/red one"])
+    assert json.loads((tmp_path / "files/dataset_map.json").read_text()) == {
+        "car": ["cars/red one"],
+        "thing": ["chair"],
+    }
+    assert not (tmp_path / "files" / "cars" / "blau-é").exists()
+    views, _ = Posed().load("chair")
+    document = json.loads((tmp_path / "files" / "chair" / "transforms.json").read_text())
+    assert (document["camera_convention"], document["license"], document["shape"]) == (
+        "opencv",
+        "CC0-1.0",
+        "chai-shape",
+    )
+    assert len(document["frames"]) == 5
+    frame = document["frames"][4]
+    with Image.open(tmp_path / "files" / "chair" / frame["file_path"]) as image:
+        assert (np.asarray(image) == views.images[4]).all()
+    assert (frame["w"], frame["h"]) == (7, 5)
+    pixels = [frame[key] for key in ("fl_x", "fl_y", "cx", "cy")]
+    np.testing.assert_allclose(pixels, views.intrinsics[4] * (7, 5, 7, 5))
+    assert np.float32(frame["fl_x"] / 7) == views.intrinsics[4, 0]
+    np.testing.assert_array_equal(frame["transform_matrix"], views.camera_to_world[4])
+    assert views.near_far is not None
+    assert [frame["near"], frame["far"]] == views.near_far[4].tolist()
+
+
+def test_normalized_photographs_go_back_to_their_own_world(tmp_path):
+    index = write_pack(Posed(("chair",), normalize=True), tmp_path / "pack", None)
+    export_transforms(index, tmp_path / "files")
+    given = Posed(("chair",)).load("chair")[0]
+    document = json.loads((tmp_path / "files" / "chair" / "transforms.json").read_text())
+    poses = np.array([frame["transform_matrix"] for frame in document["frames"]])
+    np.testing.assert_allclose(poses[:, :3, 3] - (5, -4, 3), given.camera_to_world[:, :3, 3], atol=1e-5)
+    np.testing.assert_allclose(poses[:, :3, :3], given.camera_to_world[:, :3, :3], atol=1e-6)
+    np.testing.assert_allclose([[f["near"], f["far"]] for f in document["frames"]], given.near_far, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["../a", "/tmp/a", "a/../../b", "..", ".", "a//b", "a/", "dataset_map.json", ""])
+def test_an_id_that_leads_out_of_the_folder_is_refused(tmp_path, name):
+    index = write_pack(Posed(("chair", name)), tmp_path / "pack", None)
+    with pytest.raises(UsageError, match="cannot be a folder below --out"):
+        export_transforms(index, tmp_path / "below" / "files")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pack"], "nothing is written before all ids are known"
+    assert export_transforms(index, tmp_path / "below" / "files", ["chair"]) == 1
+
+
+def test_mistakes_are_named(tmp_path):
+    index = write_pack(Posed(), tmp_path / "pack", None)
+    with pytest.raises(UsageError, match="is not empty"):
+        export_transforms(index, tmp_path)
+    with pytest.raises(UsageError, match="holds no scene sofa"):
+        export_transforms(index, tmp_path / "files", ["chair", "sofa"])
+    content = bytearray(index.shards[0].path.read_bytes())
+    content[len(content) // 2] ^= 4
+    index.shards[0].path.write_bytes(content)
+    with pytest.raises(UsageError, match="is not the file that was packed"):
+        export_transforms(index, tmp_path / "files")
+
+
+@pytest.mark.parametrize(
+    ("scenes", "written"),
+    [("chair", 1), ("[chair, cars/red one]", 2), ("chair,cars/blau-é", 2), ('["cars/red one"]', 1), (None, 3)],
+)
+def test_the_command_takes_ids_in_any_spelling(tmp_path, capsys, scenes, written):
+    write_pack(Posed(), tmp_path / "pack", None)
+    options = [] if scenes is None else ["--scenes", scenes]
+    with pytest.raises(SystemExit) as left:
+        main(["export", str(tmp_path / "pack"), "--format", "transforms", "--out", str(tmp_path / "files"), *options])
+    assert left.value.code == 0
+    assert f"{written} scenes" in capsys.readouterr().out
+    assert len(list((tmp_path / "files").rglob("transforms.json"))) == written

@@ -1,0 +1,250 @@
+"""Bit rot: single bits of a pack are flipped, and nobody may read something else than was packed without notice.
+
+``python -m tests.faults`` (``make faults``) flips 2,000 bits of a small pack, one at a time, in its data, headers,
+attributes and index, and asks two readers: the check, and the data module that trains. The same flips are then made
+behind the back of the digests in ``pack.json``, to show what the checksums within the files catch alone.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from data_modules import layout
+from data_modules.checking.check import find_findings
+from data_modules.checking.contained import Lost, run_contained
+from data_modules.checking.index import open_index
+from data_modules.packing import shards
+from scaled_ig.errors import UsageError
+
+PLACES = ("data", "headers", "attributes", "index")
+SILENT, CRASHED, HUNG = "SILENTLY WRONG", "CRASHED", "HUNG"
+HANG_SECONDS = 10.0
+FLIPS_OF_A_CHILD = 100  # which imports the training code
+NAMES = (*shards.CAMERAS, layout.VIEWS, layout.OFFSET, layout.SCENE_ID, layout.CATEGORY, layout.SHA256, layout.SOURCE)
+
+
+@dataclass(frozen=True)
+class Flip:
+    """One bit of one file of a pack; ``place`` is one of ``PLACES``."""
+
+    place: str
+    file: str
+    byte: int
+    bit: int
+
+
+def draw_flips(pack: Path, count: int, seed: int) -> list[Flip]:
+    """Bits of a pack, as many in each of ``PLACES``, drawn at random."""
+    generator = np.random.default_rng(seed)
+    ranges = _places(pack)
+    flips = []
+    for number in range(count):
+        place = PLACES[number % len(PLACES)]
+        sizes = np.array([last - first for _, first, last in ranges[place]], float)
+        file, first, last = ranges[place][generator.choice(len(sizes), p=sizes / sizes.sum())]
+        flips.append(Flip(place, file, int(generator.integers(first, last)), int(generator.integers(8))))
+    return flips
+
+
+def _places(pack: Path) -> dict[str, list[tuple[str, int, int]]]:
+    """Ranges of bytes: file, first, last."""
+    found: dict[str, list[tuple[str, int, int]]] = {place: [] for place in PLACES}
+    found["index"] = [(layout.INDEX_FILE, 0, (pack / layout.INDEX_FILE).stat().st_size)]
+    for path in sorted(pack.glob("*.h5")):
+        with h5py.File(path, "r") as file:
+            chunks = [file[name].id.get_chunk_info(i) for name in NAMES for i in range(file[name].id.get_num_chunks())]
+            attributes = [name.encode() for name in file.attrs]
+        data = sorted((chunk.byte_offset, chunk.byte_offset + chunk.size) for chunk in chunks)
+        found["data"] += [(path.name, *span) for span in data]
+        borders = [0, *(edge for span in data for edge in span), path.stat().st_size]
+        gaps = zip(borders[::2], borders[1::2], strict=True)
+        found["headers"] += [(path.name, first, last) for first, last in gaps if last > first]
+        content = path.read_bytes()
+        starts = [content.index(name + b"\0") for name in attributes]
+        found["attributes"].append((path.name, min(starts), max(starts) + 64))
+    return found
+
+
+def apply_flip(pack: Path, flip: Flip, rehash: bool) -> bytes:
+    """Flips the bit; with ``rehash`` the digests in ``pack.json`` follow. Returns what the file was."""
+    path = pack / flip.file
+    before = path.read_bytes()
+    content = bytearray(before)
+    content[flip.byte] ^= 1 << flip.bit
+    path.write_bytes(content)
+    if rehash:
+        document = json.loads((pack / layout.INDEX_FILE).read_text())
+        row = next(row for row in document["shards"] if row["file"] == flip.file)
+        row["sha256"] = hashlib.sha256(content).hexdigest()
+        (pack / layout.INDEX_FILE).write_text(json.dumps(document | {"sha256": layout.json_sha256(document)}))
+    return before
+
+
+def read_everything(pack: Path) -> dict[str, Any]:
+    """All that a pack says, without the digests of its files."""
+    document = json.loads((pack / layout.INDEX_FILE).read_text())
+    for row in document["shards"]:
+        del row["sha256"]
+    del document["sha256"]
+    found: dict[str, Any] = {"index": document}
+    for path in sorted(pack.glob("*.h5")):
+        with h5py.File(path, "r") as file:
+            found |= {f"{path.name}/{name}": file[name][()].tobytes() for name in NAMES}
+            found |= {f"{path.name}@{name}": np.asarray(value).tolist() for name, value in file.attrs.items()}
+    return found
+
+
+def _compare(job: tuple[Path, Path]) -> Iterator[bool]:
+    yield read_everything(job[0]) == read_everything(job[1])
+
+
+def ask_check(pack: Path, original: Path) -> str:
+    """What the check makes of a flipped pack, in a word."""
+    start = time.monotonic()
+    try:
+        findings = find_findings(open_index(pack), quiet=True).findings
+    except UsageError:
+        return "refused"
+    except Exception as error:
+        return f"{CRASHED} {type(error).__name__}"
+    if any("the HDF5 library" in finding.what for finding in findings):
+        return "reported, HDF5 crashed or hung in its child"
+    if time.monotonic() - start > HANG_SECONDS:
+        return HUNG
+    if findings:
+        return "reported: sha256 of the file" if "is not the file" in findings[0].what else "reported: inside the file"
+    ((_, equal),) = run_contained(_compare, deque([(pack, original)]), 1)
+    return "harmless" if equal is True else SILENT
+
+
+def ask_training(job: tuple[Path, tuple[Flip, ...], bool]) -> Iterator[str]:
+    """What training makes of flipped packs: the data module verifies, reads and deals all views."""
+    import torch
+
+    from data_modules.shapenet import ShapeNetCars
+
+    original, flips, rehash = job
+
+    def read(folder: Path) -> list[Any]:
+        scenes = open_index(original).num_scenes
+        data = ShapeNetCars(str(folder), stage1_scenes=scenes, split_seed=None, num_workers=0)
+        views = list(data.batches(1, data.own_views(1, "train") + data.own_views(1, "test")))
+        return [data.scene_ids(1), data.index.categories, data.index.shapes, data.split(1, "train"), views]
+
+    def is_equal(a: list[Any], b: list[Any]) -> bool:
+        tensors = [[t for x in own[-1] for t in (x.images, *vars(x.cameras).values())] for own in (a, b)]
+        return a[:-1] == b[:-1] and all(torch.equal(x, y) for x, y in zip(*tensors, strict=True))
+
+    expected = read(original)
+    with tempfile.TemporaryDirectory() as scratch:
+        own = Path(shutil.copytree(original, Path(scratch) / "pack"))
+        index = (own / layout.INDEX_FILE).read_bytes()
+        for flip in flips:
+            before, start = apply_flip(own, flip, rehash), time.monotonic()
+            try:
+                verdict = "harmless" if is_equal(read(own), expected) else SILENT
+            except (UsageError, OSError) as error:
+                verdict = "refused" if isinstance(error, UsageError) else "refused by HDF5"
+            except Exception as error:
+                verdict = f"{CRASHED} {type(error).__name__}"
+            yield HUNG if time.monotonic() - start > HANG_SECONDS else verdict
+            (own / flip.file).write_bytes(before)
+            (own / layout.INDEX_FILE).write_bytes(index)
+
+
+def check_verdicts(original: Path, flips: list[Flip], rehash: bool, quiet: bool = True) -> list[str]:
+    """What the check says of each flip."""
+    verdicts = []
+    with tempfile.TemporaryDirectory() as scratch:
+        pack = Path(shutil.copytree(original, Path(scratch) / "pack"))
+        index = (pack / layout.INDEX_FILE).read_bytes()
+        for flip in tqdm(flips, desc="check", unit="flip", disable=quiet):
+            before = apply_flip(pack, flip, rehash)
+            verdicts.append(ask_check(pack, original))
+            (pack / flip.file).write_bytes(before)
+            (pack / layout.INDEX_FILE).write_bytes(index)
+    return verdicts
+
+
+def training_verdicts(original: Path, flips: list[Flip], rehash: bool, quiet: bool = True) -> list[str]:
+    """What training says of each flip; a crash or a hang of its process costs one flip."""
+    verdicts: list[str] = []
+    with tqdm(total=len(flips), desc="training", unit="flip", disable=quiet) as progress:
+        while len(verdicts) < len(flips):
+            some = tuple(flips[len(verdicts) : len(verdicts) + FLIPS_OF_A_CHILD])
+            with closing(run_contained(ask_training, deque([(original, some, rehash)]), 1, 60.0)) as answers:
+                for _, answer in answers:
+                    verdicts.append(f"{CRASHED} {answer.reason}" if isinstance(answer, Lost) else answer)
+                    progress.update()
+    return verdicts
+
+
+def campaign(original: Path, count: int, seed: int, quiet: bool = True) -> dict[str, Any]:
+    """Flips bits and asks both readers; then once more with the digests of the index following the damage."""
+    flips = draw_flips(original, count, seed)
+    inner = [flip for flip in flips if flip.place != "index"]
+    report: dict[str, Any] = {"flips": count, "seed": seed, "readers": {}}
+    for name, some, rehash in (("as it is", flips, False), ("without the sha256 of files", inner, True)):
+        for reader, verdicts_of in (("check", check_verdicts), ("training", training_verdicts)):
+            start = time.monotonic()
+            verdicts = verdicts_of(original, some, rehash, quiet)
+            counts: dict[str, Counter[str]] = {}
+            for flip, verdict in zip(some, verdicts, strict=True):
+                counts.setdefault(verdict, Counter())[flip.place] += 1
+            report["readers"][f"{reader}, {name}"] = {
+                "seconds": round(time.monotonic() - start, 1),
+                "verdicts": {verdict: dict(places) for verdict, places in sorted(counts.items())},
+            }
+    return report
+
+
+def print_table(report: dict[str, Any]) -> int:
+    """Prints counts by verdict and place; returns how many flips ended badly where digests are in force."""
+    bad = 0
+    for title, part in report["readers"].items():
+        print(f"\n{title}  ({part['seconds']} s)")
+        print(f"{'':48}" + "".join(f"{place:>12}" for place in PLACES))
+        for verdict, places in part["verdicts"].items():
+            print(f"{verdict[:46]:48}" + "".join(f"{places.get(place, 0):12,}" for place in PLACES))
+            if "as it is" in title and verdict.startswith((SILENT, CRASHED, HUNG)):
+                bad += sum(places.values())
+    return bad
+
+
+def main() -> int:
+    """Packs eight small scenes, runs the campaign, prints the table and writes the report."""
+    from data_modules.packing.pack import write_pack
+    from tests.conftest import BallScenes
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--flips", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/faults.json"))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        pack = Path(scratch) / "pack"
+        write_pack(BallScenes(8, 10, 32), pack, render=None)
+        report = campaign(pack, arguments.flips, arguments.seed, quiet=False)
+    bad = print_table(report)
+    print(f"\n{report['flips']:,} flips, {bad} silently wrong, crashed or hung")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    shards.write_json(arguments.out, report)
+    print(arguments.out)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
