@@ -29,9 +29,9 @@ class MultiViewDataModule(LightningDataModule):
 
     Args:
         path: Folder of the pack.
-        scenes: Part of the pack that is used; all of it where it is None.
         stage1_scenes: N1, scenes of stage 1, or which.
         stage2_scenes: N2, other scenes, of stage 2, or which; all that are left where it is None.
+        scenes: Part of the pack that the stages are dealt from; all of it where it is None.
         split_seed: Seed of the draw that deals shapes to stages; the pack's order is kept where it is None.
         batch_size: Views of a global batch.
         views_per_scene: Views of a scene in a batch.
@@ -46,9 +46,9 @@ class MultiViewDataModule(LightningDataModule):
     def __init__(
         self,
         path: str,
-        scenes: SceneChoice | None = None,
         stage1_scenes: int | SceneChoice = 500,
         stage2_scenes: int | SceneChoice | None = None,
+        scenes: SceneChoice | None = None,
         split_seed: int | None = 0,
         batch_size: int = 32,
         views_per_scene: int = 1,

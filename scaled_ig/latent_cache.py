@@ -142,19 +142,20 @@ def _find(path: Path, wanted: str) -> tuple[Tensor | None, str]:
         return None, ""
     try:
         with safe_open(path, "pt") as file:
-            stamp = file.metadata() or {}
-            if stamp.get("made_of") != wanted:
+            made_of, _, digest = (file.metadata() or {}).get("stamp", "").partition(" ")
+            if made_of != wanted:
                 return None, "was made of another encoder, other views or settings"
             latents = file.get_tensor("latents")
     except (SafetensorError, OSError):
         return None, "is damaged"
-    if hashlib.sha256(_bytes(latents)).hexdigest() != stamp.get("sha256"):
+    if hashlib.sha256(_bytes(latents)).hexdigest() != digest:
         return None, "is damaged"
     return latents, ""
 
 
 def _write(path: Path, latents: Tensor, made_of: str) -> None:
-    stamp = {"made_of": made_of, "sha256": hashlib.sha256(_bytes(latents)).hexdigest()}
+    # One entry: the order of several in the file's head is random.
+    stamp = {"stamp": f"{made_of} {hashlib.sha256(_bytes(latents)).hexdigest()}"}
     temporary = path.with_suffix(".part")  # a shard has one writer
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -27,12 +27,15 @@ class MeshSource(SceneSource):
 
     A manifest is a JSON list of rows ``{"id", "mesh", "up": "y" | "z", "yaw_deg", "category", "license", "sha256":
     {file: digest}, "variant_of", "texture_override"}``; only ``id`` and ``mesh`` must be there, paths are relative to
-    the manifest. A variant takes the axes of the row that it names. In a folder every mesh is +Y up, front +Z, and its
-    id is its path.
+    the manifest. A variant takes the axes of the row that it names. In a folder the id of a mesh is its path, and all
+    have the same axes.
 
     Args:
         path: folder or manifest.
         category: category of rows that name none.
+        up: ``y`` or ``z``, the axis that points up in files whose row names none.
+        yaw: degrees about the vertical that bring the front to -Y once up is +Z, where a row names none; 0 is for files
+            whose front is +Z (+Y up) or -Y (+Z up).
 
     Raises:
         UsageError: nothing found, an unreadable manifest, an id that is missing or not unique.
@@ -40,10 +43,12 @@ class MeshSource(SceneSource):
 
     viewpoints: ClassVar[Viewpoints | None] = UPPER_HEMISPHERE
 
-    def __init__(self, path: Path, category: str = "object") -> None:
+    def __init__(self, path: Path, category: str = "object", up: str = "y", yaw: float = 0.0) -> None:
         self.path = path
         self.folder = path if path.is_dir() else path.parent
         self.category = category
+        self.up = up
+        self.yaw = yaw
         rows = _search(path) if path.is_dir() else _manifest(path)
         self.rows = {row["id"]: row for row in rows}
         if len(self.rows) < len(rows):
@@ -63,7 +68,7 @@ class MeshSource(SceneSource):
         mesh = read_mesh(path)
         if "texture_override" in row:
             mesh = _with_texture(mesh, self.folder / row["texture_override"])
-        mesh, normalization = normalize(mesh, axes.get("up", "y"), axes.get("yaw_deg", 0.0))
+        mesh, normalization = normalize(mesh, axes.get("up", self.up), axes.get("yaw_deg", self.yaw))
         record: SourceRecord = {
             "file": row["mesh"],
             "sha256": file_sha256(path),

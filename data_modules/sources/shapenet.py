@@ -23,12 +23,15 @@ MODEL_FILES = ("models/model_normalized.obj", "model.obj")  # version 2, version
 class ShapeNetSource(SceneSource):
     """Models of one synset: ``<path>/<synset>/<model>/models/model_normalized.obj`` or ``.../<model>/model.obj``.
 
-    The files are +Y up, front -Z; version 2 is centred by its centroid, so that the box is centred again here. The
-    archives lack some textures: their materials fall back to ``Kd``, and the record lists them as ``missing_textures``.
+    The files are +Y up, front -Z, unless told otherwise; version 2 is centred by its centroid, so that the box is
+    centred again here. The archives lack some textures: their materials fall back to ``Kd``, and the record lists them
+    as ``missing_textures``.
 
     Args:
         path: folder that holds the synset's folder.
         synset: WordNet id, ``02958343`` for cars.
+        up: ``y`` or ``z``, the axis of the files that points up.
+        yaw: degrees about the vertical that bring the front to -Y, once up is +Z.
 
     Raises:
         UsageError: no model is found.
@@ -36,9 +39,11 @@ class ShapeNetSource(SceneSource):
 
     viewpoints: ClassVar[Viewpoints | None] = UPPER_HEMISPHERE
 
-    def __init__(self, path: Path, synset: str = "02958343") -> None:
+    def __init__(self, path: Path, synset: str = "02958343", up: str = "y", yaw: float = 180.0) -> None:
         self.path = path
         self.synset = synset
+        self.up = up
+        self.yaw = yaw
         folder = path / synset
         models = sorted(folder.iterdir()) if folder.is_dir() else []
         candidates = ((model.name, model / name) for model in models for name in MODEL_FILES)
@@ -59,7 +64,7 @@ class ShapeNetSource(SceneSource):
         """Reads one model and turns it into world axes."""
         file = self.files[scene_id]
         missing: list[str] = []
-        mesh, normalization = normalize(read_obj(file, missing), up="y", yaw_degrees=180.0)
+        mesh, normalization = normalize(read_obj(file, missing), self.up, self.yaw)
         return mesh, {
             "file": file.relative_to(self.path).as_posix(),
             "sha256": file_sha256(file),

@@ -28,8 +28,8 @@ class Format:
 
 POSED = ("camera_convention", "resolution", "normalize", "category")
 FORMATS = {
-    "meshes": Format("meshes:MeshSource", ("category",), True),
-    "shapenet": Format("shapenet:ShapeNetSource", ("synset",), True),
+    "meshes": Format("meshes:MeshSource", ("category", "up", "yaw"), True),
+    "shapenet": Format("shapenet:ShapeNetSource", ("synset", "up", "yaw"), True),
     "basel": Format("basel:BaselSource", ("scenes", "seed", "expression"), True),
     "transforms": Format("transforms:TransformsSource", POSED, False),
     "srn": Format("srn:SrnSource", POSED, False),
@@ -56,6 +56,8 @@ def pack(
     azimuth: tuple[float, float] | None = None,
     elevation: tuple[float, float] | None = None,
     seed: int | None = None,
+    up: Literal["y", "z"] | None = None,
+    yaw: float | None = None,
     synset: str | None = None,
     scenes: int | None = None,
     expression: float | None = None,
@@ -88,6 +90,9 @@ def pack(
             to 45.
         elevation: lowest and highest elevation in degrees; 0 to 85 unless given, faces -20 to 30.
         seed: seed of the cameras, and of the faces drawn from the model; 0 unless given.
+        up: meshes and shapenet only: axis of the files that points up; y unless given, or unless a manifest says.
+        yaw: meshes and shapenet only: degrees about the vertical that bring the front to -Y; for meshes 0 unless given
+            (the front is +Z in files with +Y up), for shapenet 180 (the front is -Z).
         synset: shapenet only: WordNet id of the category; 02958343, cars, unless given.
         scenes: basel only: number of faces to draw; 2000 unless given.
         expression: basel only: scale of the expressions drawn; 0, neutral, unless given.
@@ -118,8 +123,8 @@ def pack(
     given = {
         "views": views, "resolution": resolution, "samples_per_pixel": samples_per_pixel,
         "camera_distance": camera_distance, "azimuth": azimuth, "elevation": elevation, "seed": seed,
-        "synset": synset, "scenes": scenes, "expression": expression, "camera_convention": camera_convention,
-        "normalize": normalize or None, "views_per_scene": views_per_scene, "category": category,
+        "up": up, "yaw": yaw, "synset": synset, "category": category, "scenes": scenes, "expression": expression,
+        "camera_convention": camera_convention, "normalize": normalize or None, "views_per_scene": views_per_scene,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     _refuse_idle_options(source, given)

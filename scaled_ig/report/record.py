@@ -12,6 +12,7 @@ import yaml
 
 from data_modules.base import MultiViewDataModule
 from data_modules.basel import BaselFaces
+from data_modules.choice import SceneChoice
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.errors import UsageError
 from scaled_ig.run_folder import RunFolder
@@ -159,6 +160,7 @@ class RunRecord:
         if name not in DATA_MODULES:
             raise UsageError(f"{file}: data.class_path {name!r} is not known: use one of {', '.join(DATA_MODULES)}")
         arguments = dict(described.get("init_args") or {}) | {"in_memory": False}
+        arguments |= {key: SceneChoice(**value) for key, value in arguments.items() if isinstance(value, dict)}
         data = DATA_MODULES[name](**arguments | ({"path": pack} if pack else {}))
         try:
             for stage in self.learned_stages():

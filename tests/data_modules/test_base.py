@@ -143,7 +143,7 @@ def test_stages_are_chosen_by_range_list_file_and_category(variants, tmp_path):
     rest = ShapeNetCars(variants, stage1_scenes=SceneChoice(file=str(tmp_path / "ids.txt")))
     assert rest.scene_ids(1) == ["ball-3", "ball-9"]
     assert rest.scene_ids(2) == [f"ball-{row}" for row in (0, 1, 2, 6, 7, 8)], "variants of a shape stay out of stage 2"
-    part = ShapeNetCars(variants, SceneChoice(category="ball", range=(6, 12)), stage1_scenes=3)
+    part = ShapeNetCars(variants, stage1_scenes=3, scenes=SceneChoice(category="ball", range=(6, 12)))
     assert sorted(part.scene_ids(1) + part.scene_ids(2)) == sorted(f"ball-{row}" for row in range(6, 12))
 
 
@@ -161,7 +161,7 @@ def test_stages_are_chosen_by_range_list_file_and_category(variants, tmp_path):
 )
 def test_choices_that_the_pack_does_not_have(variants, choice, message):
     with pytest.raises(UsageError, match=message):
-        ShapeNetCars(variants, SceneChoice(**choice)).scenes(1)
+        ShapeNetCars(variants, scenes=SceneChoice(**choice)).scenes(1)
 
 
 def test_stages_that_share_a_shape_are_refused(variants):
@@ -194,7 +194,7 @@ def test_stages_that_share_views_are_refused(twins):
 
 
 def test_test_views_that_are_trained_on_are_refused(twins):
-    data = ShapeNetCars(twins, SceneChoice(range=(2, 4)), stage1_scenes=1, split_seed=None, batch_size=1)
+    data = ShapeNetCars(twins, stage1_scenes=1, scenes=SceneChoice(range=(2, 4)), split_seed=None, batch_size=1)
     with pytest.raises(UsageError, match="scene ball-2: test view 0 and training view 5 have the same camera"):
         data.train_dataloader()
 

@@ -103,6 +103,19 @@ def test_folder_of_meshes(tmp_path):
     assert (source.path, source.category) == (tmp_path, "chair")
 
 
+def test_axes_of_a_folder_and_of_rows_that_name_none(tmp_path):
+    (tmp_path / "three.obj").write_text(QUAD)
+    rows = [{"id": "own", "mesh": "three.obj", "up": "y", "yaw_deg": 30}, {"id": "none", "mesh": "three.obj"}]
+    (tmp_path / "list.json").write_text(json.dumps(rows))
+    for path, name, axes in (
+        (tmp_path, "three", ("z", 90.0)),
+        (tmp_path / "list.json", "none", ("z", 90.0)),
+        (tmp_path / "list.json", "own", ("y", 30.0)),
+    ):
+        normalization = MeshSource(path, up="z", yaw=90.0).load(name)[1]["normalization"]
+        assert (normalization["up"], normalization["yaw_degrees"]) == axes
+
+
 def test_a_missing_texture_is_an_error_that_names_it(tmp_path):
     (tmp_path / "three.obj").write_text("mtllib three.mtl\nusemtl a\n" + QUAD)
     (tmp_path / "three.mtl").write_text("newmtl a\nKd 1 0 0\nmap_Kd paint.png\n")

@@ -36,6 +36,16 @@ def test_balls_land_where_the_cameras_see_them(tmp_path, model):
     assert_balls_land(ShapeNetSource(tmp_path).load("abc"), lambda x, y, z: (-x, z, y))
 
 
+@pytest.mark.parametrize(("yaw", "front"), [(0.0, [0, -1]), (90.0, [1, 0])])
+def test_axes_may_be_others(tmp_path, yaw, front):
+    file = tmp_path / "02958343" / "abc" / "model.obj"
+    file.parent.mkdir(parents=True)
+    file.write_text("v 0 -9 0\nv 1 0 0\nv -1 0 0\nv 0 0 1\nf 1 2 3\nf 2 3 4\n")  # +Z up, the nose at -Y
+    nose, *_, top = ShapeNetSource(tmp_path, up="z", yaw=yaw).load("abc")[0].vertices
+    np.testing.assert_allclose((nose - top)[:2] / np.linalg.norm((nose - top)[:2]), front, atol=1e-9)
+    assert top[2] > nose[2]
+
+
 def test_missing_textures_are_listed(tmp_path):
     folder = tmp_path / "02958343" / "abc"
     for name in ("models", "images"):
