@@ -43,8 +43,13 @@ clean-demo:
 test: venv
 	$(BIN)/python -m pytest
 
+# Bit rot: 2,000 flips of single bits; nobody may read something else than was packed.
 faults: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --out runs/bench/faults.json
+
+# A pack of 2,000 scenes is written, and streamed against a bare h5py loop.
+bench-data: venv
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py
 
 lint: venv
 	$(BIN)/ruff check .

@@ -4,11 +4,14 @@ The bytes of a pack depend neither on the number of processes nor on interruptio
 ``<out>/scenes.part`` until all scenes of their shard are there. Scenes that cannot be read are left out with a record.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,17 +58,18 @@ def write_pack(
     """
     scenes = list_scenes(source)
     job = job_digest(source, scenes, render, split_rule)
-    index = find_pack(out, scenes, render, split_rule, job, append)
-    if index is None or job not in index.document["jobs"]:
-        packing = Assembly(out, scenes, _begin(out, job, append), index, render, strict)
-        writer = SceneWriter(source, [scene["id"] for scene in scenes], packing.parts, render)
-        packing.settle(writer, workers or Workers())
-        try:
-            packing.write_index(split_rule, job)
-        except UsageError:
+    with _alone_in(out):
+        index = find_pack(out, scenes, render, split_rule, job, append)
+        if index is None or job not in index.document["jobs"]:
+            packing = Assembly(out, scenes, _begin(out, job, append), index, render, strict)
+            writer = SceneWriter(source, [scene["id"] for scene in scenes], packing.parts, render)
+            packing.settle(writer, workers or Workers())
+            try:
+                packing.write_index(split_rule, job)
+            except UsageError:
+                _clear(out)
+                raise
             _clear(out)
-            raise
-        _clear(out)
     done = PackIndex.open(out)
     listed = {scene["id"] for scene in scenes}
     lost = [record for record in done.left_out if strict and record["id"] in listed]
@@ -130,6 +134,25 @@ def find_pack(
     return index
 
 
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Keeps other calls out of a folder, made if it is not there, until this one is done or dead."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file: name another --out")
+    made = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UsageError(f"another call is packing into {out}: wait for it, or name another --out") from None
+    finally:
+        os.close(folder)
+        if made and not any(out.iterdir()):
+            out.rmdir()
+
+
 def _begun_job(out: Path) -> dict[str, Any] | None:
     path = out / JOB_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
@@ -144,9 +167,8 @@ def _begin(out: Path, job: str, append: bool) -> dict[str, Any]:
             raise UsageError(f"{out} holds an unfinished pack of other settings: finish it, {way_out}")
         (out / SCENES_FOLDER).mkdir(exist_ok=True)
         return begun
-    if not append and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not append and any(out.iterdir()):
         raise UsageError(f"{out} is not empty: name another --out")
-    out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(out / SCENES_FOLDER, ignore_errors=True)
     # SOURCE_DATE_EPOCH is the custom by which two builds get the same date, hence the same bytes.
     moment = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))

@@ -119,6 +119,19 @@ def test_an_unfinished_pack_refuses_other_settings(boxes, tmp_path):
         write_pack(MeshSource(boxes), tmp_path / "out", RENDER)
 
 
+def test_two_calls_do_not_pack_into_one_folder(boxes, tmp_path):
+    class Greedy(MeshSource):
+        """While it loads, somebody else packs into the same folder."""
+
+        def load(self, scene_id):
+            with pytest.raises(UsageError, match="another call is packing into"):
+                write_pack(MeshSource(boxes), tmp_path / "out", RENDER)
+            return super().load(scene_id)
+
+    assert write_pack(Greedy(boxes), tmp_path / "out", RENDER).num_scenes == 5
+    write_pack(MeshSource(boxes), tmp_path / "out", RENDER)  # the folder is free again
+
+
 def test_a_finished_pack_is_not_written_over(boxes, tmp_path):
     write_pack(MeshSource(boxes), tmp_path / "out", RENDER)
     before = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in (tmp_path / "out").iterdir()}
