@@ -6,11 +6,15 @@ LightningCLI.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import sys
 from collections.abc import Sequence
 
+from jsonargparse import ArgumentError, ArgumentParser
+
+from scaled_ig.commands.sentences import tool_mistake
 from scaled_ig.errors import UsageError
 
 TOOLS = {
@@ -26,15 +30,15 @@ TRAINING = {"fit": "train: run the phases that a configuration names"}
 
 
 def _tool_parser(verb: str | None):
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(prog="scaled-ig", description="Learn thousands of 3D scenes from posed images.")
+    parser = ArgumentParser(
+        prog="scaled-ig", description="Learn thousands of 3D scenes from posed images.", exit_on_error=False
+    )
     from scaled_ig import __version__
 
     parser.add_argument("--version", action="version", version=f"scaled-ig {__version__}")
     subcommands = parser.add_subcommands(required=True)
     for name, summary in {**TOOLS, **TRAINING}.items():
-        sub = ArgumentParser(description=summary)
+        sub = ArgumentParser(description=summary, exit_on_error=False)
         if name == verb:
             sub.add_function_arguments(_function(name), as_positional=True)
         subcommands.add_subcommand(name, sub, help=summary)
@@ -70,8 +74,26 @@ def _with_bare_flags(verb: str | None, arguments: list[str]) -> list[str]:
     ]
 
 
+def _mistake(message: str, verb: str | None) -> str:
+    verbs = [*TOOLS, *TRAINING]
+    if verb not in verbs:
+        near = difflib.get_close_matches(verb or "", verbs, n=1)
+        way_out = f"did you mean {near[0]!r}?" if near else f"name one of {', '.join(verbs)}"
+        return f"unknown verb {verb!r}: {way_out}" if verb else way_out
+    parameters = inspect.signature(_function(verb)).parameters.values()
+    required = [
+        f"{'--' if parameter.kind is parameter.KEYWORD_ONLY else ''}{parameter.name}"
+        for parameter in parameters
+        if parameter.default is parameter.empty
+    ]
+    return tool_mistake(message, verb, required, [parameter.name for parameter in parameters])
+
+
 def _run_tool(verb: str | None, arguments: list[str]) -> int:
-    config = _tool_parser(verb).parse_args(_with_bare_flags(verb, arguments))
+    try:
+        config = _tool_parser(verb).parse_args(_with_bare_flags(verb, arguments))
+    except ArgumentError as error:
+        raise UsageError(_mistake(str(error), verb)) from None
     function = _function(config.subcommand)
     chosen = config[config.subcommand]
     return function(**{name: chosen[name] for name in inspect.signature(function).parameters}) or 0

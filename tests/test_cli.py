@@ -52,6 +52,28 @@ def test_an_unknown_verb_is_a_mistake(capsys, arguments):
     assert "fit" in said
 
 
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        ("chekc PACK", "unknown verb 'chekc': did you mean 'check'?"),
+        ("pack meshes", "pack needs path and --out: scaled-ig pack --help says more"),
+        (
+            "pack mesh X --out Y",
+            "source must be 'meshes' or 'shapenet' or 'basel' or 'transforms' or 'srn' or 'eg3d', not",
+        ),
+        ("pack meshes X --out Y --yaw nan", "yaw must be float or null, not nan"),
+        ("pack meshes X --out Y --veiws 3", "unknown argument '--veiws': did you mean 'views'?"),
+        ("check PACK --html maybe", "unknown argument 'maybe': scaled-ig check --help lists the known ones"),
+        ("render BANK --scene", "argument --scene: expected one argument"),
+    ],
+)
+def test_a_mistake_in_the_call_of_a_tool_is_one_sentence(capsys, call, sentence):
+    status, said = leave(capsys, *call.split())
+    assert status == 2
+    assert said.startswith(f"error: {sentence}")
+    assert len(said.splitlines()) == 1
+
+
 @pytest.mark.parametrize("dry_run", ["--dry-run", "--dry_run", "--dry-run=true", "--dry_run yes"])
 @pytest.mark.parametrize("first", [True, False])
 def test_dashes_and_bare_flags_are_understood(capsys, monkeypatch, tmp_path, dry_run, first):
@@ -132,7 +154,7 @@ def test_a_slip_stops_the_program_before_its_first_step(capsys, tiny_config, tmp
 @pytest.mark.parametrize(
     ("option", "value", "said_of_it"),
     [
-        ("--adam.clock", "sundial", "adam.clock must be Literal['exact_dense', 'per_scene'], not sundial"),
+        ("--adam.clock", "sundial", "adam.clock must be 'exact_dense' or 'per_scene', not sundial"),
         ("--phases.rgb_alignment.max_steps", "many", "phases.rgb_alignment.max_steps must be int or null, not many"),
         ("--data.batch_size", "all", "data.batch_size must be int, not all"),
     ],

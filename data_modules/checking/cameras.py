@@ -59,9 +59,6 @@ def camera_faults(views: PosedViews, scene_radius: float, record: dict[str, Any]
     if (skewed | mirrored | ~affine).any():
         return
     inside = np.linalg.norm(position, axis=1) <= scene_radius
-    if inside.any():
-        what = f"the camera stands inside the ball of radius {scene_radius:g} that holds the object"
-        yield CameraFault(inside, what, REPACK)
     yield from direction_faults(poses, views.intrinsics, scene_radius, record, inside)
     if views.near_far is not None:
         yield from range_faults(views.near_far, position, scene_radius)
@@ -102,22 +99,35 @@ def direction_faults(
     record: dict[str, Any],
     inside: Flags,
 ) -> Iterator[CameraFault]:
-    """Cameras that do not see the scene, and cameras that all stand at one place, as misread matrices make them."""
+    """Cameras in the object or that do not see it, and cameras that all stand at one place, as misread ones do."""
     seeing, _ = look_at_scene(poses, intrinsics, np.zeros(3), scene_radius)
     blind = ~(seeing | inside)
     position = poses[:, :3, 3]
     spread = np.linalg.norm(position - position[0], axis=1).max()
     one_place = len(poses) > 2 and spread <= SAME_PLACE * np.linalg.norm(position[0])
     turned = np.abs(poses[:, :3, :3] - poses[0, :3, :3]).max() > 0.1
-    if not blind.any() and not (one_place and turned):
+    if not (blind | inside).any() and not (one_place and turned):
         return
-    better = better_convention(poses, intrinsics, scene_radius, record)
-    remedy = f"repack with --camera_convention {better}, {LEAVE_OUT}" if better else REPACK
+    remedy = _remedy(poses, intrinsics, scene_radius, record)
     if one_place and turned:
         what = "all cameras stand at one place and look different ways, as inverted poses do"
         yield CameraFault(np.ones(len(poses), bool), what, remedy)
-    else:
-        yield CameraFault(blind, "the camera does not see the scene", remedy)
+        return
+    for wrong, what in (
+        (inside, f"the camera stands inside the ball of radius {scene_radius:g} that holds the object"),
+        (blind, "the camera does not see the scene"),
+    ):
+        if wrong.any():
+            yield CameraFault(wrong, what, remedy)
+
+
+def _remedy(poses: NDArray[np.float64], intrinsics: NDArray[Any], scene_radius: float, record: dict[str, Any]) -> str:
+    better = better_convention(poses, intrinsics, scene_radius, record)
+    if better:
+        return f"repack with --camera_convention {better}, {LEAVE_OUT}"
+    if "camera_convention" in record and not record.get("normalization"):
+        return f"pack it with --normalize if its world is its own, {LEAVE_OUT}"
+    return REPACK
 
 
 def look_at_scene(

@@ -1,8 +1,7 @@
-"""What the parser says of a mistake, in one sentence."""
+"""What the parser says of a mistake in a configuration, in one sentence."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 
@@ -14,6 +13,7 @@ from data_modules.shapenet import ShapeNetCars
 from scaled_ig import autoencoders, phases, representations, sampling, schedules
 from scaled_ig.callbacks import RunLogger
 from scaled_ig.commands.plan import PHASES, HandOver, PhaseConfig
+from scaled_ig.commands.sentences import did_you_mean, wrong_value
 from scaled_ig.phases import AdamSettings
 from scaled_ig.scene_model import SceneModel
 
@@ -24,30 +24,12 @@ def one_sentence(message: str) -> str:
         r"[Kk]ey '([\w.]+)' is not|[Kk]ey '([\w.]+)' not|[Oo]ption '([\w.]+)'|arguments: --([\w.]+)", message
     )
     if not found:
-        return _wrong_value(message)
+        return wrong_value(message)
     words = _vocabulary()
     path = next(name for name in found.groups() if name)
     key = next((part for part in path.split(".") if part not in words), path)
     where = re.findall(r"[Pp]arser key \"([\w.]+)\"", message)
-    near = difflib.get_close_matches(key, words, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "scaled-ig fit --help lists the known ones"
-    return f"unknown key {key!r}{f' in {where[0]}' if where else ''}: {hint}"
-
-
-def _wrong_value(message: str) -> str:
-    """The innermost complaint about a value, without all that the parser tried around it."""
-    keys = re.findall(r'[Pp]arser key "([\w.]+)"', message)
-    innermost = message.rpartition("arser key")[2]
-    one = re.match(r"[^\n]*\n\s*Expected an? (.+?)\. Got value: (.+?)(?:\. Got value.*)?$", innermost, re.MULTILINE)
-    given = one[2] if one else next(iter(re.findall(r"Given value: (.+)", innermost)), None)
-    tried = innermost.partition("Given value")[0]
-    wanted = [one[1]] if one else re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", tried, re.MULTILINE)
-    if not (keys and given and wanted):
-        return message
-    # Where keys and values may be given, the parser has also looked for a file that holds them.
-    wanted = [re.sub("^dot import path.*", "keys and values", name) for name in wanted if name[:8] != "path but"]
-    names = [re.sub(r"<class '([\w.]+)'>|typing\.", r"\1", name).replace("NoneType", "null") for name in wanted]
-    return f"{'.'.join(dict.fromkeys(keys))} must be {' or '.join(names)}, not {given}"
+    return f"unknown key {key!r}{f' in {where[0]}' if where else ''}: {did_you_mean(key, words, 'fit')}"
 
 
 def _vocabulary() -> set[str]:

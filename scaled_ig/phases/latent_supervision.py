@@ -23,7 +23,7 @@ class LatentSupervision(Phase):
         learning_rates: ``micro``, ``mixing``, ``bases`` and ``head`` count.
         schedule: Change of the rates over the phase.
         rays_per_view: Latent pixels of a view in a step; all where it is None, as in the papers.
-        cache: Precision that encoded views are kept in; half of it rounds latents by about 2e-4.
+        cache: Precision that encoded views are kept in; half of it rounds latents by up to 5e-4.
     """
 
     name: ClassVar[str] = "latent_supervision"
