@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 from collections.abc import Iterable, Iterator
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
@@ -17,6 +18,7 @@ from data_modules.memory import available_bytes, available_shared_bytes
 from data_modules.samplers import ResumableLoader, SceneBatches
 from data_modules.stages import deal_stages
 from data_modules.views import PackViews, ViewKey
+from scaled_ig.agreement import together
 from scaled_ig.batch import ViewBatch
 from scaled_ig.errors import UsageError
 from scaled_ig.ownership import owned_scenes, scenes_of_shard, shards_of_rank
@@ -58,6 +60,7 @@ class MultiViewDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        _require_sense(vars())
         self.path, self.choice, self.split_seed = path, scenes, split_seed
         self.stage1_scenes, self.stage2_scenes = stage1_scenes, stage2_scenes
         self.batch_size, self.views_per_scene, self.val_fraction = batch_size, views_per_scene, val_fraction
@@ -127,7 +130,8 @@ class MultiViewDataModule(LightningDataModule):
     def views(self, stage: int) -> PackViews:
         """All views of a stage; those of this rank's scenes are verified, and in memory where they fit."""
         if stage not in self._views:
-            self._views.clear()  # the other stage's memory, before this one's is counted
+            self._views.clear()
+            gc.collect()  # the last Trainer is a cycle that holds the other stage's memory
             views, owned = PackViews(self.index, self.scenes(stage)), self._owned(stage)
             views.verify(owned, quiet=not self._shows_progress())
             if self.in_memory is True or (self.in_memory == "auto" and self._fits(views.bytes_of(owned))):
@@ -193,8 +197,7 @@ class MultiViewDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Training batches of the present stage; without images where the phase trains from cached latents."""
-        views = copy.copy(self.views(self.stage))
-        self._refuse_leaks(views)
+        views = copy.copy(together(self._sound_views))
         phase = self.trainer.lightning_module if self.trainer else None
         views.with_images = getattr(phase, "needs_images", True)
         workers = self._workers(views) if views.with_images else 0
@@ -207,6 +210,11 @@ class MultiViewDataModule(LightningDataModule):
             pin_memory=bool(self.trainer and self.trainer.strategy.root_device.type == "cuda"),
         )
 
+    def _sound_views(self) -> PackViews:
+        views = self.views(self.stage)
+        self._refuse_leaks(views)
+        return views
+
     def _workers(self, views: PackViews) -> int:
         if self.num_workers is not None:
             return self.num_workers
@@ -217,14 +225,25 @@ class MultiViewDataModule(LightningDataModule):
         """No view may be trained on whose camera is that of a test view: it is the same picture."""
         train, test = (self.split(self.stage, split) for split in ("train", "test"))
         for scene in self._owned(self.stage):
-            known = dict(zip(views.camera_bytes(scene, train[scene]), train[scene], strict=True))
-            for camera, view in zip(views.camera_bytes(scene, test[scene]), test[scene], strict=True):
-                if camera in known:
-                    raise UsageError(
-                        f"scene {self.scene_ids(self.stage)[scene]}: test view {view} and training view "
-                        f"{known[camera]} have the same camera: pack it without one of them, or leave the scene out "
-                        "with scaled-ig check --fix-drop"
-                    )
+            same = views.same_camera(scene, train[scene], test[scene])
+            if same:
+                raise UsageError(
+                    f"scene {self.scene_ids(self.stage)[scene]}: test view {same[1]} and training view {same[0]} have "
+                    "the same camera: pack it without one of them, or leave it out with scaled-ig check --fix-drop"
+                )
+
+
+def _require_sense(given: dict[str, Any]) -> None:
+    """Raise UsageError for a number that means nothing."""
+    least = {"batch_size": 1, "views_per_scene": 1, "stage1_scenes": 1, "stage2_scenes": 1}
+    least |= {"num_workers": 0, "split_seed": 0, "seed": 0}
+    for name, low in least.items():
+        if isinstance(given[name], int) and given[name] < low:
+            raise UsageError(f"data.{name} {given[name]} must be {low} or more")
+    if not 0 <= given["val_fraction"] < 1:
+        raise UsageError(
+            f"data.val_fraction {given['val_fraction']} must be a part of the training views, 0 to below 1"
+        )
 
 
 def _spread(keys: list[ViewKey], count: int) -> list[ViewKey]:

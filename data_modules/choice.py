@@ -42,6 +42,8 @@ class SceneChoice:
             raise UsageError(f"scenes are chosen by one of {' and '.join(given)}: leave out the others")
         if not given and self.category is None:
             raise UsageError("a choice of scenes needs one of range, ids, file and category: give one")
+        if not (self.ids is None or self.ids):
+            raise UsageError("scenes ids chooses none: name some scenes")
         chosen = list(pool)
         if self.category is not None:
             chosen = [scene for scene in chosen if index.categories[scene] == self.category]
@@ -77,4 +79,6 @@ def _read_ids(path: Path) -> list[str]:
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the list of scenes {path} cannot be read ({error}): give a text file of ids") from None
+    if not any(names):
+        raise UsageError(f"the list of scenes {path} is empty: write one id on each line")
     return [name for name in names if name]

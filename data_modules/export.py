@@ -14,10 +14,10 @@ from data_modules.layout import PackIndex
 from data_modules.packing.shards import write_json
 from data_modules.photographs import denormalize_cameras
 from data_modules.sources.base import PosedViews, SourceRecord
+from data_modules.sources.transforms import MAP_FILE
 from scaled_ig.errors import UsageError
 
 TRANSFORMS_FILE = "transforms.json"
-MAP_FILE = "dataset_map.json"
 
 
 def export_transforms(index: PackIndex, out: Path, scene_ids: list[str] | None = None) -> int:

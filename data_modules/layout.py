@@ -6,7 +6,7 @@ scenes and the digest of every file. Scenes are ragged: ``/scene/offset`` says w
 
 import hashlib
 import json
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from data_modules.index_document import INDEX_FILE as INDEX_FILE
+from data_modules.index_document import SCHEMA_VERSION as SCHEMA_VERSION
+from data_modules.index_document import json_sha256 as json_sha256
+from data_modules.index_document import read_index
+from data_modules.index_document import split_views as split_views
 from data_modules.sources.base import PosedViews
+from data_modules.structure import dataset_faults, link_faults
 from scaled_ig.errors import UsageError
 
 SCHEMA = "scaled-ig-pack"
-SCHEMA_VERSION = 2
-INDEX_FILE = "pack.json"
 SCENES_PER_SHARD = 100
 LIBVER = ("v110", "v110")  # checksums over all metadata; "latest" of HDF5 2.0 writes what HDF5 1.14 cannot open
 GZIP_LEVEL = 4
@@ -45,8 +49,6 @@ WORLD_ATTRIBUTES: dict[str, Any] = {
     "color_space": "srgb",
 }
 SCENE_RADIUS: float = WORLD_ATTRIBUTES["scene_radius"]
-
-SPLIT_RULES = ("first", "every_tenth")
 
 
 def shard_name(shard: int) -> str:
@@ -73,35 +75,6 @@ def ball_near_far(camera_to_world: NDArray[Any], radius: float = SCENE_RADIUS) -
     return np.stack([np.maximum(distance - radius, 0), distance + radius], axis=1).astype(np.float32)
 
 
-def split_views(num_views: int, rule: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which views of a scene are trained on and which are held out.
-
-    Args:
-        num_views: number of views V of the scene.
-        rule: ``first`` holds out the first V - ceil(0.9 V) views, as the authors do with views drawn at random;
-            ``every_tenth`` holds out views 0, 10, 20, ... of captures, whose neighbours are alike.
-
-    Returns:
-        Indices of training views and of test views, ascending.
-
-    Raises:
-        ValueError: the rule is not known.
-    """
-    if rule not in SPLIT_RULES:
-        raise ValueError(f"split rule {rule!r} is not known: use {' or '.join(SPLIT_RULES)}")
-    views = np.arange(num_views)
-    # Integers, since 0.9 * 50 may come out above 45.
-    first = num_views - math.ceil(9 * num_views / 10)
-    is_test = views < first if rule == "first" else views % 10 == 0
-    return views[~is_test], views[is_test]
-
-
-def json_sha256(document: dict[str, Any]) -> str:
-    """Digest of a JSON document, whatever its layout; its own key ``sha256`` is left out."""
-    content = {key: value for key, value in document.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 @dataclass(frozen=True)
 class Shard:
     """One file of a pack: scenes [first_scene, last_scene) and views [first_view, last_view) of the whole pack."""
@@ -121,12 +94,33 @@ class Shard:
         chunks, 8 MiB a file in HDF5 2.0: views are read whole, and seldom twice.
 
         Raises:
-            UsageError: the file is missing or no HDF5 file.
+            UsageError: the file is missing, no HDF5 file, or its datasets are not those of these scenes, or elsewhere.
         """
         try:
-            return h5py.File(self.path, "r", locking=False, rdcc_nbytes=0)
-        except OSError as error:
+            file = h5py.File(self.path, "r", locking=False, rdcc_nbytes=0)
+            fault = next(self._faults(file), None)
+        except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:  # h5py's words for damage
             raise UsageError(f"{self.path} cannot be read ({error}): {REPAIR}") from None
+        if fault:
+            file.close()
+            raise UsageError(f"{self.path} {fault}: {REPAIR}")
+        return file
+
+    def _faults(self, file: h5py.File) -> Iterator[str]:
+        """A digest does not tell who wrote a file: what is in it must be no more than the index speaks of."""
+        yield from link_faults(file)
+        views, scenes = self.last_view - self.first_view, self.last_scene - self.first_scene
+        for name, dtype, shape in (
+            (VIEWS, "uint8", (views, None, None, 3)),
+            (CAMERA_TO_WORLD, "float32", (views, 4, 4)),
+            (INTRINSICS, "float32", (views, 4)),
+            (NEAR_FAR, "float32", (views, 2)),
+            (SOURCE, "S", (scenes,)),
+        ):
+            yield from dataset_faults(file, name, dtype, shape, INDEX_FILE)
+        stored = file[VIEWS]
+        if stored.chunks != (1, *stored.shape[1:]):
+            yield f"its dataset {VIEWS} is not stored as one chunk a view"
 
     def verify(self) -> None:
         """Compares the file with the digest in the index, before the HDF5 library, which damage may crash, sees it.
@@ -201,10 +195,10 @@ class PackIndex:
         """Reads ``pack.json``; no shard is touched.
 
         Raises:
-            UsageError: no pack, one of another version, or a damaged index.
+            UsageError: no pack, one of another version, or an index that is damaged or not that of a pack.
         """
         folder = Path(path)
-        document = _read_index(folder)
+        document = read_index(folder)
         shards: list[Shard] = []
         scenes: list[dict[str, Any]] = []
         for row in document["shards"]:
@@ -229,22 +223,6 @@ class PackIndex:
             left_out=tuple(document["left_out"]),
             document=document,
         )
-
-
-def _read_index(folder: Path) -> dict[str, Any]:
-    path = folder / INDEX_FILE
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UsageError(f"{folder} is no finished pack, since it has no {INDEX_FILE}: run scaled-ig pack") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read ({error}): restore it or write the pack again") from None
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UsageError(f"{path} is of version {version}, this program reads {SCHEMA_VERSION}: write the pack again")
-    if document.get("sha256") != json_sha256(document):
-        raise UsageError(f"{path} is damaged (its sha256 is another): restore it or write the pack again")
-    return document
 
 
 def read_source_records(shard: Shard) -> list[dict[str, Any]]:

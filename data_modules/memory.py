@@ -18,8 +18,11 @@ def available_bytes() -> int:
     if MEMORY_INFO.is_file():
         fields = dict(line.split(":") for line in MEMORY_INFO.read_text().splitlines())
         free.append(int(fields["MemAvailable"].split()[0]) * 1024)
-    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit ("max")
-        free.append(int((CGROUP / "memory.max").read_text()) - int((CGROUP / "memory.current").read_text()))
+    with contextlib.suppress(OSError, ValueError, KeyError):  # no container, or one without a limit ("max")
+        usage = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        # Files that were read lately count as used, but are given up when memory is wanted.
+        used = int((CGROUP / "memory.current").read_text()) - int(usage["inactive_file"])
+        free.append(int((CGROUP / "memory.max").read_text()) - used)
     return max(0, min(free))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_modules.sources.base import PosedViews
+from data_modules.sources.base import PosedViews, turn_about_z
 from scaled_ig.errors import UsageError
 
 BALL_RADIUS = 0.5
@@ -48,7 +48,9 @@ def _resized(square: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
     return np.asarray(image.resize((resolution, resolution), kernel))
 
 
-def normalize_cameras(views: PosedViews, alphas: NDArray[np.uint8] | None = None) -> tuple[PosedViews, dict[str, Any]]:
+def normalize_cameras(
+    views: PosedViews, alphas: NDArray[np.uint8] | None = None, yaw_degrees: float = 0.0
+) -> tuple[PosedViews, dict[str, Any]]:
     """Brings cameras into the world: up becomes +Z, the scene the ball of radius 0.5 around the origin.
 
     Up is the direction most orthogonal to all x axes, since people hold cameras level; where the x axes are nearly
@@ -60,6 +62,7 @@ def normalize_cameras(views: PosedViews, alphas: NDArray[np.uint8] | None = None
     Args:
         views: views in any rigid world; cameras of any float type.
         alphas: uint8 [V, H, W], 255 is foreground; or None.
+        yaw_degrees: a turn about +Z at the end, part of the ``rotation``, that brings the front to -Y.
 
     Returns:
         The views, cameras in float32, and the record: ``rotation`` (3x3), ``center`` (3) and ``scale`` with
@@ -74,7 +77,7 @@ def normalize_cameras(views: PosedViews, alphas: NDArray[np.uint8] | None = None
     radius = _silhouette_radius(views.images, alphas, poses, intrinsics, center)
     if radius is None:
         radius = _frustum_radius(poses, intrinsics, center)
-    rotation, scale = _turn_to_z(_up(poses)), BALL_RADIUS / radius
+    rotation, scale = turn_about_z(yaw_degrees) @ _turn_to_z(_up(poses)), BALL_RADIUS / radius
     moved = poses.copy()
     moved[:, :3, :3] = rotation @ poses[:, :3, :3]
     moved[:, :3, 3] = scale * (poses[:, :3, 3] - center) @ rotation.T
@@ -104,16 +107,25 @@ def denormalize_cameras(
     return back, None if near_far is None else near_far.astype(np.float64) / scale
 
 
-def _center(poses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The point [3] with the least squared distances to all optical axes."""
+def nearest_to_axes(poses: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """The point [3] with the least squared distances to all optical axes, and how far these are from parallel.
+
+    The second is the smallest mean squared sine between the axes and any direction; near 0, the point may lie anywhere
+    along them, and is that nearest to the mean place of the cameras.
+    """
     across = np.eye(3) - poses[:, :3, 2, None] * poses[:, None, :3, 2]
     system = across.mean(axis=0)
-    if np.linalg.eigvalsh(system)[0] < AXES_SPREAD:
-        raise UsageError("all cameras look the same way, so that they have no common centre: leave out --normalize")
     # From the mean place, for the sake of digits: worlds may have their origin far away.
     origin = poses[:, :3, 3].mean(axis=0)
     offset = np.einsum("vij,vj->i", across, poses[:, :3, 3] - origin) / len(poses)
-    center = origin + np.linalg.solve(system, offset)
+    return origin + np.linalg.lstsq(system, offset, rcond=1e-9)[0], float(np.linalg.eigvalsh(system)[0])
+
+
+def _center(poses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The point [3] that the cameras surround."""
+    center, spread = nearest_to_axes(poses)
+    if spread < AXES_SPREAD:
+        raise UsageError("all cameras look the same way, so that they have no common centre: leave out --normalize")
     depth = np.einsum("vi,vi->v", center - poses[:, :3, 3], poses[:, :3, 2])
     if np.median(depth) <= 0:
         raise UsageError(

@@ -43,6 +43,10 @@ class SceneBatches:
         self.views, self.views_per_scene = views, views_per_scene
         self.seed = (seed,) if isinstance(seed, int) else seed
         self.shards = num_shards(len(views))
+        if batch_size < 1 or views_per_scene < 1:
+            raise UsageError(f"batch_size {batch_size} and views_per_scene {views_per_scene} must be positive")
+        if not all(map(len, views)):
+            raise UsageError("a scene has no view to train on: pack more views of it, or leave it out")
         if batch_size % (self.shards * views_per_scene):
             raise UsageError(
                 f"batch_size {batch_size} must be a multiple of {self.shards * views_per_scene}: "

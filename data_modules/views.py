@@ -147,11 +147,14 @@ class PackViews(Dataset[ViewBatch]):
 
     # -- cameras -----------------------------------------------------------------------------------------------------
 
-    def camera_bytes(self, scene: int, views: Sequence[int]) -> list[bytes]:
-        """Poses and intrinsics of views of a scene; equal where the cameras are."""
-        cameras = self._cameras_of(np.full(len(views), scene), np.asarray(views, dtype=np.int64))
-        both = torch.cat([cameras.camera_to_world.flatten(1), cameras.intrinsics], 1).numpy()
-        return [row.tobytes() for row in both]
+    def same_camera(self, scene: int, views: Sequence[int], others: Sequence[int]) -> tuple[int, int] | None:
+        """A view of a scene and one of ``others`` that have the same pose and intrinsics, if there are such two."""
+        every = np.array([*views, *others], dtype=np.int64)
+        cameras = self._cameras_of(np.full(len(every), scene), every)
+        rows = torch.cat([cameras.camera_to_world.flatten(1), cameras.intrinsics], 1).numpy()
+        known = {row.tobytes(): view for row, view in zip(rows, views, strict=False)}
+        found = ((known.get(row.tobytes()), view) for row, view in zip(rows[len(views) :], others, strict=True))
+        return next(((view, other) for view, other in found if view is not None), None)
 
     def _cameras_of(self, scene: NDArray[np.int64], view: NDArray[np.int64]) -> Cameras:
         if not self._has_cameras[scene].all():

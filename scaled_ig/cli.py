@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Sequence
 
@@ -111,7 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             status = _run_tool(verb, arguments)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":  # once, not by every rank
+            print(f"error: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

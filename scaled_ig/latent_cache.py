@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
+from scaled_ig.description import describe
 from scaled_ig.errors import UsageError
 from scaled_ig.scene_model import SceneModel
 
@@ -43,7 +44,7 @@ class LatentCache:
     ) -> None:
         self.folder, self.scene, self.precision, self.say = folder, scene, precision, say
         self._encoder = encoder_digest(scene)
-        self._keys = torch.empty(0, dtype=torch.long, device=scene.background.device)
+        self._keys = torch.empty(0, dtype=torch.long)
         self._latents = torch.empty(0)
 
     def fill(
@@ -55,14 +56,18 @@ class LatentCache:
         """Find or make the latents of shards of scenes.
 
         Args:
-            shards: Views of each shard, by its number.
+            shards: Views of each shard, by its number; of ascending scenes.
             digests: Digest of the content of every scene.
             read: Gives views, in order, with images.
 
         Raises:
             UsageError: A file cannot be written.
         """
-        parts = []
+        device, filled = self.scene.background.device, 0
+        shards = {shard: sorted(keys) for shard, keys in shards.items()}
+        keys_of_all = [key for keys in shards.values() for key in keys]
+        self._keys = torch.tensor([_code(*key) for key in keys_of_all], dtype=torch.long, device=device)
+        assert bool((self._keys.diff() > 0).all()), "shards are blocks of scenes, in order"
         for shard, keys in shards.items():
             path, wanted = self.folder / f"shard-{shard}.safetensors", self._digest(keys, digests)
             latents, fault = _find(path, wanted)
@@ -73,11 +78,10 @@ class LatentCache:
                 if self.precision != "float32":
                     self.say(f"{path} in {self.precision}: {error}")
                 _write(path, latents, wanted)
-            parts.append(latents.to(self._keys.device))
-        keys = [key for own in shards.values() for key in own]
-        codes = torch.tensor([_code(*key) for key in keys], device=self._keys.device)
-        self._keys, order = codes.sort()
-        self._latents = torch.cat(parts)[order]
+            if not filled:  # one copy on the device, filled shard by shard
+                self._latents = torch.empty(len(self), *latents.shape[1:], dtype=latents.dtype, device=device)
+            self._latents[filled : filled + len(latents)] = latents
+            filled += len(latents)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -117,9 +121,9 @@ class LatentCache:
 
 
 def encoder_digest(scene: SceneModel) -> str:
-    """SHA-256 of all that encoding depends on: the autoencoder's kind, weights and normaliser, less its decoder."""
+    """SHA-256 of all that encoding depends on: the autoencoder's kind, settings, weights and normaliser."""
     decoder = {id(parameter) for parameter in scene.autoencoder.decoder_parameters()}
-    digest = hashlib.sha256(type(scene.autoencoder).__name__.encode())
+    digest = hashlib.sha256(json.dumps(describe(scene)["autoencoder"], sort_keys=True).encode())
     for name, value in sorted(scene.autoencoder.state_dict(keep_vars=True).items()):
         if id(value) not in decoder:
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from scaled_ig.cameras import Rays
 
+SCENE_RADIUS = 0.5  # of the ball that holds every object, world units
+
 
 def stratified(t_near: Tensor, t_far: Tensor, num_samples: int, u: Tensor | None = None) -> Tensor:
     """One sample in each of ``num_samples`` equal bins.
@@ -90,7 +92,8 @@ class FullRay(SamplingPlan):
     Args:
         num_stratified: Samples of the first pass.
         num_importance: Samples of the second pass, drawn from the first one's weights; 0 for one pass.
-        t_near: Start of every ray, world units; None takes what its camera says.
+        t_near: Start of every ray, world units; None takes what its camera says, or where the ball of radius 0.5
+            around the origin begins.
         t_far: End of every ray; None likewise.
     """
 
@@ -113,11 +116,13 @@ class FullRay(SamplingPlan):
         return self.num_stratified
 
     def limits(self, rays: Rays) -> tuple[Tensor, Tensor]:
-        given = (self.t_near, self.t_far)
-        if rays.near_far is None and None in given:
-            raise ValueError("these cameras do not say where the scene lies: give t_near and t_far")
-        own = rays.origins.new_zeros(len(rays.origins), 2) if rays.near_far is None else rays.near_far
-        near, far = (own[:, k] if depth is None else torch.full_like(own[:, k], depth) for k, depth in enumerate(given))
+        distance = rays.origins.norm(dim=-1)
+        ball = torch.stack([(distance - SCENE_RADIUS).clamp(min=0), distance + SCENE_RADIUS], -1)
+        own = ball if rays.near_far is None else rays.near_far
+        near, far = (
+            own[:, end] if depth is None else torch.full_like(own[:, end], depth)
+            for end, depth in enumerate((self.t_near, self.t_far))
+        )
         return near, far
 
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from data_modules import layout
 from data_modules.checking.check import find_findings
 from data_modules.checking.contained import Lost, run_contained
-from data_modules.checking.index import open_index
+from data_modules.layout import PackIndex
 from data_modules.packing import shards
 from scaled_ig.errors import UsageError
 
@@ -115,7 +115,7 @@ def ask_check(pack: Path, original: Path) -> str:
     """What the check makes of a flipped pack, in a word."""
     start = time.monotonic()
     try:
-        findings = find_findings(open_index(pack), quiet=True).findings
+        findings = find_findings(PackIndex.open(pack), quiet=True).findings
     except UsageError:
         return "refused"
     except Exception as error:
@@ -139,7 +139,7 @@ def ask_training(job: tuple[Path, tuple[Flip, ...], bool]) -> Iterator[str]:
     original, flips, rehash = job
 
     def read(folder: Path) -> list[Any]:
-        scenes = open_index(original).num_scenes
+        scenes = PackIndex.open(original).num_scenes
         data = ShapeNetCars(str(folder), stage1_scenes=scenes, split_seed=None, num_workers=0)
         views = list(data.batches(1, data.own_views(1, "train") + data.own_views(1, "test")))
         return [data.scene_ids(1), data.index.categories, data.index.shapes, data.split(1, "train"), views]

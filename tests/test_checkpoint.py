@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from scaled_ig.cameras import orbit
+from scaled_ig.commands.checks import refuse_other_scenes
+from scaled_ig.errors import UsageError
+from scaled_ig.run_folder import RunFolder
 from scaled_ig.scene_bank import SceneBank
 
 PHASES = ("autoencoder", "warm_up", "joint", "latent_supervision", "rgb_alignment")
@@ -66,11 +69,21 @@ def test_a_run_records_its_scenes_and_refuses_to_go_on_with_others(tmp_path, run
     shutil.copytree(tiny_run, run)
     (run / "checkpoints" / PHASES[-1] / "final.ckpt").unlink()
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
-    options = ("--run_dir", run, "--resume", "true", "--data.split_seed", 5)
-    status, output = run_scaled_ig("fit", "--config", tiny_config, *options)
-    assert status == 2
-    assert output.splitlines()[-1].startswith(f"error: {run} was begun with another stage1")
-    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+    for folder, other in ((run, ("--data.split_seed", 5)), (run, ("--data.stage1_scenes", 3))):
+        options = ("--run_dir", folder, "--resume", "true", *other)
+        status, output = run_scaled_ig("fit", "--config", tiny_config, *options)
+        assert status == 2
+        assert output.splitlines()[-1].startswith(f"error: {run} was begun with another stage1")
+        assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+def test_the_order_of_scenes_counts(tmp_path):
+    scenes = {"pack": "a", "split": "first", "stage1": {"x": "1", "y": "2"}}
+    run = RunFolder(tmp_path)
+    run.write_json("scenes.json", scenes)
+    refuse_other_scenes(run, scenes | {"pack": "moved"})
+    with pytest.raises(UsageError, match="was begun with another stage1"):
+        refuse_other_scenes(run, scenes | {"stage1": {"y": "2", "x": "1"}})
 
 
 def test_latents_lie_beside_the_run_and_are_encoded_once(tmp_path, run_scaled_ig, tiny_config, tiny_run):

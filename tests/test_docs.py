@@ -91,7 +91,7 @@ def test_pages_have_commands():
         "scaled-ig pack meshes FOLDER",
         "scaled-ig pack nothing FOLDER --out PACK",
         "scaled-ig pack meshes FOLDER --out PACK --colour red",
-        "scaled-ig pack srn FOLDER --out PACK --yaw 90",
+        "scaled-ig pack srn FOLDER --out PACK --up z",
         "scaled-ig pack srn FOLDER --out PACK --camera_convention blender",
         "scaled-ig look PACK",
         "scaled-ig fit --config experiments/quickstart.yaml --data.scene '{range: [0, 5]}'",

@@ -13,12 +13,12 @@ PICTURES = {"PIL", "matplotlib", "imageio"}
 # Rooms of a floor in the order in which they stand; a room is a module or a folder of them.
 FLOORS = [
     [
-        "errors", "cameras", "batch", "ownership", "randomness", "sampling", "compositing", "losses", "metrics",
-        "schedules", "run_folder",
+        "errors", "agreement", "cameras", "batch", "ownership", "randomness", "sampling", "compositing", "losses",
+        "metrics", "schedules", "run_folder",
     ],
     ["representations", "field_head", "autoencoders", "optim"],
     [
-        "kernels", "renderer", "scene_model", "latent_cache", "description", "scene_bank", "cost", "evaluation",
+        "kernels", "renderer", "scene_model", "description", "latent_cache", "scene_bank", "cost", "evaluation",
         "nearest_view",
     ],
     ["phases"],

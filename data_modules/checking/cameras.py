@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.checking.findings import LEAVE_OUT, REPACK
-from data_modules.photographs import denormalize_cameras
+from data_modules.photographs import denormalize_cameras, nearest_to_axes
 from data_modules.sources.base import PosedViews
 from data_modules.sources.conventions import CONVENTIONS, opencv_camera_to_world
 
@@ -175,7 +175,7 @@ def better_convention(
 
     def score(convention: str) -> tuple[float, float]:
         own = opencv_camera_to_world(matrices, convention)
-        center, radius = (_nearest_to_axes(own), 0.0) if moved else (np.zeros(3), scene_radius)
+        center, radius = (nearest_to_axes(own)[0], 0.0) if moved else (np.zeros(3), scene_radius)
         seeing, straight = look_at_scene(own, intrinsics, center, radius)
         return straight, float(seeing.mean())
 
@@ -189,10 +189,3 @@ def file_matrices(poses: NDArray[np.float64], convention: str) -> NDArray[Any]:
     if convention.startswith("opengl"):
         turned[:, :3, 1:3] *= -1
     return np.linalg.inv(turned) if convention.endswith("_w2c") else turned
-
-
-def _nearest_to_axes(poses: NDArray[np.float64]) -> NDArray[Any]:
-    """The point nearest to all optical axes, by least squares."""
-    across = np.eye(3) - poses[:, :3, 2, None] * poses[:, None, :3, 2]
-    rights = np.einsum("vij,vj->i", across, poses[:, :3, 3])
-    return np.linalg.lstsq(across.sum(axis=0), rights, rcond=1e-9)[0]

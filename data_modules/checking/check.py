@@ -50,7 +50,7 @@ def find_findings(
     """Reads every byte of a pack and compares it with what it should be.
 
     Args:
-        index: an index that ``open_index`` took.
+        index: of the pack.
         shown: scenes whose report shall have some views.
         pictured: scenes whose report shall have a thumbnail.
         processes: child processes; one a core unless given.

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from data_modules.checking.check import CheckResult
+from data_modules.checking.scene import SHOWN_VIEWS
 from scaled_ig.errors import UsageError
 
 AXES = (("X", (214, 39, 40)), ("Y", (44, 160, 44)), ("Z", (31, 79, 214)))
 CAPTION_HEIGHT = 16
 CELL = 160
 SHOWN_SCENES = 24
-SHOWN_VIEWS = 6
 
 
 def spread_scenes(num_scenes: int, at_most: int) -> list[int]:

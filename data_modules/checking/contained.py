@@ -7,10 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from multiprocessing import get_all_start_methods, get_context, parent_process
+from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
+from data_modules.processes import end_with_parent
 from scaled_ig.errors import UsageError
 
 START_SECONDS = 60.0  # until a child has imported what it needs, on a machine that is busy
@@ -136,7 +137,7 @@ def _last_words(status: int | None) -> str:
 
 def _work(connection: Connection, work: Callable[[Any], Iterable[Any]], job: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # a crashing library prints its own lines
     try:
         connection.send(BEAT)
@@ -145,10 +146,3 @@ def _work(connection: Connection, work: Callable[[Any], Iterable[Any]], job: Any
         connection.send(_DONE)
     except Exception as error:
         connection.send(Lost(f"failed ({type(error).__name__}: {error})"))
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)

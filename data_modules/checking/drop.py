@@ -17,11 +17,13 @@ from data_modules import layout
 from data_modules.checking.check import CheckResult
 from data_modules.checking.contained import BEAT, Lost, run_contained
 from data_modules.layout import Shard
+from data_modules.packing.disk import new_hdf5
+from data_modules.packing.folder import require_empty
+from data_modules.packing.parts import SCENES_FOLDER
 from data_modules.packing.shards import CAMERAS, copy_views, create_views, index_row, write_index, write_shard
 from scaled_ig.errors import UsageError
 
 SILENCE_SECONDS = 600.0  # the disk may take long over a whole shard
-SCENES_FOLDER = "scenes.part"
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,9 @@ def write_sound_scenes(result: CheckResult, out: Path, quiet: bool = False) -> l
     left_out = [{"id": index.scene_ids[scene], "reason": result.reasons[scene]} for scene in sorted(result.reasons)]
     shutil.rmtree(out / SCENES_FOLDER)
     ordered = [rows[copy.target] for copy in copies]
-    write_index(out, ordered, index.split_rule, index.document["jobs"], [*index.left_out, *left_out])
+    jobs: list[str] = []  # the calls that are done can be repeated, to add the scenes that were left out
+    write_index(out, ordered, index.split_rule, jobs, [*index.left_out, *left_out])
     return layout.PackIndex.open(out)
-
-
-def require_empty(out: Path) -> None:
-    """Refuses a folder that holds something.
-
-    Raises:
-        UsageError: it does.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not empty: name another --out")
 
 
 def _copies(result: CheckResult, out: Path) -> Iterator[ShardCopy]:
@@ -118,7 +111,7 @@ def copy_shard(copy: ShardCopy) -> Iterator[Any]:
 def _copy_scene(file: h5py.File, row: int, first: int, last: int, part: Path) -> None:
     """Takes one scene out of a shard, as ``shards.write_scene`` would have written it."""
     source = file[layout.VIEWS]
-    with h5py.File(part, "w", libver=layout.LIBVER) as scene:
+    with new_hdf5(part) as scene:
         copy_views(source, range(first, last), create_views(scene, (last - first, *source.shape[1:])), 0)
         for name in CAMERAS:
             scene.create_dataset(name, data=file[name][first:last], dtype="f4")

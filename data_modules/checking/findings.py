@@ -12,7 +12,7 @@ LEAVE_OUT = "or leave the scene out with scaled-ig check --fix-drop"
 RESTORE = f"restore the file from a copy, {LEAVE_OUT}"
 RESTORE_FILE = "restore it from a copy, or leave out the scenes that are lost with scaled-ig check --fix-drop"
 REPACK = f"correct its source and pack it again, {LEAVE_OUT}"
-SHOWN_VIEWS = 5
+LISTED_VIEWS = 5
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,18 @@ class Finding:
 
     def __str__(self) -> str:
         where = self.file if self.scene is None else f"{self.file}, scene {self.scene}"
-        # Names in a damaged or hostile file may hold line breaks and escape sequences of terminals.
-        return "".join(c if c.isprintable() else "?" for c in f"{where}: {self.text}: {self.remedy}")
+        return printable(f"{where}: {self.text}: {self.remedy}")
+
+
+def printable(text: str) -> str:
+    """The text with ``?`` for what is not to be printed: files that others wrote may bid a terminal do things."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def listed_views(views: tuple[int, ...]) -> str:
     """``view 3``, or ``views 3, 4, 5, 6, 7 and 2 more``."""
-    more = f" and {len(views) - SHOWN_VIEWS} more" if len(views) > SHOWN_VIEWS else ""
-    return ("view " if len(views) == 1 else "views ") + ", ".join(map(str, views[:SHOWN_VIEWS])) + more
+    more = f" and {len(views) - LISTED_VIEWS} more" if len(views) > LISTED_VIEWS else ""
+    return ("view " if len(views) == 1 else "views ") + ", ".join(map(str, views[:LISTED_VIEWS])) + more
 
 
 @dataclass(frozen=True)

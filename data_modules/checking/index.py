@@ -1,56 +1,13 @@
-"""What the index of a pack alone shows: whether it is one, and what its scenes have in common."""
+"""What the index of a pack alone shows: what its scenes have in common."""
 
-import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from data_modules.checking.findings import LEAVE_OUT, Finding
-from data_modules.layout import INDEX_FILE, SPLIT_RULES, PackIndex, split_views
-from scaled_ig.errors import UsageError
+from data_modules.layout import INDEX_FILE, PackIndex, split_views
 
 FEW_VIEWS = 0.5  # of the views that most scenes have
-LARGEST_IMAGE = 1 << 16
-MOST_VIEWS = 1 << 20  # of a scene
-
-
-def open_index(path: str | Path) -> PackIndex:
-    """Opens the index of a pack that others may have written.
-
-    Raises:
-        UsageError: no pack, one of another version, or an index that is damaged or not that of a pack.
-    """
-    try:
-        index = PackIndex.open(path)
-        sound = _is_index(index)
-    except UsageError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
-        sound = False
-    if not sound:
-        raise UsageError(f"{Path(path) / INDEX_FILE} is not the index of a pack: restore it or write the pack again")
-    if not index.num_scenes:
-        raise UsageError(f"{Path(path) / INDEX_FILE} lists no scene: write the pack again")
-    return index
-
-
-def _is_index(index: PackIndex) -> bool:
-    files = [row["file"] for row in index.document["shards"]]
-    rows = [scene for row in index.document["shards"] for scene in row["scenes"]]
-    return (
-        len(set(files)) == len(files)
-        and all(name == Path(name).name and name.endswith(".h5") for name in files)
-        and all(type(row["views"]) is int and 0 <= row["views"] <= MOST_VIEWS for row in rows)
-        and all(type(row[key]) is str for row in rows for key in ("id", "category", "shape", "sha256"))
-        and all(type(shard.bytes) is int and type(shard.sha256) is str for shard in index.shards)
-        and all(type(size) is int and 0 < size <= LARGEST_IMAGE for size in index.image_size)
-        and math.isfinite(index.scene_radius)
-        and index.scene_radius > 0
-        and index.split_rule in SPLIT_RULES
-        and all(type(scene[key]) is str for scene in index.left_out for key in ("id", "reason"))
-        and isinstance(index.document["jobs"], list)
-    )
 
 
 def shared_findings(index: PackIndex, sound: set[int]) -> Iterator[tuple[int, Finding]]:

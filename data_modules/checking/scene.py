@@ -13,7 +13,7 @@ from data_modules.checking.cameras import CameraFault, camera_faults
 from data_modules.checking.findings import LEAVE_OUT, REPACK, Finding, SceneReport, ShardTask, ShownScene
 from data_modules.sources.base import PosedViews
 
-SHOWN_VIEWS = 6
+SHOWN_VIEWS = 6  # of a scene on the contact sheet
 THUMBNAIL = 72
 REACH_VIEWS = 8
 NEARLY_WHITE = 240  # photographs and JPEG files are rarely pure

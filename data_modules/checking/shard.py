@@ -16,6 +16,7 @@ from data_modules.checking.contained import BEAT
 from data_modules.checking.findings import RESTORE, RESTORE_FILE, Finding, SceneReport, ShardTask
 from data_modules.checking.scene import check_scene
 from data_modules.sources.base import PosedViews
+from data_modules.structure import dataset_faults, link_faults
 
 OPENED = "opened"  # the scenes come next
 BLOCK_BYTES = 16 << 20
@@ -75,9 +76,9 @@ def _check_bytes(task: ShardTask) -> Iterator[Any]:
 
 def structure_faults(file: h5py.File, task: ShardTask) -> Iterator[str]:
     """What keeps the scenes of an open shard from being read; nothing large is read to find out."""
-    outside = list(_links(file))
+    outside = list(link_faults(file))
     if outside:
-        yield f"{', '.join(outside[:3])} is no dataset of the file but a link to something else"
+        yield from outside
         return
     faults = list(_attribute_faults(file, task))
     for name, (dtype, shape) in _expected(task).items():
@@ -87,15 +88,6 @@ def structure_faults(file: h5py.File, task: ShardTask) -> Iterator[str]:
         offsets = file[layout.OFFSET][:]
         if offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] != len(file[layout.VIEWS]):
             yield f"its table {layout.OFFSET} does not ascend from 0 to the number of views"
-
-
-def _links(file: h5py.File) -> Iterator[str]:
-    """Names in the root and in /scene that are soft or external links."""
-    for name in file:
-        if file.get(name, getclass=True, getlink=True) is not h5py.HardLink:
-            yield name
-        elif name == "scene" and isinstance(scene := file[name], h5py.Group):
-            yield from (f"scene/{n}" for n in scene if scene.get(n, getclass=True, getlink=True) is not h5py.HardLink)
 
 
 def _attribute_faults(file: h5py.File, task: ShardTask) -> Iterator[str]:
@@ -140,19 +132,13 @@ def _expected(task: ShardTask) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def _dataset_faults(file: h5py.File, name: str, dtype: str, shape: tuple[int, ...], file_bytes: int) -> Iterator[str]:
-    dataset = file.get(name)
-    if not isinstance(dataset, h5py.Dataset):
-        yield f"has no dataset {name}"
+    faults = list(dataset_faults(file, name, dtype, shape, layout.INDEX_FILE))
+    if faults:
+        yield from faults
         return
-    found, size = dataset.dtype, dataset.size * dataset.dtype.itemsize if dataset.shape is not None else 0
-    chunk = dataset.chunks or ()
-    if dataset.is_virtual or dataset.external:
-        yield f"its dataset {name} keeps its values in other files"
-    elif (found.kind if dtype == "S" else found) != dtype:
-        yield f"its dataset {name} is of type {found} instead of {'fixed-length text' if dtype == 'S' else dtype}"
-    elif dataset.shape != shape:
-        yield f"its dataset {name} has shape {dataset.shape} instead of {shape}, which {layout.INDEX_FILE} asks for"
-    elif size > file_bytes * GZIP_RATIO or np.prod(chunk, dtype=float) > max(1, dataset.size):
+    dataset = file[name]
+    size, chunk = dataset.size * dataset.dtype.itemsize, dataset.chunks or ()
+    if size > file_bytes * GZIP_RATIO or np.prod(chunk, dtype=float) > max(1, dataset.size):
         yield f"its dataset {name} claims {size:,} bytes, more than a file of {file_bytes:,} bytes can hold"
     elif name == layout.VIEWS and not _is_stored_by_view(dataset):
         yield f"its dataset {name} is not stored as one gzip-compressed chunk with a checksum a view"

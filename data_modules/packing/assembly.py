@@ -9,13 +9,13 @@ from tqdm import tqdm
 
 from data_modules import layout
 from data_modules.layout import PackIndex
-from data_modules.packing.parts import Parts
+from data_modules.packing.origin import is_changed_since
+from data_modules.packing.parts import SCENES_FOLDER, Parts
 from data_modules.packing.scene_writer import RenderSettings, SceneWriter
-from data_modules.packing.shards import image_size, index_row, write_index, write_shard
+from data_modules.packing.shards import image_size, index_row, scene_ids, scene_records, write_index, write_shard
 from data_modules.packing.workers import Workers, settle_scenes
+from data_modules.sources.base import SceneSource
 from scaled_ig.errors import UsageError
-
-SCENES_FOLDER = "scenes.part"
 
 
 class Assembly:
@@ -23,6 +23,7 @@ class Assembly:
 
     Args:
         out: folder of the pack, claimed for this job.
+        source: reader of the scenes.
         scenes: ``id`` and ``category`` of the scenes, in the source's order.
         begun: when the job began, ``created_utc``, and the number of its first shard, ``first_shard``.
         index: the finished pack that the scenes are added to, if there is one.
@@ -33,6 +34,7 @@ class Assembly:
     def __init__(
         self,
         out: Path,
+        source: SceneSource,
         scenes: list[dict[str, str]],
         begun: dict[str, Any],
         index: PackIndex | None,
@@ -45,6 +47,7 @@ class Assembly:
         self.first_shard: int = begun["first_shard"]
         count = -(-len(scenes) // layout.SCENES_PER_SHARD)
         self.files = [out / layout.shard_name(self.first_shard + block) for block in range(count)]
+        self._forget_changed(source)
         self.waiting = [block for block, file in enumerate(self.files) if not file.exists()]
         if strict:
             for block in self.waiting:
@@ -55,6 +58,7 @@ class Assembly:
         }
         whole = next((file for file in self.files if file.exists()), None)
         self.image_size = image_size(whole) if whole else index.image_size if index else None
+        self.num_reported = 0
 
     def settle(self, writer: SceneWriter, workers: Workers) -> None:
         """Makes all scenes that are not there yet, and the shards.
@@ -84,13 +88,13 @@ class Assembly:
         left_out = [record for record in records if record is not None]
         shards = [index_row(file) for file in self.files if file.exists()]
         if not shards:
-            raise UsageError(
-                f"none of the {len(left_out)} scenes can be packed, the first, {left_out[0]['id']}, because "
-                f"{left_out[0]['reason']}"
-            )
+            if self.num_reported == len(left_out):
+                raise UsageError("no scene can be packed: mend what the lines above say")
+            first = f"the first, {left_out[0]['id']}, because {left_out[0]['reason']}"
+            raise UsageError(f"no scene can be packed, {first}")
         if self.index is not None:
-            added = {scene["id"] for shard in shards for scene in shard["scenes"]}
-            left_out = [record for record in self.index.left_out if record["id"] not in added] + left_out
+            tried = {scene["id"] for scene in self.scenes}
+            left_out = [record for record in self.index.left_out if record["id"] not in tried] + left_out
             shards = self.index.document["shards"] + shards
         jobs = self.index.document["jobs"] if self.index is not None else []
         write_index(self.out, shards, split_rule, [*jobs, job], left_out)
@@ -98,6 +102,19 @@ class Assembly:
     def _rows(self, block: int) -> range:
         first = block * layout.SCENES_PER_SHARD
         return range(first, min(first + layout.SCENES_PER_SHARD, len(self.scenes)))
+
+    def _forget_changed(self, source: SceneSource) -> None:
+        """Scenes whose files were changed while the job was interrupted are made anew, whole shards with them."""
+        row_of = {scene["id"]: row for row, scene in enumerate(self.scenes)}
+        finished = [(file, [row_of[name] for name in scene_ids(file)]) for file in self.files if file.exists()]
+        finished += [(self.parts.views(row), [row]) for row in row_of.values() if self.parts.views(row).exists()]
+        for file, rows in finished:
+            records = zip(rows, scene_records(file), strict=True)
+            changed = [row for row, record in records if is_changed_since(source, record, self.parts.begun(row))]
+            for row in changed:
+                tqdm.write(f"made anew, since its file was changed: {self.scenes[row]['id']}")
+            if changed:
+                file.unlink()
 
     def _report(self, row: int) -> None:
         """Says that a scene is left out; with ``strict`` that ends the job, and the scene's turn comes again."""
@@ -108,6 +125,7 @@ class Assembly:
             self.parts.forget(row)
             raise UsageError(f"scene {record['id']}: {record['reason']}")
         tqdm.write(f"left out: {record['id']}: {record['reason']}")
+        self.num_reported += 1
 
     def _write_whole_blocks(self) -> None:
         self.image_size = self.image_size or self._first_image_size()

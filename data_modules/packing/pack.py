@@ -2,23 +2,31 @@
 
 The bytes of a pack depend neither on the number of processes nor on interruptions: finished scenes wait in
 ``<out>/scenes.part`` until all scenes of their shard are there. Scenes that cannot be read are left out with a record.
+
+What a call asks for is known by its options, its path and the ids of its scenes, not by the content of files. When an
+interrupted call goes on, finished scenes whose file was changed since are made anew. Changes of textures and images
+beside that file are not noticed, nor those of scenes that are left out already (``strict`` tries them again). A
+finished call is not repeated, whatever was changed.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from data_modules import layout
-from data_modules.layout import PackIndex
-from data_modules.packing.assembly import SCENES_FOLDER, Assembly
+from data_modules.index_document import is_name
+from data_modules.layout import PackIndex, read_source_records
+from data_modules.packing.assembly import Assembly
+from data_modules.packing.folder import LOCK_FILE, alone_in, require_empty
+from data_modules.packing.origin import is_same
+from data_modules.packing.parts import SCENES_FOLDER
 from data_modules.packing.scene_writer import RenderSettings, SceneWriter
 from data_modules.packing.shards import write_json
 from data_modules.packing.workers import Workers
@@ -46,7 +54,8 @@ def write_pack(
         render: how meshes are rendered; None for sources of ready views.
         split_rule: see ``layout.split_views``; kept in the index.
         workers: processes that make the scenes; None works in this one.
-        append: add the scenes to the finished pack in ``out``, as further shards.
+        append: add the scenes to the finished pack in ``out``, as further shards; those that are there already, of the
+            same file, are passed over.
         strict: the first scene that cannot be packed ends the job; else it is left out.
 
     Returns:
@@ -58,18 +67,23 @@ def write_pack(
     """
     scenes = list_scenes(source)
     job = job_digest(source, scenes, render, split_rule)
-    with _alone_in(out):
-        index = find_pack(out, scenes, render, split_rule, job, append)
-        if index is None or job not in index.document["jobs"]:
-            packing = Assembly(out, scenes, _begin(out, job, append), index, render, strict)
-            writer = SceneWriter(source, [scene["id"] for scene in scenes], packing.parts, render)
-            packing.settle(writer, workers or Workers())
-            try:
-                packing.write_index(split_rule, job)
-            except UsageError:
+    todo: list[dict[str, str]] = []
+    if not _is_finished(out, job):  # that needs no lock, and no folder that can be written
+        with alone_in(out):
+            index = find_pack(out, render, split_rule, job, append)
+            todo = scenes if index is None else missing_scenes(index, source, scenes, job)
+            if todo:
+                packing = Assembly(out, source, todo, _begin(out, job, append), index, render, strict)
+                writer = SceneWriter(source, [scene["id"] for scene in todo], packing.parts, render)
+                packing.settle(writer, workers or Workers())
+                try:
+                    packing.write_index(split_rule, job)
+                except UsageError:
+                    _clear(out)
+                    raise
                 _clear(out)
-                raise
-            _clear(out)
+    if not todo:
+        tqdm.write(f"{out}: already packed, nothing was done: to pack files anew remove it, or name another --out")
     done = PackIndex.open(out)
     listed = {scene["id"] for scene in scenes}
     lost = [record for record in done.left_out if strict and record["id"] in listed]
@@ -85,9 +99,14 @@ def list_scenes(source: SceneSource) -> list[dict[str, str]]:
     """``id`` and ``category`` of all scenes of a source.
 
     Raises:
-        UsageError: two have the same id.
+        UsageError: two have the same id, or an id or a category cannot be written down.
     """
     scenes = [asdict(scene) for scene in source.scenes()]
+    for scene in scenes:
+        for key, text in scene.items():
+            if not isinstance(text, str) or not is_name(text):
+                whose = "" if key == "id" else f" of scene {scene['id']!r}"
+                raise UsageError(f"{key} {text!r}{whose} is no text that can be written: give it another")
     if len({scene["id"] for scene in scenes}) < len(scenes):
         raise UsageError("two scenes have the same id: give every scene an id of its own")
     return scenes
@@ -100,10 +119,8 @@ def job_digest(
     return hashlib.sha256(repr((sorted(vars(source).items()), scenes, render, split_rule)).encode()).hexdigest()
 
 
-def find_pack(
-    out: Path, scenes: list[dict[str, str]], render: RenderSettings | None, split_rule: str, job: str, append: bool
-) -> PackIndex | None:
-    """The finished pack in a folder, if there is one and it holds or takes the scenes.
+def find_pack(out: Path, render: RenderSettings | None, split_rule: str, job: str, append: bool) -> PackIndex | None:
+    """The finished pack in a folder, if there is one and it holds or takes the scenes of this job.
 
     Raises:
         UsageError: there is none to append to, or it does not take them.
@@ -122,10 +139,6 @@ def find_pack(
         raise UsageError(
             f"{out} already holds a pack of other settings: add to it with --append, remove it, or name another --out"
         )
-    there = set(index.scene_ids)
-    known = [scene["id"] for scene in scenes if scene["id"] in there]
-    if known:
-        raise UsageError(f"{len(known)} scenes, such as {known[0]}, are in {out} already: append only other ones")
     if split_rule != index.split_rule:
         raise UsageError(f"{out} holds out its tests by --split {index.split_rule}: give the same, not {split_rule}")
     height, width = index.image_size
@@ -134,23 +147,43 @@ def find_pack(
     return index
 
 
-@contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """Keeps other calls out of a folder, made if it is not there, until this one is done or dead."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file: name another --out")
-    made = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UsageError(f"another call is packing into {out}: wait for it, or name another --out") from None
-    finally:
-        os.close(folder)
-        if made and not any(out.iterdir()):
-            out.rmdir()
+def missing_scenes(
+    index: PackIndex, source: SceneSource, scenes: list[dict[str, str]], job: str
+) -> list[dict[str, str]]:
+    """Those of a job's scenes that are to be added to a pack.
+
+    Raises:
+        UsageError: the pack holds other scenes of the same ids.
+    """
+    if job in index.document["jobs"]:
+        return []
+    listed = {scene["id"] for scene in scenes}
+    there, other = 0, []
+    for shard in index.shards:
+        ids = index.scene_ids[shard.first_scene : shard.last_scene]
+        if listed.isdisjoint(ids):
+            continue
+        for name, record in zip(ids, read_source_records(shard), strict=True):
+            if name in listed:
+                there += 1
+                if not is_same(source, record):
+                    other.append(name)
+    if other:
+        raise UsageError(
+            f"{index.path} holds scenes of the same ids, made of other files, e.g. {other[0]} ({len(other)} in all): "
+            "list only those that are missing, give others new ids, or name another --out"
+        )
+    if there:
+        tqdm.write(f"{there} of {len(scenes)} scenes are there already and passed over")
+    known = set(index.scene_ids)
+    return [scene for scene in scenes if scene["id"] not in known]
+
+
+def _is_finished(out: Path, job: str) -> bool:
+    """Whether nothing is left to do, not even to clear up after an interruption."""
+    if not (out / layout.INDEX_FILE).exists() or (out / JOB_FILE).exists():
+        return False
+    return job in PackIndex.open(out).document["jobs"]
 
 
 def _begun_job(out: Path) -> dict[str, Any] | None:
@@ -167,8 +200,8 @@ def _begin(out: Path, job: str, append: bool) -> dict[str, Any]:
             raise UsageError(f"{out} holds an unfinished pack of other settings: finish it, {way_out}")
         (out / SCENES_FOLDER).mkdir(exist_ok=True)
         return begun
-    if not append and any(out.iterdir()):
-        raise UsageError(f"{out} is not empty: name another --out")
+    if not append:
+        require_empty(out, besides=(LOCK_FILE,))
     shutil.rmtree(out / SCENES_FOLDER, ignore_errors=True)
     # SOURCE_DATE_EPOCH is the custom by which two builds get the same date, hence the same bytes.
     moment = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from data_modules.packing.shards import write_json
 
+SCENES_FOLDER = "scenes.part"
+
 
 @dataclass(frozen=True)
 class Parts:

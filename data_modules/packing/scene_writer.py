@@ -1,5 +1,6 @@
 """Makes one scene of a pack: loads it, renders it if it is a mesh, and writes down what came of it."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,8 +40,12 @@ class RenderSettings:
     def __post_init__(self) -> None:
         if self.views < 1 or self.resolution < 1:
             raise UsageError(f"--views {self.views} and --resolution {self.resolution} must be positive")
+        if not math.isfinite(self.camera_distance):
+            raise UsageError(f"--camera_distance {self.camera_distance} is no distance: give a number above 0.5")
         if self.camera_distance <= layout.SCENE_RADIUS:
             raise UsageError(f"--camera_distance {self.camera_distance} is inside the object: give more than 0.5")
+        if not all(map(math.isfinite, self.azimuth)):
+            raise UsageError(f"--azimuth {self.azimuth} must be two angles in degrees")
         if not -90 <= self.elevation[0] <= self.elevation[1] <= 90:
             raise UsageError(f"--elevation {self.elevation} must be two ascending angles from -90 to 90 degrees")
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules import layout
+from data_modules.packing.disk import new_hdf5
 from data_modules.sources.base import PosedViews, SourceRecord, file_sha256
 
 CAMERAS = (layout.CAMERA_TO_WORLD, layout.INTRINSICS, layout.NEAR_FAR)
@@ -21,7 +22,7 @@ def write_scene(path: Path, views: PosedViews, record: SourceRecord) -> None:
     """Writes one scene, compressed as in the shard that it waits for."""
     near_far = layout.ball_near_far(views.camera_to_world) if views.near_far is None else views.near_far
     temporary = path.with_suffix(".h5.part")
-    with h5py.File(temporary, "w", libver=layout.LIBVER) as file:
+    with new_hdf5(temporary) as file:
         create_views(file, views.images.shape)[:] = views.images
         cameras = views.camera_to_world, views.intrinsics, near_far
         for name, values in zip(CAMERAS, cameras, strict=True):
@@ -48,7 +49,7 @@ def write_shard(path: Path, scenes: list[dict[str, str]], files: list[Path], att
             for name, column in columns.items():
                 column.append(file[name][()])
     temporary = path.with_suffix(".h5.part")
-    with h5py.File(temporary, "w", libver=layout.LIBVER) as file:
+    with new_hdf5(temporary) as file:
         views = create_views(file, (offsets[-1], *size, 3))
         for first, part in zip(offsets, files, strict=False):
             with h5py.File(part, "r") as scene:
@@ -107,6 +108,18 @@ def copy_views(source: h5py.Dataset, rows: range, target: h5py.Dataset, first: i
 def _text(values: list[bytes]) -> NDArray[Any]:
     """Fixed-length UTF-8, since HDF5 has no checksum over strings of variable length."""
     return np.array(values, h5py.string_dtype("utf-8", max(1, *(len(value) for value in values))))
+
+
+def scene_ids(shard: Path) -> list[str]:
+    """The scenes of a shard."""
+    with h5py.File(shard, "r") as file:
+        return list(file[layout.SCENE_ID].asstr()[:])
+
+
+def scene_records(file: Path) -> list[dict[str, Any]]:
+    """Where the scenes came from, of the file of a scene or of a shard."""
+    with h5py.File(file, "r") as opened:
+        return [json.loads(text) for text in np.atleast_1d(opened[layout.SOURCE][()])]
 
 
 def index_row(file: Path) -> dict[str, Any]:

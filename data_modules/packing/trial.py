@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_modules import layout
+from data_modules.packing.pack import list_scenes
 from data_modules.packing.parts import Parts
 from data_modules.packing.scene_writer import RenderSettings, SceneWriter
 from data_modules.packing.shards import image_size
@@ -46,9 +47,9 @@ def try_scenes(source: SceneSource, render: RenderSettings | None, workers: Work
     """Makes up to four scenes, spread over the source's list, in a temporary folder.
 
     Raises:
-        UsageError: none of them can be packed.
+        UsageError: none of them can be packed, or their list is not sound.
     """
-    ids = [scene.id for scene in source.scenes()]
+    ids = [scene["id"] for scene in list_scenes(source)]
     rows = np.unique(np.linspace(0, len(ids) - 1, SCENES_TRIED).astype(int)).tolist()
     with TemporaryDirectory(prefix="scaled-ig-") as folder:
         parts = Parts(Path(folder))
@@ -57,10 +58,8 @@ def try_scenes(source: SceneSource, render: RenderSettings | None, workers: Work
         left_out = [record for record in records if record is not None]
         good = [row for row in rows if parts.views(row).exists()]
         if not good:
-            raise UsageError(
-                f"none of the {len(rows)} scenes tried can be packed, e.g. not {left_out[0]['id']}, because "
-                f"{left_out[0]['reason']}"
-            )
+            example = f"e.g. not {left_out[0]['id']}, because {left_out[0]['reason']}"
+            raise UsageError(f"no scene that was tried can be packed, {example}")
         views = [_num_views(parts.views(row)) for row in good]
         size = image_size(parts.views(good[0]))
         file_sizes = [parts.views(row).stat().st_size for row in good]

@@ -1,5 +1,6 @@
 """Makes the scenes of a pack in worker processes that may neither grow without bound nor end the job by dying."""
 
+import math
 import os
 import signal
 import sys
@@ -9,10 +10,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing import get_context
 
 from data_modules.packing.scene_writer import SceneWriter
+from data_modules.processes import end_with_parent
 from scaled_ig.errors import UsageError
 
 KILLED = "its process was killed, by a fault in a library or for want of memory: repair or simplify its files"
@@ -33,7 +34,7 @@ class Workers:
     def __post_init__(self) -> None:
         if self.processes < 0:
             raise UsageError(f"--processes {self.processes} must be positive")
-        if self.memory_gib is not None and self.memory_gib <= 0:
+        if self.memory_gib is not None and not 0 < self.memory_gib < math.inf:
             raise UsageError(f"--memory_per_process {self.memory_gib} must be a positive number of GiB")
 
 
@@ -101,7 +102,7 @@ def _start_worker(writer: SceneWriter, memory_gib: float | None) -> None:
     global _worker
     _worker = writer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the packing one ends the others
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     if memory_gib is not None and sys.platform == "linux":
         import resource
 
@@ -110,14 +111,6 @@ def _start_worker(writer: SceneWriter, memory_gib: float | None) -> None:
         wanted = int(memory_gib * 2**30)
         wanted = wanted if highest == resource.RLIM_INFINITY else min(wanted, highest)
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, highest))
-
-
-def _end_with_parent() -> None:
-    """A worker that outlived a killed packing process would write beside the next one."""
-    parent = parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
 
 
 def _write_scene(row: int) -> int:

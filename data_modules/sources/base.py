@@ -131,8 +131,7 @@ def normalize(mesh: Mesh, up: str, yaw_degrees: float = 0.0, box_of: Mesh | None
     """
     if up not in ("y", "z"):
         raise UsageError(f"up axis {up!r} is not known: use y or z")
-    cosine, sine = np.cos(np.radians(yaw_degrees)), np.sin(np.radians(yaw_degrees))
-    turn = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+    turn = turn_about_z(yaw_degrees)
     if up == "y":
         turn = turn @ np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
     measured = mesh if box_of is None else box_of
@@ -147,6 +146,12 @@ def normalize(mesh: Mesh, up: str, yaw_degrees: float = 0.0, box_of: Mesh | None
     vertices = (mesh.vertices @ turn.T - center) / diagonal
     moved = replace(mesh, vertices=vertices, normals=(mesh.normals @ turn.T).astype(np.float32))
     return moved, {"center": center.tolist(), "scale": 1.0 / diagonal, "up": up, "yaw_degrees": float(yaw_degrees)}
+
+
+def turn_about_z(degrees: float) -> NDArray[np.float64]:
+    """The rotation [3, 3] about +Z that takes +X towards +Y."""
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
 
 
 def srgb_to_linear(display: NDArray[Any]) -> NDArray[Any]:

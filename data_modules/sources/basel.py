@@ -166,12 +166,15 @@ def read_face_model(path: Path) -> FaceModel:
             expression = _linear_model(file["expression/model"]) if "expression/model" in file else None
             names = [name for name in CELLS if name in file]
             faces = _triangles(file[names[0] if names else CELLS[0]][:])
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:  # as h5py raises them
         raise UsageError(f"{path} is no Basel Face Model in HDF5 ({error}): name e.g. model2019_bfm.h5") from None
     terms = [shape, color] if expression is None else [shape, color, expression]
     vertices = len(shape.mean) // 3
     fit = all(
-        term.basis.shape == (3 * vertices, len(term.deviation)) and len(term.mean) == 3 * vertices for term in terms
+        term.basis.shape == (3 * vertices, len(term.deviation))
+        and term.basis.dtype.kind == "f"
+        and len(term.mean) == 3 * vertices
+        for term in terms
     )
     if not fit or not len(faces) or faces.min() < 0 or faces.max() >= vertices:
         raise UsageError(f"{path}: its triangles or modes do not fit its {vertices} vertices: fetch the file again")

@@ -67,7 +67,7 @@ def read_pose(values: Any, where: str) -> NDArray[np.float64]:
     """
     try:
         numbers = np.array(values, dtype=np.float64).reshape(-1)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = np.empty(0)
     if len(numbers) not in (12, 16) or not np.isfinite(numbers).all():
         raise UsageError(f"{where}: its pose is not 3x4 or 4x4 finite numbers: repair it")

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from data_modules.index_document import is_name
 from data_modules.sources.base import SceneEntry
 from data_modules.sources.pictures import read_picture
 from data_modules.sources.posed import Capture, Frame, PosedSource
@@ -22,6 +23,8 @@ from scaled_ig.errors import UsageError
 
 LABELS_FILE = "dataset.json"
 LABEL_LENGTH = 25  # a pose of 16 numbers and intrinsics of 9
+LARGEST_LABELS = 1 << 29  # bytes; a million images have a quarter of it
+LARGEST_IMAGE = 1 << 28
 BUCKET = re.compile(r"\d{5}/img\d{8}\.\w+")  # folders of a thousand images each, whatever they show
 
 
@@ -50,6 +53,7 @@ class Eg3dSource(PosedSource):
             on; None goes by folders.
         resolution: see ``PosedSource``.
         normalize: see ``PosedSource``.
+        yaw: see ``PosedSource``.
 
     Raises:
         UsageError: the file is missing or malformed, or scenes cannot be told apart.
@@ -63,8 +67,9 @@ class Eg3dSource(PosedSource):
         views_per_scene: int | None = None,
         resolution: int | None = None,
         normalize: bool = False,
+        yaw: float = 0.0,
     ) -> None:
-        super().__init__(path, camera_convention, resolution, normalize)
+        super().__init__(path, camera_convention, resolution, normalize, yaw)
         self.category = category
         self.views_per_scene = views_per_scene
         _group(path, views_per_scene)
@@ -113,9 +118,11 @@ def read_labels(path: Path) -> Labels:
     try:
         rows = json.loads(content)["labels"]
         pairs = [(PurePosixPath(name.replace("\\", "/")).as_posix(), label) for name, label in rows]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{where} has no list of labels ({error!r}): make it again with cameras") from None
     for name, label in pairs:
+        if not _is_below(name):
+            raise UsageError(f"{where} names {name!r}, which is no file below its folder: rename it")
         if not isinstance(label, list) or len(label) != LABEL_LENGTH:
             length = len(label) if isinstance(label, list) else "no"
             raise UsageError(f"{where}: {name} has {length} numbers, not {LABEL_LENGTH}: make it again with cameras")
@@ -124,7 +131,9 @@ def read_labels(path: Path) -> Labels:
         raise UsageError(f"{where} lists no image, or one twice: repair it")
     try:
         values = np.array([label for _, label in pairs], dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        if values.ndim != 2:
+            raise ValueError("its numbers are lists")
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"{where}: a label is no row of numbers ({error}): repair it") from None
     lens = values[:, 16:]
     if not np.isfinite(values).all() or (np.abs(lens[:, [2, 5]]) > 2).any():
@@ -160,10 +169,25 @@ def _read_bytes(path: Path, name: str) -> bytes:
     try:
         if _is_zip(path):
             archive, top = _open_zip(path, os.getpid())
-            return archive.read(top + name)
+            return _read_member(archive, top + name, LARGEST_LABELS if name == LABELS_FILE else LARGEST_IMAGE)
         return ((path.parent if path.name == LABELS_FILE else path) / name).read_bytes()
-    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{name} of {path} cannot be read ({error}): restore it, or name another path") from None
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    """Content of a file of an archive; a few kilobytes may unpack to more than the memory holds."""
+    size = archive.getinfo(name).file_size
+    if size > limit:
+        raise zipfile.BadZipFile(f"it unpacks to {size:,} bytes, and {limit:,} are the most that are read")
+    with archive.open(name) as stream:
+        return stream.read(size + 1)  # no more is unpacked than the archive speaks of
+
+
+def _is_below(name: str) -> bool:
+    """Whether an image lies in the folder of the labels; its first folder becomes the id of a scene."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and name != "." and is_name(name)
 
 
 @lru_cache(maxsize=1)

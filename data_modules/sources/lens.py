@@ -40,15 +40,15 @@ def read_lens(
         fx = _focal(frame, document, "x", width)
         fy = _focal(frame, document, "y", height)
         cx, cy = float(camera.get("cx", width / 2)), float(camera.get("cy", height / 2))
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{where}: its lens cannot be read ({error}): repair it") from None
     _refuse_other_shape((height, width), size, where)
-    if fx is None and fy is None:
+    given = [focal for focal in (fx, fy) if focal is not None]
+    if not given:
         raise UsageError(f"{where}: its focal length is not there: give fl_x or camera_angle_x")
-    pixels_x, pixels_y = fx or fy or 0.0, fy or fx or 0.0
-    return pixels_x / width, pixels_y / height, cx / width, cy / height
+    return given[0] / width, given[-1] / height, cx / width, cy / height
 
 
 def read_limits(camera: dict[str, Any], where: str) -> tuple[float, float] | None:
@@ -61,7 +61,7 @@ def read_limits(camera: dict[str, Any], where: str) -> tuple[float, float] | Non
         return None
     try:
         near, far = float(camera["near"]), float(camera["far"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         near, far = math.nan, math.nan
     if not 0 <= near < far < math.inf:
         raise UsageError(f"{where}: its near and far must be two numbers with 0 <= near < far: repair or remove them")

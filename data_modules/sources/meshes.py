@@ -1,6 +1,5 @@
 """Mesh files of one's own: a folder of them, or a JSON manifest that says how each is turned and licensed."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,11 +14,14 @@ from data_modules.sources.base import (
     file_sha256,
     normalize,
 )
+from data_modules.sources.files import read_json, walk
 from data_modules.sources.gltf import read_with_trimesh
 from data_modules.sources.obj import read_obj, read_texture
 from scaled_ig.errors import UsageError
 
 SUFFIXES = (".obj", ".glb", ".gltf", ".ply")
+TEXT_KEYS = ("id", "mesh", "up", "category", "variant_of", "texture_override")
+LARGEST_ANGLE = 1e6  # degrees
 
 
 class MeshSource(SceneSource):
@@ -106,8 +108,12 @@ def _with_texture(mesh: Mesh, path: Path) -> Mesh:
     return replace(mesh, materials=tuple(painted))
 
 
+def _is_mesh(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
 def _search(folder: Path) -> list[dict[str, Any]]:
-    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+    found = sorted(here / name for here, _, names in walk(folder) for name in names if _is_mesh(name))
     if not found:
         raise UsageError(f"{folder} holds no mesh ({', '.join(SUFFIXES)}): name another folder or a JSON manifest")
     names = [file.relative_to(folder) for file in found]
@@ -115,11 +121,24 @@ def _search(folder: Path) -> list[dict[str, Any]]:
 
 
 def _manifest(path: Path) -> list[dict[str, Any]]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is neither a folder nor a JSON manifest ({error}): name one of them") from None
-    complete = isinstance(rows, list) and all(isinstance(row, dict) and {"id", "mesh"} <= row.keys() for row in rows)
-    if not complete or not rows:
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise UsageError(f"{path} is no list of rows: name a folder of meshes or a JSON manifest")
+    if not rows or not all(isinstance(row, dict) and {"id", "mesh"} <= row.keys() for row in rows):
         raise UsageError(f'{path} must be a list of rows that hold at least "id" and "mesh": complete it')
+    for row in rows:
+        fault = _row_fault(row)
+        if fault:
+            raise UsageError(f"{path}: {fault} in the row of id {row['id']!r}: correct it")
     return rows
+
+
+def _row_fault(row: dict[str, Any]) -> str | None:
+    """The first value of a row of the manifest that is of no use."""
+    texts, digests, yaw = [key for key in TEXT_KEYS if key in row], row.get("sha256", {}), row.get("yaw_deg", 0)
+    for key in texts:
+        if not isinstance(row[key], str) or not row[key]:
+            return f'"{key}" is no text'
+    if not isinstance(digests, dict) or not all(isinstance(digest, str) for digest in digests.values()):
+        return '"sha256" is no object of files and digests'
+    return None if type(yaw) in (int, float) and abs(yaw) < LARGEST_ANGLE else '"yaw_deg" is no number'

@@ -1,5 +1,6 @@
 """What all readers of posed images share: from a file's frames to views in this project's axes."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,22 +66,31 @@ class PosedSource(SceneSource):
             None copies the pixels as they are.
         normalize: whether the cameras are brought into the world: up +Z, the scene in the ball of radius 0.5 around
             the origin; else the scenes must already stand there.
+        yaw: degrees about +Z that bring the front to -Y, once the cameras are in the world; photographs do not tell
+            their front.
 
     Raises:
-        UsageError: an unknown convention or a resolution below 1.
+        UsageError: an unknown convention, a resolution below 1, or a yaw of cameras that are not brought there.
     """
 
     viewpoints: ClassVar[Viewpoints | None] = None
 
-    def __init__(self, path: Path, camera_convention: str | None, resolution: int | None, normalize: bool) -> None:
+    def __init__(
+        self, path: Path, camera_convention: str | None, resolution: int | None, normalize: bool, yaw: float = 0.0
+    ) -> None:
         if camera_convention is not None:
             require_convention(camera_convention, "--camera_convention")
         if resolution is not None and resolution < 1:
             raise UsageError(f"--resolution {resolution} must be positive, e.g. 128")
+        if not math.isfinite(yaw):
+            raise UsageError(f"--yaw {yaw} is no angle: give degrees, e.g. 90")
+        if yaw and not normalize:
+            raise UsageError(f"--yaw {yaw:g} turns the cameras that --normalize brings into the world: give both")
         self.path = path
         self.camera_convention = camera_convention
         self.resolution = resolution
         self.normalize = normalize
+        self.yaw = yaw
 
     @abstractmethod
     def capture(self, scene_id: str) -> Capture:
@@ -105,7 +115,7 @@ class PosedSource(SceneSource):
         normalization = None
         if self.normalize:
             try:
-                views, normalization = normalize_cameras(views, alphas)
+                views, normalization = normalize_cameras(views, alphas, self.yaw)
             except UsageError as error:
                 raise UsageError(f"{capture.file}: {error}") from None
         near_far = None if views.near_far is None else views.near_far.astype(np.float32)

@@ -1,10 +1,10 @@
 """Posed renderings in the layout of the scene representation networks' (SRN) cars and chairs."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_modules.sources.base import SceneEntry, file_sha256
+from data_modules.sources.files import walk
 from data_modules.sources.pictures import SUFFIXES, read_picture
 from data_modules.sources.posed import Capture, Frame, PosedSource
 from scaled_ig.errors import UsageError
@@ -28,6 +28,7 @@ class SrnSource(PosedSource):
         category: category of all scenes.
         resolution: see ``PosedSource``.
         normalize: see ``PosedSource``.
+        yaw: see ``PosedSource``.
 
     Raises:
         UsageError: no scene is found.
@@ -40,14 +41,14 @@ class SrnSource(PosedSource):
         category: str = "car",
         resolution: int | None = None,
         normalize: bool = False,
+        yaw: float = 0.0,
     ) -> None:
-        super().__init__(path, camera_convention, resolution, normalize)
+        super().__init__(path, camera_convention, resolution, normalize, yaw)
         self.category = category
         self.folders: dict[str, Path] = {}
-        for folder, below, names in os.walk(path):
+        for here, below, names in walk(path):
             if INTRINSICS_FILE in names:
                 below.clear()  # hundreds of images a scene are not worth a look
-                here = Path(folder)
                 scene = path.resolve().name if here == path else here.relative_to(path).as_posix()
                 self.folders[scene] = here
         self.folders = dict(sorted(self.folders.items()))

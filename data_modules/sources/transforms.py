@@ -1,7 +1,5 @@
 """Posed photographs or renderings: ``transforms.json`` of nerfstudio, Blender and instant-ngp, and the authors' own."""
 
-import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from data_modules.sources.base import SceneEntry, file_sha256
+from data_modules.sources.files import read_json_object, walk
 from data_modules.sources.lens import read_lens, read_limits
 from data_modules.sources.pictures import find_picture, read_mask, read_picture
 from data_modules.sources.posed import Capture, Frame, PosedSource
@@ -40,6 +39,7 @@ class TransformsSource(PosedSource):
         category: category of scenes that no map names.
         resolution: see ``PosedSource``.
         normalize: see ``PosedSource``.
+        yaw: see ``PosedSource``.
 
     Raises:
         UsageError: no transforms file is found, or the map names a scene that is not there.
@@ -52,8 +52,9 @@ class TransformsSource(PosedSource):
         category: str = "object",
         resolution: int | None = None,
         normalize: bool = False,
+        yaw: float = 0.0,
     ) -> None:
-        super().__init__(path, camera_convention, resolution, normalize)
+        super().__init__(path, camera_convention, resolution, normalize, yaw)
         self.category = category
         self.files = _search(path)
         if not self.files:
@@ -64,7 +65,9 @@ class TransformsSource(PosedSource):
 
     def _mapped(self, file: Path) -> dict[str, str]:
         categories: dict[str, str] = {}
-        for category, names in _read_json(file).items():
+        for category, names in read_json_object(file).items():
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise UsageError(f'{file}: {category} has no list of scene ids: write {{"{category}": ["a scene"]}}')
             for name in names:
                 within = [scene for scene in self.files if scene.endswith(f"/{name}")]
                 matches = [name] if name in self.files else within
@@ -83,16 +86,16 @@ class TransformsSource(PosedSource):
     def capture(self, scene_id: str) -> Capture:
         """Reads the files of one scene, and its images as they are asked for."""
         files = self.files[scene_id]
-        documents = [_read_json(file) for file in files]
-        keys = {document.get("camera_convention") for document in documents}
+        documents = [read_json_object(file) for file in files]
+        named = [document.get("camera_convention") for document in documents]
+        keys = {None if key is None else str(key) for key in named}
         if len(keys) > 1:
             raise UsageError(f"{files[0].parent}: its transforms files differ in camera_convention: give them one")
-        key = keys.pop()
         record = {
             "file": files[0].relative_to(self.path).as_posix(),
             "sha256": file_sha256(files[0]),
             "license": documents[0].get("license"),
-            "shape": str(documents[0].get("shape", scene_id)),
+            "shape": str(documents[0].get("shape") or scene_id),
         }
         if len(files) > 1:
             record["files"] = {file.relative_to(self.path).as_posix(): file_sha256(file) for file in files}
@@ -101,15 +104,14 @@ class TransformsSource(PosedSource):
             frames=_frames(files, documents),
             record=record,
             convention_rule="opencv" if "_opencv" in files[0].stem else "opengl",
-            convention_key=None if key is None else str(key),
+            convention_key=keys.pop(),
         )
 
 
 def _search(path: Path) -> dict[str, list[Path]]:
     """Scene id -> its transforms files."""
     found: dict[str, list[Path]] = {}
-    for folder, _, names in os.walk(path):
-        here = Path(folder)
+    for here, _, names in walk(path):
         whole = [here / name for name in WHOLE_FILES if name in names][:1]
         files = whole or [here / name for name in SPLIT_FILES if name in names]
         if files:
@@ -155,13 +157,3 @@ def _frame(file: Path, document: dict[str, Any], frame: dict[str, Any], path: Pa
         intrinsics=read_lens(frame, document, (pixels.shape[0], pixels.shape[1]), where),
         near_far=read_limits(document | frame, where),
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is no readable JSON ({error}): repair or remove it") from None
-    if not isinstance(document, dict):
-        raise UsageError(f"{path} holds no JSON object: repair or remove it")
-    return document

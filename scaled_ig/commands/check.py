@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scaled_ig.commands.sentences import counted
 from scaled_ig.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,14 +30,14 @@ def check(
     """
     from data_modules.checking.check import find_findings
     from data_modules.checking.contact_sheet import SHOWN_SCENES, spread_scenes
-    from data_modules.checking.drop import require_empty
-    from data_modules.checking.index import open_index
+    from data_modules.layout import PackIndex
+    from data_modules.packing.folder import require_empty
 
     if fix_drop != (out is not None):
         raise UsageError("--fix-drop and --out go together: name the folder of the new pack, or leave out both")
     if out is not None:
         require_empty(Path(out))
-    index = open_index(pack)
+    index = PackIndex.open(pack)
     pictured: list[int] = []
     if html:
         from scaled_ig.report.explorer import MOST_THUMBNAILS
@@ -44,10 +45,13 @@ def check(
         pictured = spread_scenes(index.num_scenes, MOST_THUMBNAILS)
     result = find_findings(index, spread_scenes(index.num_scenes, SHOWN_SCENES), pictured)
     _print_findings(result)
-    pages = _draw(result, Path(sheet) if sheet is not None else Path(pack) / "contact_sheet.png", html)
-    if out is not None:
-        _drop(result, out)
-    print(f"{pack}: {_summary(result)}; {', '.join(map(str, pages))}")
+    pages: list[Path] = []
+    try:
+        if out is not None:
+            _drop(result, out)
+        pages = _draw(result, Path(sheet) if sheet is not None else Path(pack) / "contact_sheet.png", html)
+    finally:  # every byte was read for the verdict: nothing that cannot be written shall cost it
+        print("; ".join([f"{pack}: {_summary(result)}", *([", ".join(map(str, pages))] if pages else [])]))
     return (1 if result.num_sound else 2) if result.findings else 0
 
 
@@ -68,22 +72,30 @@ def _draw(result: "CheckResult", sheet: Path, html: bool) -> list[Path]:
     from scaled_ig.report.explorer import write_explorer
 
     page = sheet.with_name("explorer.html")
-    write_explorer(result, page)
+    try:
+        write_explorer(result, page)
+    except OSError as error:
+        raise UsageError(f"{page} cannot be written ({error}): name a sheet in another folder with --sheet") from None
     return [sheet, page]
 
 
 def _drop(result: "CheckResult", out: str) -> None:
     from data_modules.checking.drop import write_sound_scenes
 
-    kept = write_sound_scenes(result, Path(out))
-    print(f"{out}: {kept.num_scenes} of {result.index.num_scenes} scenes, {kept.offsets[-1]} views")
+    try:
+        kept = write_sound_scenes(result, Path(out))
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"--out {out} cannot be written ({reason}): name another folder, or make room") from None
+    scenes, views = counted(result.index.num_scenes, "scene"), counted(kept.offsets[-1], "view")
+    print(f"{out}: {kept.num_scenes} of {scenes}, {views}")
 
 
 def _summary(result: "CheckResult") -> str:
     index = result.index
     height, width = index.image_size
     count, lost = len(result.findings), index.num_scenes - result.num_sound
-    verdict = f"{count} finding{'s' * (count != 1)}, {lost} scenes not sound" if count else "sound"
+    verdict = f"{counted(count, 'finding')}, {counted(lost, 'scene')} not sound" if count else "sound"
     left_out = f", {len(index.left_out)} left out when packed" if index.left_out else ""
-    views = f"{index.offsets[-1]} views of {height}x{width} pixels"
-    return f"{index.num_scenes} scenes, {views}, {verdict}{left_out}"
+    views = f"{counted(index.offsets[-1], 'view')} of {height}x{width} pixels"
+    return f"{counted(index.num_scenes, 'scene')}, {views}, {verdict}{left_out}"

@@ -71,7 +71,10 @@ def scenes_of(data: MultiViewDataModule, phases: dict[str, PhaseConfig]) -> dict
 def refuse_other_scenes(run: RunFolder, scenes: dict[str, Any]) -> None:
     """Raise UsageError where a run that is to go on was begun with other scenes or another split of their views."""
     begun = run.read_json("scenes.json")
-    changed = [key for key in begun if key != "pack" and begun[key] != scenes.get(key)]
+    # Planes belong to places in the list: its order counts.
+    now = {key: list(value.items()) if isinstance(value, dict) else value for key, value in scenes.items()}
+    then = {key: list(value.items()) if isinstance(value, dict) else value for key, value in begun.items()}
+    changed = [key for key in then if key != "pack" and then[key] != now.get(key)]
     if changed:
         raise UsageError(
             f"{run.path} was begun with another {changed[0]} (its scenes.json lists it): restore the pack and the data "

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from scaled_ig.commands.sentences import counted
 from scaled_ig.errors import UsageError
 
 
@@ -31,6 +32,7 @@ def export(
     try:
         count = export_transforms(index, Path(out), scenes)
     except OSError as error:
-        raise UsageError(f"--out {out} cannot be written ({error}): name another folder, or make room") from None
-    print(f"{out}: {count} scenes; to pack them again: scaled-ig pack transforms {out} --out PACK")
+        reason = error.strerror or error
+        raise UsageError(f"--out {out} cannot be written ({reason}): name another folder, or make room") from None
+    print(f"{out}: {counted(count, 'scene')}; to pack them again: scaled-ig pack transforms {out} --out PACK")
     return 0

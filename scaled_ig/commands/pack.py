@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from scaled_ig.commands.sentences import counted
 from scaled_ig.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Format:
     is_rendered: bool
 
 
-POSED = ("camera_convention", "resolution", "normalize", "category")
+POSED = ("camera_convention", "resolution", "normalize", "yaw", "category")
 FORMATS = {
     "meshes": Format("meshes:MeshSource", ("category", "up", "yaw"), True),
     "shapenet": Format("shapenet:ShapeNetSource", ("synset", "up", "yaw"), True),
@@ -91,8 +92,8 @@ def pack(
         elevation: lowest and highest elevation in degrees; 0 to 85 unless given, faces -20 to 30.
         seed: seed of the cameras, and of the faces drawn from the model; 0 unless given.
         up: meshes and shapenet only: axis of the files that points up; y unless given, or unless a manifest says.
-        yaw: meshes and shapenet only: degrees about the vertical that bring the front to -Y; for meshes 0 unless given
-            (the front is +Z in files with +Y up), for shapenet 180 (the front is -Z).
+        yaw: degrees about the vertical that bring the front to -Y; for meshes 0 unless given (the front is +Z in files
+            with +Y up), for shapenet 180 (the front is -Z); for posed images only together with normalize.
         synset: shapenet only: WordNet id of the category; 02958343, cars, unless given.
         scenes: basel only: number of faces to draw; 2000 unless given.
         expression: basel only: scale of the expressions drawn; 0, neutral, unless given.
@@ -105,7 +106,8 @@ def pack(
             others unless given.
         split: which tenth of a scene's views is held out for tests: the first, for views drawn at random, or every
             tenth, for captures whose neighbours are alike.
-        append: add the scenes to the finished pack in out.
+        append: add the scenes to the finished pack in out; those that are there already, of the same file, are passed
+            over.
         strict: stop at the first scene that cannot be packed, instead of leaving it out.
         dry_run: try a few scenes and say how large the pack will be and how long it will take; write nothing.
         processes: worker processes; one a core unless given.
@@ -141,7 +143,8 @@ def pack(
     try:
         index = write_pack(reader, Path(out), render, split, workers, append=append, strict=strict)
     except OSError as error:
-        raise UsageError(f"--out {out} cannot be written ({error}): name another folder, or make room") from None
+        reason = error.strerror or error
+        raise UsageError(f"--out {out} cannot be written ({reason}): name another folder, or make room") from None
     _say_summary(out, index)
     if render is None:
         _say_cameras(index, {scene.id for scene in reader.scenes()})
@@ -178,16 +181,17 @@ def _say_estimate(estimate: Estimate, processes: int) -> None:
         print(f"left out: {record['id']}: {record['reason']}")
     height, width = estimate.image_size
     print(
-        f"{estimate.scenes} scenes × {estimate.views:.0f} views of {height}×{width}: about {_size(estimate.bytes)} and "
-        f"{_duration(estimate.seconds)} with {processes} processes ({estimate.tried} scenes tried)"
+        f"{counted(estimate.scenes, 'scene')} × {counted(round(estimate.views), 'view')} of {height}×{width}: about "
+        f"{_size(estimate.bytes)} and {_duration(estimate.seconds)} with {counted(processes, 'process', 'processes')} "
+        f"({counted(estimate.tried, 'scene')} tried)"
     )
 
 
 def _say_summary(out: str, index: PackIndex) -> None:
     size = _size(sum(shard.bytes for shard in index.shards))
     lost = f"; {len(index.left_out)} left out, see pack.json" if index.left_out else ""
-    views = index.offsets[-1]
-    print(f"{out}: {index.num_scenes} scenes, {views} views, {size} in {len(index.shards)} files{lost}")
+    scenes, views = counted(index.num_scenes, "scene"), counted(index.offsets[-1], "view")
+    print(f"{out}: {scenes}, {views}, {size} in {counted(len(index.shards), 'file')}{lost}")
 
 
 def _say_cameras(index: PackIndex, scene_ids: set[str]) -> None:
@@ -201,7 +205,7 @@ def _say_cameras(index: PackIndex, scene_ids: set[str]) -> None:
             if name in scene_ids:
                 reason = DECIDED_BY[record["camera_convention_from"]].format(file=record["file"].rpartition("/")[2])
                 said[f"{record['camera_convention']} axes, {reason}"] += 1
-    parts = [text if len(said) == 1 else f"{text} ({count} scenes)" for text, count in said.most_common()]
+    parts = [text if len(said) == 1 else f"{text} ({counted(count, 'scene')})" for text, count in said.most_common()]
     print(f"cameras: {'; '.join(parts)}; --camera_convention overrides; look at the sheet that scaled-ig check draws")
 
 
@@ -214,5 +218,5 @@ def _size(count: float) -> str:
 
 def _duration(seconds: float) -> str:
     if seconds < 100:
-        return f"{max(1, seconds):.0f} seconds"
+        return counted(max(1, round(seconds)), "second")
     return f"{seconds / 60:.0f} minutes" if seconds < 100 * 60 else f"{seconds / 3600:.0f} hours"

@@ -99,9 +99,12 @@ class Phase(LightningModule, ABC):
         self._catch_up(batch)
         terms = self.terms(batch, CounterNoise(self.seed, self.number, self.global_step))
         total = torch.stack([weight * value for weight, value in terms.values()]).sum()
-        values = {f"train/{name}": value.detach() for name, (_, value) in terms.items()}
-        self.log_dict({**values, "train/total": total.detach()}, batch_size=len(batch))
-        return total * self._share(len(batch))
+        share = self._share(len(batch))
+        values = {f"train/{name}": value.detach() for name, (_, value) in terms.items()} | {
+            "train/total": total.detach()
+        }
+        self.log_dict(self._over_ranks(values, share), batch_size=len(batch))
+        return total * share
 
     def _share(self, views: int) -> float:
         """DDP averages over ranks: a rank with more views than others has a greater part in the global batch's mean."""
@@ -109,6 +112,14 @@ class Phase(LightningModule, ABC):
         if world_size == 1:
             return 1.0
         return views * world_size / self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
+
+    def _over_ranks(self, values: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+        """Means over the global batch, of which every rank has a share."""
+        if self.trainer.world_size == 1:
+            return values
+        stacked = torch.stack([value.float() for value in values.values()]) * share / self.trainer.world_size
+        dist.all_reduce(stacked)
+        return dict(zip(values, stacked, strict=True))
 
     def jitter(self, batch: ViewBatch, noise: CounterNoise, pixels: Tensor | None = None) -> Jitter:
         """Noise for the rays of a batch: all latent pixels, or ``pixels`` [B, R]."""

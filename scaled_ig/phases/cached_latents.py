@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from scaled_ig.agreement import together
 from scaled_ig.batch import ViewBatch
 from scaled_ig.latent_cache import LatentCache, Precision
 from scaled_ig.losses import latent_loss
@@ -43,7 +44,8 @@ class CachedLatents:
         folder = Path(trainer.default_root_dir) / "latents" / f"stage{phase.stage}"
         self._cache = LatentCache(folder, scene, self.precision, partial(print, flush=True))
         read = partial(data.batches, phase.stage, title="encoding")
-        self._cache.fill(data.own_training_shards(), data.scene_digests(phase.stage), read)
+        shards, digests = data.own_training_shards(), data.scene_digests(phase.stage)
+        together(partial(self._cache.fill, shards, digests, read))
 
     def term(self, phase: Phase, batch: ViewBatch, noise: CounterNoise) -> Tensor:
         """L_latent of a batch."""

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from data_modules.checking.check import CheckResult
-from data_modules.checking.findings import SceneReport
+from data_modules.checking.findings import SceneReport, printable
 from data_modules.checking.scene import THUMBNAIL
 from data_modules.layout import split_views
 from scaled_ig.report import page
@@ -116,7 +116,7 @@ def _sound(result: CheckResult) -> str:
 
 
 def _categories(result: CheckResult) -> str:
-    counts = Counter(map(_printable, result.index.categories)).most_common()
+    counts = Counter(map(printable, result.index.categories)).most_common()
     if len(counts) == 1:
         return f"category {counts[0][0]}"
     text = ", ".join(f"{count:,} {name}" for name, count in counts[:3])
@@ -126,8 +126,8 @@ def _categories(result: CheckResult) -> str:
 def findings(result: CheckResult) -> str:
     """All lines of the check."""
     lines = [
-        f"<li><b>{page.escape(_printable(finding.file if finding.scene is None else finding.scene))}</b> "
-        f"{page.escape(_printable(finding.text))}<span>{page.escape(finding.file)}: {page.escape(finding.remedy)}"
+        f"<li><b>{page.escape(printable(finding.file if finding.scene is None else finding.scene))}</b> "
+        f"{page.escape(printable(finding.text))}<span>{page.escape(finding.file)}: {page.escape(finding.remedy)}"
         "</span></li>"
         for finding in result.findings[:MOST_LINES]
     ]
@@ -136,15 +136,11 @@ def findings(result: CheckResult) -> str:
     return page.section("Findings", f'<ul class="findings">{"".join(lines)}</ul>') if lines else ""
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
 def left_out(result: CheckResult) -> str:
     """Scenes that are not in the pack."""
     lines = [
-        f'<li class="old"><b>{page.escape(_printable(scene["id"]))}</b>'
-        f"<span>{page.escape(_printable(scene['reason']))}</span></li>"
+        f'<li class="old"><b>{page.escape(printable(scene["id"]))}</b>'
+        f"<span>{page.escape(printable(scene['reason']))}</span></li>"
         for scene in result.index.left_out
     ]
     title = f"Left out: {len(lines):,} scene{'s' * (len(lines) != 1)}"
@@ -172,7 +168,7 @@ def scenes(result: CheckResult) -> str:
     parts = []
     for name, members in groups.items():
         head = (
-            f"<h3>{page.escape(_printable(name))} <small>{len(members):,}</small></h3>"
+            f"<h3>{page.escape(printable(name))} <small>{len(members):,}</small></h3>"
             if len(groups) > 1
             else "<h3></h3>"
         )
@@ -185,7 +181,7 @@ def scenes(result: CheckResult) -> str:
 
 
 def _thumb(result: CheckResult, scene: int, place: dict[int, int]) -> str:
-    name, style, kind = page.escape(_printable(result.index.scene_ids[scene])), "", ""
+    name, style, kind = page.escape(printable(result.index.scene_ids[scene])), "", ""
     if scene in place:
         sheet, cell = divmod(place[scene], SPRITE_COLUMNS * SPRITE_ROWS)
         row, column = divmod(cell, SPRITE_COLUMNS)
@@ -216,7 +212,7 @@ def origins(result: CheckResult) -> str:
     licences = Counter(str(record.get("license") or "not named") for record in records)
     read = Counter(_convention(record) for record in records)
     columns = [
-        page.table([title, "scenes"], [[_printable(name), f"{count:,}"] for name, count in counts.most_common()])
+        page.table([title, "scenes"], [[printable(name), f"{count:,}"] for name, count in counts.most_common()])
         for title, counts in (("licence", licences), ("cameras", read))
     ]
     return (

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.checking.check import CheckResult
+from data_modules.checking.findings import printable
 from data_modules.layout import split_views
 from scaled_ig.report import page
 from scaled_ig.report.explorer_figures import TEST, TRAIN, Bar, bars_of, draw_frusta, draw_histogram
@@ -49,7 +50,7 @@ def _drawings(result: CheckResult) -> str:
         if shown is not None and np.isfinite(shown.camera_to_world).all() and np.isfinite(shown.intrinsics).all():
             is_test = _is_test(result, scene)
             svg = draw_frusta(shown.camera_to_world, shown.intrinsics, is_test, result.index.scene_radius)
-            name = "".join(c if c.isprintable() else "?" for c in result.index.scene_ids[scene])
+            name = printable(result.index.scene_ids[scene])
             cells.append(f"<div>{svg}{escape(name)}, {len(is_test)} views</div>")
     return "".join(cells)
 

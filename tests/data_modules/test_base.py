@@ -3,6 +3,7 @@
 import itertools
 import pickle
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from data_modules.base import MultiViewDataModule
 from data_modules.basel import BaselFaces
 from data_modules.choice import SceneChoice
 from data_modules.layout import PackIndex, Shard
+from data_modules.memory import available_bytes
 from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
 from data_modules.views import PackViews
@@ -157,6 +159,7 @@ def test_stages_are_chosen_by_range_list_file_and_category(variants, tmp_path):
         ({"category": "cat"}, "no scene of category 'cat': choose among ball"),
         ({"range": (0, 1), "ids": ["a"]}, "one of range and ids: leave out the others"),
         ({}, "needs one of range"),
+        ({"ids": []}, "chooses none"),
     ],
 )
 def test_choices_that_the_pack_does_not_have(variants, choice, message):
@@ -265,3 +268,41 @@ def test_auto_streams_what_does_not_fit(variants, monkeypatch):
     monkeypatch.setattr("data_modules.base.available_shared_bytes", lambda: needed - 1)
     assert not is_in_memory(num_workers=2)
     assert is_in_memory(), "nothing is shared without workers"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 0), ("views_per_scene", -1), ("stage1_scenes", 0), ("stage2_scenes", -1), ("num_workers", -1),
+        ("split_seed", -1), ("seed", -1), ("val_fraction", 1.0), ("val_fraction", -0.5), ("val_fraction", float("nan")),
+    ],
+)  # fmt: skip
+def test_numbers_that_mean_nothing_are_refused(variants, name, value):
+    with pytest.raises(UsageError, match=rf"^data\.{name} {value} must be "):
+        ShapeNetCars(variants, **{name: value})
+
+
+def test_the_memory_of_one_stage_goes_before_the_next_is_loaded(variants):
+    data = ShapeNetCars(variants, stage1_scenes=6, batch_size=4)
+    first = data.views(1)
+    data.cycle = first.cycle = [data, first]
+    memory = weakref.ref(first._memory)
+    del first, data.cycle
+    data.views(2)
+    assert memory() is None
+
+
+def test_memory_that_a_container_may_have(tmp_path, monkeypatch):
+    for name, text in (
+        ("memory.max", str(8 << 30)),
+        ("memory.current", str(7 << 30)),
+        ("memory.stat", f"anon 5\ninactive_file {6 << 30}\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "meminfo").write_text(f"MemTotal: {64 << 20} kB\nMemAvailable: {32 << 20} kB\n")
+    monkeypatch.setattr("data_modules.memory.MEMORY_INFO", tmp_path / "meminfo")
+    monkeypatch.setattr("data_modules.memory.CGROUP", tmp_path)
+    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 24}[name])
+    assert available_bytes() == 7 << 30
+    (tmp_path / "memory.max").write_text("max")
+    assert available_bytes() == 32 << 30

@@ -108,7 +108,7 @@ def test_normalized_photographs_go_back_to_their_own_world(tmp_path):
     np.testing.assert_allclose([[f["near"], f["far"]] for f in document["frames"]], given.near_far, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["../a", "/tmp/a", "a/../../b", "..", ".", "a//b", "a/", "dataset_map.json", ""])
+@pytest.mark.parametrize("name", ["../a", "/tmp/a", "a/../../b", "..", ".", "a//b", "a/", "dataset_map.json"])
 def test_an_id_that_leads_out_of_the_folder_is_refused(tmp_path, name):
     index = write_pack(Posed(("chair", name)), tmp_path / "pack", None)
     with pytest.raises(UsageError, match="cannot be a folder below --out"):
@@ -140,5 +140,5 @@ def test_the_command_takes_ids_in_any_spelling(tmp_path, capsys, scenes, written
     with pytest.raises(SystemExit) as left:
         main(["export", str(tmp_path / "pack"), "--format", "transforms", "--out", str(tmp_path / "files"), *options])
     assert left.value.code == 0
-    assert f"{written} scenes" in capsys.readouterr().out
+    assert f"{written} scene" in capsys.readouterr().out
     assert len(list((tmp_path / "files").rglob("transforms.json"))) == written

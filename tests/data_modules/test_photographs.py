@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_modules.photographs import denormalize_cameras, fit_image_size, normalize_cameras
+from data_modules.photographs import denormalize_cameras, fit_image_size, nearest_to_axes, normalize_cameras
 from data_modules.sources.base import PosedViews
 from scaled_ig.errors import UsageError
 from tests.data_modules.sources.captures import CENTRES, RADIUS, crop, distances, see
@@ -145,6 +145,18 @@ def test_a_world_upside_down_is_turned():
     views, record = normalize_cameras(views_of(type(seen)(seen.images, poses, seen.intrinsics)))
     np.testing.assert_allclose(record["rotation"], np.diag([1.0, -1, -1]), atol=1e-6)
     assert (views.camera_to_world[:, 2, 3] > 0).all()
+
+
+def test_the_point_nearest_to_all_axes_and_their_spread():
+    seen = see(16)
+    poses = moved(seen.poses, turn_about(1, 0.3), 2.0, (1e4, -5e3, 7))
+    point, spread = nearest_to_axes(poses)
+    np.testing.assert_allclose(point, (1e4, -5e3, 7), atol=1e-8)
+    assert spread > 0.1
+    poses[:, :3, :3] = poses[0, :3, :3]
+    parallel, spread = nearest_to_axes(poses)
+    assert spread < 1e-12
+    assert np.linalg.norm(parallel - poses[:, :3, 3].mean(axis=0)) < 1e-6, "the nearest to where the cameras are"
 
 
 def test_cameras_without_a_common_centre():

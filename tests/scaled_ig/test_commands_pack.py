@@ -105,7 +105,7 @@ def test_scenes_that_differ_in_their_axes_are_counted(tmp_path, capsys):
     pack("transforms", str(tmp_path / "files"), out=str(tmp_path / "out"), processes=1)
     said = capsys.readouterr().out.splitlines()[-1]
     assert "opengl axes, as transforms.json files are unless they say otherwise (2 scenes); " in said
-    assert "opencv axes, as their files say (1 scenes); " in said
+    assert "opencv axes, as their files say (1 scene); " in said
 
 
 def test_the_axes_of_appended_scenes_alone_are_said(tmp_path, capsys):

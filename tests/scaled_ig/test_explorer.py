@@ -9,8 +9,8 @@ import pytest
 
 from data_modules import layout
 from data_modules.checking.check import find_findings
-from data_modules.checking.index import open_index
 from data_modules.checking.scene import THUMBNAIL
+from data_modules.layout import PackIndex
 from data_modules.raycast import draw_cameras
 from scaled_ig.commands.check import check
 from scaled_ig.report import explorer
@@ -74,7 +74,7 @@ def test_every_scene_has_its_own_picture(html):
 
 def test_more_scenes_than_the_page_takes_are_spread_evenly(pack, monkeypatch, tmp_path):
     monkeypatch.setattr(explorer, "MOST_THUMBNAILS", 2)
-    result = find_findings(open_index(pack), shown=[0], pictured=[0, 2], processes=1, quiet=True)
+    result = find_findings(PackIndex.open(pack), shown=[0], pictured=[0, 2], processes=1, quiet=True)
     explorer.write_explorer(result, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert "2 of 3 scenes, spread evenly" in text
@@ -82,7 +82,7 @@ def test_more_scenes_than_the_page_takes_are_spread_evenly(pack, monkeypatch, tm
 
 
 def test_many_small_pictures_stay_small(pack):
-    result = find_findings(open_index(pack), pictured=[0, 1, 2], processes=1, quiet=True)
+    result = find_findings(PackIndex.open(pack), pictured=[0, 1, 2], processes=1, quiet=True)
     many = [result.reports[row % 3] for row in range(501)]
     sheets = list(explorer._sprites(many))
     assert len(sheets) == 2

@@ -1,6 +1,5 @@
 """The check of whole packs: sound ones, its sheet, the index, and children that crash or hang."""
 
-import json
 import os
 import shutil
 import signal
@@ -18,7 +17,7 @@ from data_modules import layout
 from data_modules.checking.check import find_findings
 from data_modules.checking.contact_sheet import CAPTION_HEIGHT, CELL
 from data_modules.checking.contained import Lost, run_contained
-from data_modules.checking.index import open_index
+from data_modules.layout import PackIndex
 from scaled_ig.commands.check import check
 from scaled_ig.errors import UsageError
 from tests.data_modules.checking.packs import (
@@ -28,7 +27,6 @@ from tests.data_modules.checking.packs import (
     make_pack,
     noisy_views,
     sound_scenes,
-    write_document,
 )
 
 
@@ -100,37 +98,6 @@ def test_an_index_that_is_none(copy, content):
         check(str(copy))
 
 
-@pytest.mark.parametrize(
-    ("keys", "value"),
-    [
-        (("shards", 0, "file"), "../pack-00000.h5"),
-        (("shards", 0, "file"), "/etc/passwd"),
-        (("shards", 1, "file"), "pack-00000.h5"),
-        (("shards", 0, "scenes", 0, "views"), -1),
-        (("shards", 0, "scenes", 0, "views"), "ten"),
-        (("shards", 0, "scenes", 0, "views"), 10**30),
-        (("shards", 0, "scenes", 0, "id"), None),
-        (("shards",), {}),
-        (("shards",), []),
-        (("image_size",), [0, 16]),
-        (("image_size",), 16),
-        (("scene_radius",), 0),
-        (("split",), "last"),
-        (("left_out",), [1]),
-        (("jobs",), None),
-    ],
-)
-def test_an_index_that_others_wrote(copy, keys, value):
-    document = json.loads((copy / layout.INDEX_FILE).read_text())
-    place = document
-    for key in keys[:-1]:
-        place = place[key]
-    place[keys[-1]] = value
-    write_document(copy, document)
-    with pytest.raises(UsageError, match=r"pack\.json"):
-        open_index(copy)
-
-
 def test_an_unfinished_pack(tmp_path):
     (tmp_path / "scenes.part").mkdir()
     with pytest.raises(UsageError, match="no finished pack"):
@@ -171,8 +138,8 @@ def test_children_that_crash_hang_fail_or_leave():
 def test_a_child_that_cannot_start_is_no_finding(written, tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from data_modules.checking.check import find_findings\nfrom data_modules.checking.index import open_index\n"
-        f"print(find_findings(open_index({str(written)!r}), quiet=True).findings)\n"
+        "from data_modules.checking.check import find_findings\nfrom data_modules.layout import PackIndex\n"
+        f"print(find_findings(PackIndex.open({str(written)!r}), quiet=True).findings)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 1
@@ -184,7 +151,7 @@ def test_a_child_that_cannot_start_is_no_finding(written, tmp_path):
 def test_a_crash_costs_one_scene(written, monkeypatch, scene):
     """The real check, with a library that crashes over one scene."""
     monkeypatch.setattr("data_modules.checking.check.check_shard", crash_at[scene])
-    result = find_findings(open_index(written), processes=1, quiet=True)
+    result = find_findings(PackIndex.open(written), processes=1, quiet=True)
     (finding,) = result.findings
     assert finding.scene == NAMES[scene]
     assert finding.what == "the HDF5 library crashed (SIGSEGV) while it was read"
@@ -226,7 +193,7 @@ def crash_at_the_head(task):
 
 def test_a_crash_at_the_head_costs_the_file(written, monkeypatch):
     monkeypatch.setattr("data_modules.checking.check.check_shard", crash_at_the_head)
-    result = find_findings(open_index(written), processes=2, quiet=True)
+    result = find_findings(PackIndex.open(written), processes=2, quiet=True)
     (finding,) = result.findings
     assert (finding.file, finding.scene) == (layout.shard_name(0), None)
     assert finding.what == "the HDF5 library crashed (SIGABRT) while it was read"
@@ -234,7 +201,33 @@ def test_a_crash_at_the_head_costs_the_file(written, monkeypatch):
 
 
 def test_a_name_cannot_write_to_the_terminal(tmp_path):
-    scenes = {"a": noisy_views(0), "b\x1b[2Jc": noisy_views(1)}
-    scenes["b\x1b[2Jc"].images[[1, 4]] = 255
+    scenes = {"a": noisy_views(0), "b\u202ec": noisy_views(1)}
+    scenes["b\u202ec"].images[[1, 4]] = 255
     (line,) = lines_of(make_pack(tmp_path / "pack", scenes))
-    assert "scene b?[2Jc: views 1, 4: nothing is shown" in line
+    assert "scene b?c: views 1, 4: nothing is shown" in line
+
+
+# -- what cannot be written -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", ["contact_sheet.png", "explorer.html"])
+def test_a_page_that_cannot_be_written_costs_neither_the_verdict_nor_the_new_pack(tmp_path, capsys, page):
+    scenes = sound_scenes()
+    scenes["b"].images[2] = 255
+    pack = make_pack(tmp_path / "pack", scenes)
+    (pack / page).mkdir()
+    with pytest.raises(UsageError, match=rf"{page} cannot be written .*--sheet"):
+        check(str(pack), html=True, fix_drop=True, out=str(tmp_path / "new"))
+    assert layout.PackIndex.open(tmp_path / "new").scene_ids == ("a", "c")
+    finding, kept, last = capsys.readouterr().out.strip().splitlines()
+    assert "scene b: view 2: nothing is shown" in finding
+    assert kept.startswith(str(tmp_path / "new"))
+    assert last.endswith("1 finding, 1 scene not sound")
+    assert check(str(pack), html=True, sheet=str(tmp_path / "sheets" / "sheet.png")) == 1
+
+
+def test_a_new_pack_that_cannot_be_written_costs_no_verdict(tmp_path, written, capsys):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match=r"--out .*cannot be written"):
+        check(str(written), sheet=str(tmp_path / "s.png"), fix_drop=True, out=str(tmp_path / "file" / "new"))
+    assert capsys.readouterr().out.strip().endswith("3 scenes, 30 views of 16x16 pixels, sound")

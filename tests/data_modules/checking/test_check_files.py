@@ -108,7 +108,7 @@ def test_a_spoiled_file_costs_its_scenes_only(copy, spoil, number, capsys):
     finding, last = capsys.readouterr().out.strip().splitlines()
     assert finding.startswith(f"{path.name}: ")
     assert "--fix-drop" in finding
-    assert f"{(2, 1)[number]} scenes not sound" in last
+    assert f"{('2 scenes', '1 scene')[number]} not sound" in last
 
 
 def test_a_pack_without_a_sound_scene_is_unusable(copy):

@@ -34,6 +34,7 @@ def test_sound_scenes_are_kept(tmp_path, capsys):
     assert f"{new}: 2 of 5 scenes, 20 views" in capsys.readouterr().out
     index = PackIndex.open(new)
     assert index.scene_ids == ("b", "c")
+    assert index.document["jobs"] == [], "the call of a scene that was dropped can be repeated"
     reasons = {scene["id"]: scene["reason"] for scene in index.left_out}
     assert list(reasons) == ["z", "a", "d", "e"]
     assert "all is white" in reasons["a"]

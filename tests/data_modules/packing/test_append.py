@@ -130,11 +130,15 @@ def test_a_mended_scene_is_no_longer_left_out(pack):
 def test_what_does_not_fit_is_refused(pack, tmp_path):
     before = contents(pack)
     refusals = (
-        (Troubled(5, {}), {"append": True}, "3 scenes, such as s0, are in"),
+        (Troubled(5, {}), {"append": True}, r"of the same ids, made of other files, e\.g\. s0 \(3 in all\)"),
         (More(2, {}), {}, "already holds a pack of other settings: add to it with --append"),
         (More(2, {}), {"append": True, "split_rule": "every_tenth"}, "--split first"),
         (More(2, {}), {"append": True, "render": RENDER}, "views of 4x6 pixels"),
-        (More(2, {"s10": "size", "s11": "size"}), {"append": True}, "none of the 2 scenes.*8x8"),
+        (
+            More(2, {"s10": "size", "s11": "size"}),
+            {"append": True},
+            "no scene can be packed: mend what the lines above say",
+        ),
     )
     for source, options, message in refusals:
         with pytest.raises(UsageError, match=message):

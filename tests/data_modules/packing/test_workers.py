@@ -155,10 +155,25 @@ def test_strict_tries_mended_scenes_again(tmp_path, monkeypatch):
     assert write_pack(source, tmp_path / "then strict", None, strict=True).num_scenes == 4
 
 
-def test_no_good_scene_is_an_error_that_leaves_nothing(tmp_path):
-    with pytest.raises(UsageError, match=r"none of the 2 scenes .* s0, because s\.json is torn"):
-        write_pack(Troubled(2, {"s0": "usage", "s1": "value"}), tmp_path, None)
+def test_no_good_scene_is_an_error_that_leaves_nothing_and_says_each_reason_once(tmp_path, capsys, monkeypatch):
+    source = Troubled(2, {"s0": "usage", "s1": "value"})
+    with pytest.raises(UsageError, match=r"^no scene can be packed: mend what the lines above say$"):
+        write_pack(source, tmp_path, None)
+    assert capsys.readouterr().out.count(REASONS["usage"]) == 1
     assert not list(tmp_path.iterdir())
+    load = Troubled.load
+
+    def interrupted(self, scene_id):
+        if scene_id == "s1":
+            raise KeyboardInterrupt
+        return load(self, scene_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Troubled, "load", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_pack(source, tmp_path, None)
+    with pytest.raises(UsageError, match=r"no scene can be packed, the first, s0, because s\.json is torn"):
+        write_pack(source, tmp_path, None)
     write_pack(Troubled(2, {}), tmp_path, None)
 
 

@@ -45,7 +45,9 @@ def test_archives_survive_pickling_and_leave_one_handle_open(tmp_path):
         again = pickle.loads(pickle.dumps(source))
         np.testing.assert_array_equal(again.load("balls")[0].images, seen.images)
     assert eg3d._open_zip.cache_info().currsize == 1
-    assert all(type(value) in (int, str, bool, type(None), type(tmp_path)) for value in vars(sources[0]).values())
+    assert all(
+        type(value) in (int, float, str, bool, type(None), type(tmp_path)) for value in vars(sources[0]).values()
+    )
 
 
 def test_buckets_need_a_number_of_views(tmp_path):

@@ -83,6 +83,21 @@ def test_photographs_are_cropped_resized_and_brought_into_the_world(tmp_path, ki
     np.testing.assert_allclose(back, moved, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", list(SOURCES))
+def test_a_yaw_turns_the_front_and_is_undone_with_the_rest(tmp_path, kind):
+    seen = see()
+    path = WRITERS[kind](tmp_path / "balls", seen, "opencv")
+    plain, turned = (SOURCES[kind](path, "opencv", normalize=True, yaw=yaw).load("balls") for yaw in (0.0, 90.0))
+    quarter = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    positions = plain[0].camera_to_world[:, :3, 3] @ quarter.T
+    np.testing.assert_allclose(turned[0].camera_to_world[:, :3, 3], positions, atol=1e-6, err_msg="+X becomes +Y")
+    records = plain[1]["normalization"], turned[1]["normalization"]
+    np.testing.assert_allclose(records[1]["rotation"], quarter @ records[0]["rotation"], atol=1e-12)
+    assert (records[0]["scale"], records[0]["center"]) == (records[1]["scale"], records[1]["center"])
+    back, _ = denormalize_cameras(turned[0].camera_to_world, None, records[1])
+    np.testing.assert_allclose(back, seen.poses, atol=1e-5)
+
+
 def test_images_of_different_sizes_need_a_resolution(tmp_path):
     folder = write_transforms(tmp_path / "balls", see(64, 4), "opengl")
     other = crop(see(64, 4), slice(0, 64), slice(4, 60))
@@ -123,6 +138,10 @@ def test_unknown_options(tmp_path):
     folder = write_srn(tmp_path / "balls", see(16, 2), "opencv")
     with pytest.raises(UsageError, match=r"--camera_convention.*colmap.*opengl_w2c"):
         SrnSource(folder, "colmap")
+    with pytest.raises(UsageError, match=r"--yaw 90 .*--normalize"):
+        SrnSource(folder, yaw=90.0)
+    with pytest.raises(UsageError, match="--yaw nan is no angle"):
+        SrnSource(folder, normalize=True, yaw=float("nan"))
     with pytest.raises(UsageError, match="--resolution 0"):
         SrnSource(folder, resolution=0)
 

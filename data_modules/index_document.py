@@ -1,0 +1,143 @@
+"""``pack.json``, the index of a pack: its version, its digest, its rule of the split, and whether a document is one."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaled_ig.errors import UsageError
+
+SCHEMA_VERSION = 2
+INDEX_FILE = "pack.json"
+SPLIT_RULES = ("first", "every_tenth")
+LARGEST_IMAGE = 1 << 16
+LARGEST_RADIUS = 1e9
+MOST_VIEWS = 1 << 20  # of a scene
+
+Kinds = dict[str, tuple[type, ...]]
+INDEX_KEYS: Kinds = {
+    "image_size": (list,),
+    "scene_radius": (int, float),
+    "split": (str,),
+    "jobs": (list,),
+    "left_out": (list,),
+    "shards": (list,),
+}
+SHARD_KEYS: Kinds = {"file": (str,), "bytes": (int,), "sha256": (str,), "scenes": (list,)}
+SCENE_KEYS: Kinds = {"id": (str,), "category": (str,), "shape": (str,), "views": (int,), "sha256": (str,)}
+LEFT_OUT_KEYS: Kinds = {"id": (str,), "reason": (str,)}
+# Control characters, ends of lines, and halves of characters, which no file and no terminal takes.
+UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may be the id of a scene: neither empty nor with characters that cannot be written or printed."""
+    return bool(text) and UNFIT.search(text) is None
+
+
+def json_sha256(document: dict[str, Any]) -> str:
+    """Digest of a JSON document, whatever its layout; its own key ``sha256`` is left out."""
+    content = {key: value for key, value in document.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def split_views(num_views: int, rule: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which views of a scene are trained on and which are held out.
+
+    Args:
+        num_views: number of views V of the scene.
+        rule: ``first`` holds out the first V - ceil(0.9 V) views, as the authors do with views drawn at random;
+            ``every_tenth`` holds out views 0, 10, 20, ... of captures, whose neighbours are alike.
+
+    Returns:
+        Indices of training views and of test views, ascending.
+
+    Raises:
+        ValueError: the rule is not known.
+    """
+    if rule not in SPLIT_RULES:
+        raise ValueError(f"split rule {rule!r} is not known: use {' or '.join(SPLIT_RULES)}")
+    views = np.arange(num_views)
+    # Integers, since 0.9 * 50 may come out above 45.
+    first = num_views - math.ceil(9 * num_views / 10)
+    is_test = views < first if rule == "first" else views % 10 == 0
+    return views[~is_test], views[is_test]
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Reads the index of a pack that anybody may have written.
+
+    Raises:
+        UsageError: no pack, one of another version, or an index that is damaged or not that of a pack.
+    """
+    path = folder / INDEX_FILE
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"{folder} is no finished pack, since it has no {INDEX_FILE}: run scaled-ig pack") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): restore it or write the pack again") from None
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UsageError(f"{path} is of version {version}, this program reads {SCHEMA_VERSION}: write the pack again")
+    if document.get("sha256") != json_sha256(document):
+        raise UsageError(f"{path} is damaged (its sha256 is another): restore it or write the pack again")
+    fault = next(index_faults(document), None)  # anybody can compute a digest
+    if fault:
+        raise UsageError(f"{path} is not the index of a pack ({fault}): restore it or write the pack again")
+    return document
+
+
+def index_faults(document: dict[str, Any]) -> Iterator[str]:
+    """What keeps a document from being the index of a pack; whoever asks for more than the first may get an error."""
+    yield from _key_faults(document, INDEX_KEYS, "it")
+    size, radius = document["image_size"], document["scene_radius"]
+    if len(size) != 2 or not all(type(side) is int and 0 < side <= LARGEST_IMAGE for side in size):
+        yield f"its image_size is {_short(size)}"
+    if not 0 < radius < LARGEST_RADIUS:  # nor NaN
+        yield f"its scene_radius is {_short(radius)}"
+    if document["split"] not in SPLIT_RULES:
+        yield f"its split rule is {_short(document['split'])}"
+    for scene in document["left_out"]:
+        yield from _key_faults(scene, LEFT_OUT_KEYS, "a scene that was left out")
+    files: set[str] = set()
+    for shard in document["shards"]:
+        yield from _key_faults(shard, SHARD_KEYS, "a file")
+        name = shard["file"]
+        if not is_name(name) or Path(name).name != name or not name.endswith(".h5") or name in files:
+            yield f"it names the file {_short(name)}, twice or not in its folder"
+        files.add(name)
+        for scene in shard["scenes"]:
+            yield from _scene_faults(scene)
+    if not any(shard["scenes"] for shard in document["shards"]):
+        yield "it lists no scene"
+
+
+def _scene_faults(scene: Any) -> Iterator[str]:
+    yield from _key_faults(scene, SCENE_KEYS, "a scene")
+    for key in ("id", "category"):
+        if UNFIT.search(scene[key]):
+            yield f"the {key} {_short(scene[key])} of a scene has characters that cannot be printed"
+    if not 0 <= scene["views"] <= MOST_VIEWS:
+        yield f"scene {scene['id']} has {_short(scene['views'])} views"
+
+
+def _key_faults(row: Any, kinds: Kinds, what: str) -> Iterator[str]:
+    """Keys that are missing or of another type; a bool is no number here."""
+    if not isinstance(row, dict):
+        yield f"{what} is {_short(row)}"
+        return
+    for key, types in kinds.items():
+        if type(row.get(key)) not in types:
+            yield f"the {key} of {what} is {_short(row.get(key))}"
+
+
+def _short(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
