@@ -51,9 +51,24 @@ class ViewBatch:
         Raises:
             ValueError: This batch carries no images.
         """
+        return _unit(self._required_images())
+
+    def pixels_at(self, places: Tensor) -> Tensor:
+        """Some pixels [B, R, 3] as float in [-1, 1]; the others are not even converted.
+
+        Args:
+            places: [B, R] long, row · width + column.
+
+        Raises:
+            ValueError: This batch carries no images.
+        """
+        rows = self._required_images().permute(0, 2, 3, 1).flatten(1, 2)
+        return _unit(rows.gather(1, places[..., None].expand(-1, -1, 3)))
+
+    def _required_images(self) -> Tensor:
         if self.images is None:
             raise ValueError("this batch carries no images: the phase that asked for it must set needs_images")
-        return self.images.float().div_(127.5).sub_(1.0)
+        return self.images
 
     def to(self, *args, **kwargs) -> ViewBatch:
         images = None if self.images is None else self.images.to(*args, **kwargs)
@@ -67,3 +82,8 @@ class ViewBatch:
     def pin_memory(self) -> ViewBatch:
         images = None if self.images is None else self.images.pin_memory()
         return ViewBatch(self.cameras.pin_memory(), self.scene_index.pin_memory(), self.view_index.pin_memory(), images)
+
+
+def _unit(images: Tensor) -> Tensor:
+    """uint8 → [-1, 1]."""
+    return images.float().div_(127.5).sub_(1.0)

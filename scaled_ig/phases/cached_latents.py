@@ -50,13 +50,18 @@ class CachedLatents:
     def term(self, phase: Phase, batch: ViewBatch, noise: CounterNoise) -> Tensor:
         """L_latent of a batch."""
         scene = phase.scene
-        latent = scene.encode(batch.pixels) if self._cache is None else self._cache(batch)
         if self.rays_per_view is None:
             rendered = scene.render_latent(batch.cameras, batch.scene_index, phase.jitter(batch, noise))
-            return latent_loss(rendered, latent)
+            return latent_loss(rendered, self._latent(scene, batch))
         ids = (batch.scene_index << 32) | batch.view_index
         pixels = (noise.uniform(ids, self.rays_per_view, stream=7) * scene.latent_resolution**2).long()
         jitter = phase.jitter(batch, noise, pixels)
         rendered = scene.render(batch.cameras, batch.scene_index, jitter, pixels).pixels
+        if scene.is_rgb:
+            return latent_loss(rendered, batch.pixels_at(pixels))
+        latent = self._latent(scene, batch)
         target = latent.flatten(2).gather(2, pixels[:, None].expand(-1, latent.shape[1], -1)).transpose(1, 2)
         return latent_loss(rendered, target)
+
+    def _latent(self, scene: SceneModel, batch: ViewBatch) -> Tensor:
+        return scene.encode(batch.pixels) if self._cache is None else self._cache(batch)

@@ -34,6 +34,15 @@ def test_pixels_span_the_range_and_leave_the_images_as_they_were():
     assert torch.equal(given.images, images)
 
 
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_some_pixels_are_those_of_the_whole(channels_last):
+    images = torch.randint(256, (2, 4, 5, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    given = batch(images=images if channels_last else images.contiguous())
+    places = torch.tensor([[0, 19, 7], [4, 5, 19]])
+    expected = torch.stack([whole.flatten(1)[:, own].T for whole, own in zip(given.pixels, places, strict=True)])
+    assert torch.equal(given.pixels_at(places), expected)
+
+
 def test_a_batch_without_images_says_who_must_ask_for_them():
     with pytest.raises(ValueError, match="needs_images"):
         _ = batch().pixels
