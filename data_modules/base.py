@@ -130,8 +130,9 @@ class MultiViewDataModule(LightningDataModule):
     def views(self, stage: int) -> PackViews:
         """All views of a stage; those of this rank's scenes are verified, and in memory where they fit."""
         if stage not in self._views:
-            self._views.clear()
-            gc.collect()  # the last Trainer is a cycle that holds the other stage's memory
+            if self._views:
+                self._views.clear()
+                gc.collect()  # the last Trainer is a cycle that holds the other stage's memory
             views, owned = PackViews(self.index, self.scenes(stage)), self._owned(stage)
             views.verify(owned, quiet=not self._shows_progress())
             if self.in_memory is True or (self.in_memory == "auto" and self._fits(views.bytes_of(owned))):
