@@ -62,7 +62,6 @@ def main() -> None:
         draw_mesh_sources(work, in_file)
         draw_posed_sources(work, captures)
         draw_mistakes(work, captures["transforms"], captures["inverted"])
-    draw_faults()
 
 
 # -- projecting ------------------------------------------------------------------------------------------------------
@@ -472,34 +471,6 @@ def draw_mistakes(work: Path, transforms: Path, inverted: Path) -> None:
             level = (bottom + pitch - 1) / (pitch * len(rows))
             figure.add_artist(plt.Line2D([0.008, 0.992], [level, level], color=RULE, linewidth=1))
     save(figure, "mistakes.png")
-
-
-def draw_faults() -> None:
-    """Who noticed 2,000 flipped bits; the numbers are those of findings.md."""
-    found, refused, harmless = "#0072B2", "#56B4E9", RULE
-    rows = [
-        ("scaled-ig check",
-         ((1500, found, "1,500 found by the digest of the file"), (500, refused, "500: pack.json refused"))),
-        ("training", ((2000, refused, "2,000 refused before the first step"),)),
-        ("check, the digests of\nthe files made anew",
-         ((1404, found, "1,404 found inside the file"), (96, harmless, "96 harmless"))),
-    ]  # fmt: skip
-    figure = canvas(1000, 190, 2)
-    axes = panel(figure, 190, 0, 800, 190)
-    for row, (name, parts) in enumerate(rows):
-        axes.text(-24, row, name, ha="right", va="center", size=11.5)
-        left = 0
-        for count, color, text in parts:
-            axes.barh(row, count, 0.56, left=left, color=color, edgecolor="white", linewidth=1.5)
-            if count >= 400:
-                axes.text(left + count / 2, row, text, ha="center", va="center", size=10.5,
-                          color="white" if color == found else INK)  # fmt: skip
-            else:
-                axes.text(left + count + 14, row, text, ha="left", va="center", size=10.5)
-            left += count
-    axes.set(xlim=(0, 2010), ylim=(2.5, -0.5))
-    axes.axis("off")
-    save(figure, "faults.png")
 
 
 if __name__ == "__main__":

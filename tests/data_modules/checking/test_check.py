@@ -1,7 +1,6 @@
 """The check of whole packs: sound ones, its sheet, the index, and children that crash or hang."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,17 +27,6 @@ from tests.data_modules.checking.packs import (
     noisy_views,
     sound_scenes,
 )
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory) -> Path:
-    return make_pack(tmp_path_factory.mktemp("pack") / "own", sound_scenes(), per_shard=2)
-
-
-@pytest.fixture
-def copy(written, tmp_path) -> Path:
-    return Path(shutil.copytree(written, tmp_path / "copy"))
-
 
 # -- sound packs ------------------------------------------------------------------------------------------------------
 

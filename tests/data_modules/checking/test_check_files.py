@@ -1,7 +1,6 @@
 """What is wrong with the files of a pack, by damage or by design, and that it is found before it does harm."""
 
 import json
-import shutil
 from pathlib import Path
 
 import h5py
@@ -13,21 +12,9 @@ from data_modules import layout
 from scaled_ig.commands.check import check
 from tests.data_modules.checking.packs import (
     lines_of,
-    make_pack,
     rehash,
-    sound_scenes,
     write_document,
 )
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory) -> Path:
-    return make_pack(tmp_path_factory.mktemp("pack") / "own", sound_scenes(), per_shard=2)
-
-
-@pytest.fixture
-def copy(written, tmp_path) -> Path:
-    return Path(shutil.copytree(written, tmp_path / "copy"))
 
 
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.6, 0.9])

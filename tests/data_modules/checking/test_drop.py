@@ -1,8 +1,6 @@
 """Scenes with findings are left out of a new pack, which is sound."""
 
-import shutil
 from dataclasses import fields
-from pathlib import Path
 
 import h5py
 import pytest
@@ -12,16 +10,6 @@ from data_modules.layout import PackIndex
 from scaled_ig.commands.check import check
 from scaled_ig.errors import UsageError
 from tests.data_modules.checking.packs import make_pack, noisy_views, sound_scenes
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory) -> Path:
-    return make_pack(tmp_path_factory.mktemp("pack") / "own", sound_scenes(), per_shard=2)
-
-
-@pytest.fixture
-def copy(written, tmp_path) -> Path:
-    return Path(shutil.copytree(written, tmp_path / "copy"))
 
 
 def test_sound_scenes_are_kept(tmp_path, capsys):
