@@ -7,7 +7,7 @@ BIN := .venv/bin
 RUN := runs/demo
 FIT := $(BIN)/scaled-ig fit --config experiments/quickstart.yaml
 
-.PHONY: help venv demo demo-plateau test faults lint clean-demo
+.PHONY: help venv demo demo-plateau test faults bench-data bench-scale bench-bank lint clean-demo
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -50,6 +50,14 @@ faults: venv
 # A pack of 2,000 scenes is written, and streamed against a bare h5py loop.
 bench-data: venv
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py
+
+# Step time, memory and bytes on the wire of 100 to 100,000 scenes, beside one dense table with Adam.
+bench-scale: venv
+	$(BIN)/python benchmarks/scale.py
+
+# 100,000 scenes in a bank (12 GB, removed afterwards): to open, to read one, to verify.
+bench-bank: venv
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bank.py
 
 lint: venv
 	$(BIN)/ruff check .

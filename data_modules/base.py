@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -31,7 +34,7 @@ class MultiViewDataModule(LightningDataModule):
 
     Args:
         path: Folder of the pack.
-        stage1_scenes: N1, scenes of stage 1, or which.
+        stage1_scenes: N1, scenes of stage 1, or which; 0 where stage 1 was trained elsewhere.
         stage2_scenes: N2, other scenes, of stage 2, or which; all that are left where it is None.
         scenes: Part of the pack that the stages are dealt from; all of it where it is None.
         split_seed: Seed of the draw that deals shapes to stages; the pack's order is kept where it is None.
@@ -69,6 +72,7 @@ class MultiViewDataModule(LightningDataModule):
         self._index: PackIndex | None = None
         self._views: dict[int, PackViews] = {}
         self._stages: dict[int, list[int]] = {}
+        self._wave: range | None = None
 
     # -- scenes and views --------------------------------------------------------------------------------------------
 
@@ -102,7 +106,16 @@ class MultiViewDataModule(LightningDataModule):
                 f"{self.path} has {self.index.num_scenes} scenes, too few for stage1_scenes {self.stage1_scenes} and "
                 f"stage2_scenes {self.stage2_scenes}: lower --data.stage{stage}_scenes or pack more"
             )
-        return self._stages[stage]
+        chosen = self._stages[stage]
+        if not chosen:
+            raise UsageError(f"{self.path}: data.stage{stage}_scenes leaves stage {stage} without a scene: raise it")
+        return chosen if self._wave is None or stage == 1 else chosen[self._wave.start : self._wave.stop]
+
+    def choose_wave(self, wave: range | None) -> None:
+        """From now on, stage 2 is these of its scenes; all of them where it is None."""
+        if wave != self._wave:
+            self._wave = wave
+            self._views.pop(2, None)
 
     def scene_ids(self, stage: int) -> list[str]:
         """Ids of a stage's scenes."""
@@ -113,8 +126,10 @@ class MultiViewDataModule(LightningDataModule):
         return [self.index.digests[scene] for scene in self.scenes(stage)]
 
     def split(self, stage: int, split: Split) -> list[list[int]]:
-        """Views of each scene of a stage in a split."""
-        return [self._split_scene(int(self.index.num_views[scene]), split) for scene in self.scenes(stage)]
+        """Views of each scene of a stage in a split. Scenes with as many views share a list."""
+        counts = self.index.num_views[self.scenes(stage)]
+        of_count = {int(count): self._split_scene(int(count), split) for count in np.unique(counts)}
+        return [of_count[count] for count in counts.tolist()]
 
     def _split_scene(self, num_views: int, split: Split) -> list[int]:
         train, test = split_views(num_views, self.index.split_rule)
@@ -133,7 +148,7 @@ class MultiViewDataModule(LightningDataModule):
             if self._views:
                 self._views.clear()
                 gc.collect()  # the last Trainer is a cycle that holds the other stage's memory
-            views, owned = PackViews(self.index, self.scenes(stage)), self._owned(stage)
+            views, owned = PackViews(self.index, self.scenes(stage)), self.own_scenes(stage)
             views.verify(owned, quiet=not self._shows_progress())
             if self.in_memory is True or (self.in_memory == "auto" and self._fits(views.bytes_of(owned))):
                 views.load(owned, shared=bool(self.num_workers), quiet=not self._shows_progress())
@@ -151,8 +166,9 @@ class MultiViewDataModule(LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _owned(self, stage: int) -> list[int]:
-        return owned_scenes(len(self.scenes(stage)), *self._rank()).tolist()
+    def own_scenes(self, stage: int) -> range:
+        """Scene indices of a stage that this rank owns."""
+        return owned_scenes(len(self.scenes(stage)), *self._rank())
 
     def batches(
         self, stage: int, keys: Iterable[ViewKey], batch_size: int = 32, title: str | None = None
@@ -165,11 +181,28 @@ class MultiViewDataModule(LightningDataModule):
                 yield views.__getitems__(keys[start : start + batch_size])
                 bar.update(min(batch_size, len(keys) - start))
 
+    def views_of(self, stage: int, ids: Sequence[str], split: Split) -> Iterator[ViewBatch]:
+        """Views of some scenes of a stage, which are numbered as they are given.
+
+        Raises:
+            UsageError: The stage has no such scene.
+        """
+        place = {name: scene for scene, name in enumerate(self.scene_ids(stage))}
+        missing = next((name for name in ids if name not in place), None)
+        if missing is not None:
+            raise UsageError(f"{self.path}: stage {stage} has no scene {missing!r}: restore the pack")
+        views, row = self.split(stage, split), torch.full((len(place),), -1)
+        row[[place[name] for name in ids]] = torch.arange(len(ids))
+        keys = [(place[name], view) for name in ids for view in views[place[name]]]
+        for batch in self.batches(stage, keys):
+            yield replace(batch, scene_index=row[batch.scene_index])
+
     def own_views(self, stage: int, split: Split, at_most: int | None = None) -> list[ViewKey]:
         """Views of this rank's scenes, out of all or of ``at_most`` that are spread evenly over all scenes."""
-        keys = [(scene, view) for scene, views in enumerate(self.split(stage, split)) for view in views]
-        owned = set(self._owned(stage))
-        return [key for key in _spread(keys, at_most or len(keys)) if key[0] in owned]
+        views, owned = self.split(stage, split), self.own_scenes(stage)
+        if at_most is None:
+            return [(scene, view) for scene in owned for view in views[scene]]
+        return [key for key in _spread(views, at_most) if key[0] in owned]
 
     def own_training_shards(self) -> dict[int, list[ViewKey]]:
         """Training views of the present stage in each virtual shard of scenes that this rank owns."""
@@ -179,8 +212,7 @@ class MultiViewDataModule(LightningDataModule):
 
     def some_training_views(self, count: int) -> Iterator[ViewBatch]:
         """About ``count`` training views of all scenes, spread evenly, the same on every rank."""
-        keys = [(scene, view) for scene, views in enumerate(self.split(self.stage, "train")) for view in views]
-        return self.batches(self.stage, _spread(keys, count))
+        return self.batches(self.stage, _spread(self.split(self.stage, "train"), count))
 
     def sampler(self, stage: int, batch_size: int, views_per_scene: int) -> SceneBatches:
         """This rank's batches of a stage's training views, in an order of the present phase's own.
@@ -225,7 +257,7 @@ class MultiViewDataModule(LightningDataModule):
     def _refuse_leaks(self, views: PackViews) -> None:
         """No view may be trained on whose camera is that of a test view: it is the same picture."""
         train, test = (self.split(self.stage, split) for split in ("train", "test"))
-        for scene in self._owned(self.stage):
+        for scene in self.own_scenes(self.stage):
             same = views.same_camera(scene, train[scene], test[scene])
             if same:
                 raise UsageError(
@@ -236,7 +268,7 @@ class MultiViewDataModule(LightningDataModule):
 
 def _require_sense(given: dict[str, Any]) -> None:
     """Raise UsageError for a number that means nothing."""
-    least = {"batch_size": 1, "views_per_scene": 1, "stage1_scenes": 1, "stage2_scenes": 1}
+    least = {"batch_size": 1, "views_per_scene": 1, "stage1_scenes": 0, "stage2_scenes": 1}
     least |= {"num_workers": 0, "split_seed": 0, "seed": 0}
     for name, low in least.items():
         if isinstance(given[name], int) and given[name] < low:
@@ -247,9 +279,13 @@ def _require_sense(given: dict[str, Any]) -> None:
         )
 
 
-def _spread(keys: list[ViewKey], count: int) -> list[ViewKey]:
-    count = min(count, len(keys))
-    return [keys[i * len(keys) // count] for i in range(count)]
+def _spread(views: list[list[int]], count: int) -> list[ViewKey]:
+    """``count`` views, spread evenly over those of all scenes."""
+    first = np.cumsum([0, *map(len, views)])
+    count = min(count, int(first[-1]))
+    places = np.arange(count) * first[-1] // count
+    scenes = np.searchsorted(first, places, side="right") - 1
+    return [(s, views[s][p]) for s, p in zip(scenes.tolist(), (places - first[scenes]).tolist(), strict=True)]
 
 
 def _as_is(batch):

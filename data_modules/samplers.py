@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,14 +11,15 @@ from torch.utils.data import DataLoader
 
 from data_modules.views import ViewKey
 from scaled_ig.errors import UsageError
-from scaled_ig.ownership import num_shards, scenes_of_shard, shards_of_rank
+from scaled_ig.ownership import num_shards, owned_scenes, scenes_of_shard, shards_of_rank
 
 
 class SceneBatches:
-    """Batches in which each virtual shard of the scenes has an equal part, of which a rank takes those of its shards.
+    """Batches in which every group of neighbouring scenes has an equal part; a rank takes the views of its own scenes.
 
-    An epoch has every (scene, view) once. Scenes take turns, so that the visits of a scene are spread evenly; short
-    shards begin again until all have the same number of batches: ``padding`` counts the views seen again.
+    A group is one virtual shard of scenes, or several where a batch has fewer visits than there are shards. An epoch
+    has every (scene, view) once. Scenes take turns, so that the visits of a scene are spread evenly; short groups begin
+    again until all have the same number of batches: ``padding`` counts the views seen again.
 
     Args:
         views: Training views of each scene.
@@ -28,7 +30,7 @@ class SceneBatches:
         seed: Seed of the order, one number or several.
 
     Raises:
-        UsageError: The batch cannot be dealt to the shards in whole scenes, or those to the ranks.
+        UsageError: The batch is not whole visits, or so small that a rank would have no part in it.
     """
 
     def __init__(
@@ -42,51 +44,75 @@ class SceneBatches:
     ) -> None:
         self.views, self.views_per_scene = views, views_per_scene
         self.seed = (seed,) if isinstance(seed, int) else seed
-        self.shards = num_shards(len(views))
         if batch_size < 1 or views_per_scene < 1:
             raise UsageError(f"batch_size {batch_size} and views_per_scene {views_per_scene} must be positive")
-        if not all(map(len, views)):
+        if batch_size % views_per_scene:
+            raise UsageError(f"batch_size {batch_size} must be a multiple of views_per_scene {views_per_scene}")
+        self._counts = np.array([len(own) for own in views])
+        if not self._counts.all():
             raise UsageError("a scene has no view to train on: pack more views of it, or leave it out")
-        if batch_size % (self.shards * views_per_scene):
-            raise UsageError(
-                f"batch_size {batch_size} must be a multiple of {self.shards * views_per_scene}: "
-                f"{self.shards} shards of scenes × views_per_scene {views_per_scene}"
-            )
-        self.per_shard = batch_size // self.shards
-        self.mine = shards_of_rank(len(views), rank, world_size)
+        self.owned = owned_scenes(len(views), rank, world_size)
+        self.groups = _groups(len(views), batch_size // views_per_scene)
+        self._require_a_part_for_all(batch_size, world_size)
+        self.per_group = batch_size // self.groups
         self.epoch = self.skip = 0
         self.sampler = self  # Lightning calls batch_sampler.sampler.set_epoch
+
+    def _require_a_part_for_all(self, batch_size: int, world_size: int) -> None:
+        """Every rank needs one group that is wholly its own: else a batch could leave it without a view."""
+        num_scenes = len(self.views)
+
+        def suffice(groups: int) -> bool:
+            shards = num_shards(num_scenes) // groups  # of a group
+            mine = (shards_of_rank(num_scenes, rank, world_size) for rank in range(world_size))
+            return all(-(-own.start // shards) < own.stop // shards for own in mine)
+
+        if not suffice(self.groups):
+            enough = self.groups
+            while not suffice(enough):  # each shard a group is enough
+                enough *= 2
+            raise UsageError(
+                f"batch_size {batch_size} with views_per_scene {self.views_per_scene} is too small for {world_size} "
+                f"ranks to have a part in every batch: give a multiple of {enough * self.views_per_scene}"
+            )
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
         k = self.views_per_scene
-        visits = [sum(-(-len(self.views[s]) // k) for s in self._scenes(shard)) for shard in range(self.shards)]
-        return -(-max(visits) * k // self.per_shard)
+        visits = -(-self._counts // k)
+        most = max(int(visits[self._scenes(group)].sum()) for group in range(self.groups))
+        return -(-most * k // self.per_group)
 
     @property
     def padding(self) -> int:
         """Views that an epoch shows once more, over all ranks, so that all batches are whole."""
-        return len(self) * self.per_shard * self.shards - sum(map(len, self.views))
+        return len(self) * self.per_group * self.groups - int(self._counts.sum())
 
     def __iter__(self) -> Iterator[list[ViewKey]]:
-        size, batches = self.per_shard, len(self)
-        orders = [self._order(shard, batches * size) for shard in self.mine]
+        size, batches = self.per_group, len(self)
+        spans = [(group, self._scenes(group)) for group in range(self.groups)]
+        mine = [group for group, s in spans if s.start < self.owned.stop and self.owned.start < s.stop]
+        orders = [self._order(group, batches * size) for group in mine]
         skip, self.skip = self.skip, 0
         for batch in range(skip, batches):
-            own = np.concatenate([order[batch * size : (batch + 1) * size] for order in orders])
+            part = np.concatenate([order[batch * size : (batch + 1) * size] for order in orders])
+            own = part[(part[:, 0] >= self.owned.start) & (part[:, 0] < self.owned.stop)]
             yield [(scene, view) for scene, view in own.tolist()]
 
-    def _scenes(self, shard: int) -> range:
-        return scenes_of_shard(len(self.views), shard)
+    def _scenes(self, group: int) -> slice:
+        """Scenes of a group: neighbouring shards."""
+        num_scenes, shards = len(self.views), num_shards(len(self.views)) // self.groups
+        first, last = (scenes_of_shard(num_scenes, shard) for shard in (group * shards, (group + 1) * shards - 1))
+        return slice(first.start, last.stop)
 
-    def _order(self, shard: int, length: int) -> NDArray[np.int64]:
-        """[length, 2] scene and view of each place; whole rounds over the shard, the last one cut."""
-        scenes = self._scenes(shard)
-        scene = np.repeat(scenes, [len(self.views[s]) for s in scenes])
+    def _order(self, group: int, length: int) -> NDArray[np.int64]:
+        """[length, 2] scene and view of each place; whole rounds over the group, the last one cut."""
+        scenes = range(len(self.views))[self._scenes(group)]
+        scene = np.repeat(scenes, self._counts[scenes])
         view = np.concatenate([np.asarray(self.views[s], dtype=np.int64) for s in scenes])
-        rng = np.random.default_rng([*self.seed, self.epoch, shard])
+        rng = np.random.default_rng([*self.seed, self.epoch, group])
         rounds = -(-length // (self._visits(scene) * self.views_per_scene))
         return np.concatenate([self._round(scene, view, rng) for _ in range(rounds)])[:length]
 
@@ -106,6 +132,11 @@ class SceneBatches:
         rows = start[:, None] + np.arange(k) % present[:, None]
         rows = rows[np.lexsort((rng.random(len(turn)), turn))].reshape(-1)
         return np.stack([scene[rows], view[rows]], axis=1)
+
+
+def _groups(num_scenes: int, visits: int) -> int:
+    """Groups of scenes that a batch of so many visits is dealt to: the largest power of two that divides both."""
+    return math.gcd(num_shards(num_scenes), visits)
 
 
 class ResumableLoader(DataLoader):

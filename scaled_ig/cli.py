@@ -23,11 +23,15 @@ TOOLS = {
     "pack": "turn meshes, a face model or posed views into a pack",
     "check": "verify a pack and draw its contact sheet",
     "export": "write the scenes of a pack as folders of images with a transforms.json",
+    "bank": "look at the scenes of a bank, verify, remove, merge or shrink them",
     "render": "render a scene of a bank from a circle of viewpoints",
     "test": "measure a run on views that it has never seen",
     "report": "write the page that shows a run",
 }
-TRAINING = {"fit": "train: run the phases that a configuration names"}
+TRAINING = {
+    "fit": "train: run the phases that a configuration names",
+    "add": "learn further scenes for a finished run",
+}
 
 
 def _tool_parser(verb: str | None):
@@ -105,14 +109,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = _with_one_spelling(list(sys.argv[1:] if arguments is None else arguments))
     verb = next((argument for argument in arguments if not argument.startswith("-")), None)
     try:
-        if verb in TRAINING:
+        if verb == "fit":
             from scaled_ig.commands.training_cli import run_training
 
             status = run_training(arguments)
+        elif verb == "add":
+            from scaled_ig.commands.add import run_adding
+
+            status = run_adding(arguments[1:])
+        elif arguments[:2] == ["bank", "refit"]:
+            from scaled_ig.commands.add import run_refitting
+
+            status = run_refitting(arguments[2:])
         else:
             status = _run_tool(verb, arguments)
     except UsageError as error:
-        if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":  # once, not by every rank
+        ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+        if all(os.environ.get(name, "0") == "0" for name in ranks):  # once, not by every rank
             print(f"error: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:

@@ -41,8 +41,8 @@ def shared_bytes(scene: SceneModel) -> dict[str, int]:
 def milliseconds_per_image(scene: SceneModel, repeats: int = 9) -> dict[str, float]:
     """Median time to render one latent image and to decode it, warm, one image at a time, synchronised."""
     device = scene.background.device
-    camera, index = orbit(1).to(device), scene.representation.scene_tables()
-    owned = next(iter(index.values())).owned[:1].to(device)
+    camera, table = orbit(1).to(device), next(iter(scene.representation.scene_tables().values()))
+    owned = torch.tensor([table.owned.start], device=device)
     latent = scene.render_latent(camera, owned)
     return {
         "render": _median_milliseconds(lambda: scene.render_latent(camera, owned), repeats, device),

@@ -67,18 +67,21 @@ def add_nearest_views(
 ) -> None:
     """Give each record its ``nearest_view_psnr``, the mean over the scene's test views; None where it has none.
 
-    Training does not change it: nothing is read where all records have it already.
+    Training does not change it: nothing is read of scenes that have it already.
 
     Args:
         scenes: Records with the ``id`` of their scene.
         ids: Id of each scene of ``views``.
         views: See :func:`nearest_views`, as are ``train`` and ``test``.
     """
-    if all("nearest_view_psnr" in scene for scene in scenes):
+    missing = {scene["id"] for scene in scenes if "nearest_view_psnr" not in scene}
+    if not missing:
         return
+    test = [own if name in missing else [] for name, own in zip(ids, test, strict=True)]
     means = {ids[mean["scene"]]: mean["nearest_view_psnr"] for mean in per_scene(nearest_views(views, train, test))}
     for scene in scenes:
-        scene["nearest_view_psnr"] = means.get(scene["id"])
+        if scene["id"] in missing:
+            scene["nearest_view_psnr"] = means.get(scene["id"])
 
 
 def _directions(cameras: Cameras) -> Tensor:

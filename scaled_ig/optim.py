@@ -10,7 +10,9 @@ the same rate is another method at another number of scenes (method 5). Hence tw
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +22,8 @@ from torch.optim.adam import Adam, adam
 
 Clock = Literal["exact_dense", "per_scene"]
 
-_MAX_TERMS = 300  # (β1/√β2)^300 < 1e-13: what a row misses later no longer moves it
+_NEGLIGIBLE = 1e-13  # part of the first missed update: smaller ones, after some 300 steps, no longer move a row
+_SIDE_BY_SIDE = {"cpu": 2**17}  # bytes of rows that catch up at once: a CPU's cache; elsewhere few launches count
 
 
 def gauss_rule(nodes: np.ndarray, weights: np.ndarray, tolerance: float = 1e-12) -> tuple[np.ndarray, np.ndarray]:
@@ -64,6 +67,15 @@ def _lanczos_rule(nodes: np.ndarray, weights: np.ndarray, points: int) -> tuple[
     inner = off_diagonal[: len(diagonal) - 1]
     values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(inner, 1) + np.diag(inner, -1))
     return values, vectors[0] ** 2
+
+
+@lru_cache(maxsize=256)  # tables have rows in common, and mostly rates
+def _missed_rule(t0: int, rates: tuple[float, ...], beta1: float, beta2: float) -> tuple[np.ndarray, np.ndarray]:
+    """Quadrature of Σ_t a_t / (√v + ε d_t) over the steps t0+1, t0+2, … that a row missed (method 5)."""
+    k = np.arange(1, len(rates) + 1, dtype=np.float64)
+    correction = np.sqrt(1 - beta2 ** (t0 + k))
+    a = np.asarray(rates) * correction / (1 - beta1 ** (t0 + k)) * (beta1 / beta2**0.5) ** k
+    return gauss_rule(correction / beta2 ** (k / 2), a)
 
 
 class SceneAdam(Adam):
@@ -113,30 +125,62 @@ class SceneAdam(Adam):
         if self.clock == "per_scene":
             return
         group = next(group for group in self._row_groups() if any(table is p for p in group["params"]))
-        state, t = self.state[table], group["t"]
-        behind = rows[state["step"][rows] < t]
-        for t0 in state["step"][behind].unique().tolist():
-            late = behind[state["step"][behind] == t0]
-            if t0 > 0:  # rows that were never seen have no momentum
-                nodes, weights = self._missed_updates(group, int(t0))
-                beta1, beta2 = group["betas"]
-                for row in late.tolist():
-                    _coast(table[row], state["exp_avg"][row], state["exp_avg_sq"][row], nodes, weights, group["eps"])
-                    state["exp_avg"][row].mul_(beta1 ** (t - t0))
-                    state["exp_avg_sq"][row].mul_(beta2 ** (t - t0))
-            state["step"][late] = t
+        step, t = self.state[table]["step"], group["t"]
+        last = step[rows]
+        behind = rows[(last > 0) & (last < t)]  # rows that were never seen have no momentum
+        row_bytes = table.element_size() * math.prod(table.shape[1:])
+        at_once = max(1, _SIDE_BY_SIDE.get(table.device.type, 2**26) // row_bytes)
+        for some in behind.split(at_once) if len(behind) else ():
+            self._coast(group, table, some)
+        step[behind] = t
+
+    def _coast(self, group: dict[str, Any], table: nn.Parameter, rows: Tensor) -> None:
+        """θ −= m Σ_i w_i / (√v + ε x_i); m and v decay."""
+        state, (beta1, beta2) = self.state[table], group["betas"]
+        shape = (len(rows), *[1] * (table.dim() - 1))
+        last = state["step"][rows].tolist()
+        rules = {t0: self._missed_updates(group, int(t0)) for t0 in set(last)}
+        longest = max(len(nodes) for nodes, _ in rules.values())
+        padded = np.zeros((2, longest, len(last)))
+        padded[0] = 1  # a node without weight, where another row has a longer rule
+        for row, t0 in enumerate(last):
+            padded[:, : len(rules[t0][0]), row] = rules[t0]
+        nodes, weights = torch.as_tensor(padded).to(table)
+        m, v = state["exp_avg"][rows], state["exp_avg_sq"][rows]
+        root, factor = v.sqrt(), torch.zeros_like(v)
+        for node, weight in zip(nodes, weights, strict=True):
+            factor.addcdiv_(weight.view(shape), root + group["eps"] * node.view(shape))
+        table.index_add_(0, rows, factor.mul_(m), alpha=-1)
+        missed = group["t"] - torch.tensor(last, dtype=torch.float64)
+        state["exp_avg"].index_copy_(0, rows, m.mul_((beta1**missed).to(table).view(shape)))
+        state["exp_avg_sq"].index_copy_(0, rows, v.mul_((beta2**missed).to(table).view(shape)))
 
     @staticmethod
     def _missed_updates(group: dict[str, Any], t0: int) -> tuple[np.ndarray, np.ndarray]:
-        """Quadrature of Σ_t a_t / (√v + ε d_t) over the steps t0+1 … t that a row missed (method 5)."""
-        beta1, beta2 = group["betas"]
-        t, rates = group["t"], group["rates"]
-        k = np.arange(1, min(t - t0, _MAX_TERMS) + 1, dtype=np.float64)
-        step = t0 + k
-        rate = np.asarray(rates[len(rates) - (t - t0) :][: len(k)])
-        correction = np.sqrt(1 - beta2**step)
-        a = rate * correction / (1 - beta1**step) * (beta1 / np.sqrt(beta2)) ** k
-        return gauss_rule(correction / beta2 ** (k / 2), a)
+        """Quadrature of the updates after step t0, of which the last ones may not count any more."""
+        (beta1, beta2), rates = group["betas"], group["rates"]
+        decay, missed = beta1 / beta2**0.5, group["t"] - t0
+        count = min(missed, int(math.log(_NEGLIGIBLE, decay)) + 1) if 0 < decay < 1 else missed
+        first = len(rates) - missed
+        return _missed_rule(t0, tuple(rates[first : first + count]), beta1, beta2)
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up a state; that of tables is copied to where it lies, since memory may not hold it twice.
+
+        Args:
+            state_dict: Of :meth:`state_dict`. Tables whose rows are none in it keep their own.
+        """
+        own = {id(table): self.state[table] for group in self._row_groups() for table in group["params"]}
+        tables = [key for group in state_dict["param_groups"] if group["rows"] for key in group["params"]]
+        others = {key: state for key, state in state_dict["state"].items() if key not in tables}
+        super().load_state_dict({**state_dict, "state": others})
+        loaded = (table for group in self._row_groups() for table in group["params"])
+        for table, key in zip(loaded, tables, strict=True):
+            self.state[table] = own[id(table)]
+            for slot, rows in state_dict["state"][key].items():
+                if len(rows):
+                    self.state[table][slot].copy_(rows)
 
     def flush(self) -> None:
         """Bring every row to the present step: before evaluation, saving and hand-over."""
@@ -187,12 +231,3 @@ class SceneAdam(Adam):
             eps=group["eps"],
             maximize=False,
         )
-
-
-def _coast(row: Tensor, m: Tensor, v: Tensor, nodes: np.ndarray, weights: np.ndarray, eps: float) -> None:
-    """θ −= m Σ_i w_i / (√v + ε x_i); nothing where m = 0."""
-    root = v.sqrt()
-    factor = torch.zeros_like(root)
-    for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
-        factor += weight / (root + eps * node)
-    row.sub_(torch.where(m == 0, 0.0, m * factor))

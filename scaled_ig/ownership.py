@@ -1,26 +1,24 @@
 """Which rank owns which scene.
 
-Scenes are dealt to a fixed number of virtual shards, blocks of neighbours, and ranks take whole shards. Batches are
-drawn shard by shard, so the global batch, and with it the whole training, does not depend on the number of ranks.
-Neighbours share files: a rank opens only those that hold its block.
+Scenes are dealt to virtual shards, blocks of neighbours whose number depends on the number of scenes alone, and ranks
+take whole shards. Neighbours share files: a rank opens only those that hold its block.
 """
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
 from scaled_ig.errors import UsageError
 
-NUM_SHARDS = 4
+SCENES_PER_SHARD = 16  # at least, where there are more than 4 shards: an epoch repeats few views to fill its batches
+MOST_SHARDS = 1024
 
 
 def num_shards(num_scenes: int) -> int:
-    """Virtual shards of a scene set: 4, or 2 or 1 where there are fewer scenes, so that they divide usual batches."""
-    return max(shards for shards in (1, 2, NUM_SHARDS) if shards <= max(1, num_scenes))
+    """Virtual shards of a scene set: a power of two, up to 4 for a few scenes and up to 1,024 for many."""
+    most = min(MOST_SHARDS, max(min(4, num_scenes), num_scenes // SCENES_PER_SHARD, 1))
+    return 1 << (most.bit_length() - 1)
 
 
-def shards_of_rank(num_scenes: int, rank: int, world_size: int) -> list[int]:
+def shards_of_rank(num_scenes: int, rank: int, world_size: int) -> range:
     """Virtual shards that a rank takes; as even as whole shards can be.
 
     Raises:
@@ -31,7 +29,7 @@ def shards_of_rank(num_scenes: int, rank: int, world_size: int) -> list[int]:
         raise UsageError(
             f"{num_scenes} scenes have {shards} shards, too few for {world_size} ranks: use at most {shards}"
         )
-    return list(range(rank * shards // world_size, (rank + 1) * shards // world_size))
+    return range(rank * shards // world_size, (rank + 1) * shards // world_size)
 
 
 def scenes_of_shard(num_scenes: int, shard: int) -> range:
@@ -40,7 +38,7 @@ def scenes_of_shard(num_scenes: int, shard: int) -> range:
     return range(shard * num_scenes // shards, (shard + 1) * num_scenes // shards)
 
 
-def owned_scenes(num_scenes: int, rank: int, world_size: int) -> Tensor:
-    """[owned] long, ascending scene indices that live on a rank."""
+def owned_scenes(num_scenes: int, rank: int, world_size: int) -> range:
+    """Scene indices that live on a rank: one block."""
     mine = shards_of_rank(num_scenes, rank, world_size)
-    return torch.arange(scenes_of_shard(num_scenes, mine[0]).start, scenes_of_shard(num_scenes, mine[-1]).stop)
+    return range(scenes_of_shard(num_scenes, mine[0]).start, scenes_of_shard(num_scenes, mine[-1]).stop)

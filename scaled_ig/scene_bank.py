@@ -1,176 +1,116 @@
 """What users keep: every learned scene, and each version of the parts that scenes share.
 
-A bank is a folder::
+A bank is a folder (docs/bank.md)::
 
-    index.json                      schema, the model's description, versions, one record a scene; written last
-    shared-<version>.safetensors    autoencoder, head, bases, background
-    scenes-<version>.safetensors    the scenes' own parameters, one row a scene in the order of the records
+    index.json                        versions and names of the other files, written last
+    scenes-<generation>.sqlite        one row a scene: its version, and where its record is
+    shared-<digest>.safetensors       autoencoder, head, bases, background of a version, and the mean of its scenes
+    blocks/<generation>-<shard>.bin   records of scenes
 
 Stage 2 goes on changing the shared parts, so every scene names the version that it was learned with (method 5).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from scaled_ig.cameras import Cameras
-from scaled_ig.description import build, describe
+from scaled_ig.agreement import together
+from scaled_ig.bank_files.blocks import read_record, read_shared
+from scaled_ig.bank_files.changes import remove_scenes
+from scaled_ig.bank_files.index import INDEX_FILE, BankVersion, Index
+from scaled_ig.bank_files.merge import merge_banks
+from scaled_ig.bank_files.models import build_version, copy_shared, replace_shared, versions_with_shared_parts_of
+from scaled_ig.bank_files.replacing import replace_scenes
+from scaled_ig.bank_files.scene import BankScene
+from scaled_ig.bank_files.table import BankRecord, RecordTable
+from scaled_ig.bank_files.verify import findings_of
+from scaled_ig.bank_files.writing import is_first_rank, write_version
 from scaled_ig.errors import UsageError
-from scaled_ig.metrics import to_unit_range
-from scaled_ig.renderer import Rendering
 from scaled_ig.scene_model import SceneModel
-
-SCHEMA = "scaled-ig-bank"
-SCHEMA_VERSION = 1
+from scaled_ig.scene_records import Encoding, decode
 
 
-def _digest(*tensors: Tensor) -> str:
-    sha256 = hashlib.sha256()
-    for tensor in tensors:
-        sha256.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return sha256.hexdigest()
-
-
-def _replace(path: Path, write) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    write(temporary)
-    temporary.chmod(0o644)  # safetensors would keep a bank to its owner
-    os.replace(temporary, path)
-
-
-@contextmanager
-def _readable(file: Path) -> Iterator[None]:
-    """Say which file of a bank cannot be read."""
-    try:
-        yield
-    except (OSError, SafetensorError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read ({error}): copy the bank again") from None
-
-
-@dataclass(frozen=True)
-class BankScene:
-    """One scene of a bank, ready to be rendered.
-
-    Args:
-        record: Its entry in the index: ``id``, ``version``, ``row``, ``sha256``, ``source_sha256``.
-        rows: Its own parameters by name.
-        model: The model of its version, which scenes of that version share: it holds one scene at a time.
-    """
-
-    record: dict[str, Any]
-    rows: dict[str, Tensor]
-    model: SceneModel
-
-    @torch.no_grad()
-    def render(self, cameras: Cameras) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] from any cameras."""
-        return to_unit_range(self.model.render_image(cameras, self._enter(cameras)))
-
-    @torch.no_grad()
-    def render_latent(self, cameras: Cameras) -> Rendering:
-        """Latent pixels, opacity and depth, before decoding."""
-        return self.model.render(cameras, self._enter(cameras))
-
-    def _enter(self, cameras: Cameras) -> Tensor:
-        for name, table in self.model.representation.scene_tables().items():
-            table.weight[0] = self.rows[name]
-        return torch.zeros(len(cameras), dtype=torch.long)
+def find_bank(path: str | Path) -> Path:
+    """Folder of a bank: this one, or that of the run that it is."""
+    folder = Path(path)
+    return folder / "bank" if (folder / "bank" / INDEX_FILE).is_file() else folder
 
 
 class SceneBank:
-    """A bank on disk. Opening reads the index alone.
+    """A bank on disk. Opening reads the index alone, whatever the number of scenes.
 
     Args:
         path: Folder.
         index: Content of ``index.json``.
     """
 
-    def __init__(self, path: Path, index: dict[str, Any]) -> None:
-        self.path, self.index = path, index
-        self.records: dict[str, dict[str, Any]] = {record["id"]: record for record in index["scenes"]}
-        self._model = lru_cache(maxsize=2)(self._load_model)
+    def __init__(self, path: Path, index: Index) -> None:
+        self.path = path
+        self._use(index)
+
+    def __reduce__(self) -> tuple[type[SceneBank], tuple[Path, Index]]:
+        return SceneBank, (self.path, self._index)  # workers connect for themselves
+
+    def _use(self, index: Index) -> None:
+        self._index, self._table = index, RecordTable(self.path / index.table)
+        self._model: Callable[[str], SceneModel] = lru_cache(maxsize=2)(self._load_model)
+        self._means: dict[str, dict[str, Tensor]] = {}
+
+    # -- reading -----------------------------------------------------------------------------------------------------
 
     @classmethod
     def open(cls, path: str | Path) -> SceneBank:
         """Open a bank.
 
         Raises:
-            UsageError: There is none, or one that this version cannot read.
+            UsageError: There is none, it is damaged, or one that this version cannot read.
         """
-        path = Path(path)
-        try:
-            index = json.loads((path / "index.json").read_text())
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path} is no scene bank ({error}): give the bank folder of a finished run") from None
-        if index.get("schema") != SCHEMA or index.get("schema_version") != SCHEMA_VERSION:
-            raise UsageError(f"{path}/index.json is not {SCHEMA} version {SCHEMA_VERSION}: it needs another scaled-ig")
-        return cls(path, index)
+        return cls(Path(path), Index.read(Path(path)))
 
-    @classmethod
-    def write(
-        cls, path: str | Path, scene: SceneModel, ids: list[str], version: str, source_sha256: list[str]
-    ) -> SceneBank:
-        """Add all scenes of a model as one version; a version of the same name is replaced.
-
-        Collective: all ranks call it, rank 0 writes.
-
-        Args:
-            path: Folder, made where it is missing.
-            scene: The model.
-            ids: [num_scenes] unique over the bank.
-            version: Name of this version of the shared parts.
-            source_sha256: [num_scenes] digest of the views that each scene was learned from.
-        """
-        path = Path(path)
-        tables = scene.representation.scene_tables()
-        rows = {name: table.gather(table.weight).contiguous() for name, table in tables.items()}
-        first_table = next(iter(tables.values()))
-        if first_table.rank == 0:
-            shared = {name: value.detach().cpu().contiguous() for name, value in scene.shared_state().items()}
-            records = [
-                {
-                    "id": name,
-                    "version": version,
-                    "row": row,
-                    "sha256": _digest(*(t[row] for t in rows.values())),
-                    "source_sha256": source,
-                }
-                for row, (name, source) in enumerate(zip(ids, source_sha256, strict=True))
-            ]
-            path.mkdir(parents=True, exist_ok=True)
-            _replace(path / f"shared-{version}.safetensors", lambda file: save_file(shared, file))
-            _replace(path / f"scenes-{version}.safetensors", lambda file: save_file(rows, file))
-            index = cls.open(path).index if (path / "index.json").exists() else {"scenes": [], "versions": {}}
-            index |= {"schema": SCHEMA, "schema_version": SCHEMA_VERSION}
-            index["versions"][version] = {
-                "model": describe(scene),
-                "sha256": _digest(*(shared[name] for name in sorted(shared))),
-            }
-            index["scenes"] = [record for record in index["scenes"] if record["version"] != version] + records
-            _replace(path / "index.json", lambda file: file.write_text(json.dumps(index, indent=1)))
-        return cls(path, json.loads((path / "index.json").read_text()) if first_table.rank == 0 else {"scenes": []})
+    @property
+    def versions(self) -> dict[str, BankVersion]:
+        """Versions by name, in the order in which they were first written."""
+        return self._index.versions
 
     @property
     def ids(self) -> list[str]:
-        """Ids of all scenes."""
-        return list(self.records)
+        """Ids of all scenes, in order."""
+        with self._unchanged():
+            return self._table.ids()
 
     def __len__(self) -> int:
-        return len(self.records)
+        return sum(version.num_scenes for version in self.versions.values())
+
+    def scenes(self, version: str | None = None) -> list[BankRecord]:
+        """What the bank knows of its scenes, or of those of a version, in order."""
+        with self._unchanged():
+            return list(self._table.scenes(version))
+
+    def record_bytes(self, version: str | None = None) -> int:
+        """Bytes of all records together, or of those of a version."""
+        with self._unchanged():
+            return self._table.total(version)
+
+    def mean(self, version: str) -> dict[str, Tensor]:
+        """Reference row of each table: the mean over the scenes of a version when it was written, or what was given.
+
+        Raises:
+            UsageError: There is no such version, or its file is damaged.
+        """
+        return {name: row.clone() for name, row in self._mean(version).items()}
+
+    def _mean(self, version: str) -> dict[str, Tensor]:
+        self._require(version)
+        if version not in self._means:
+            with self._unchanged():
+                self._means[version] = read_shared(self.path, self.versions[version])[1]
+        return self._means[version]
 
     def __getitem__(self, scene_id: str) -> BankScene:
         """A scene by its id.
@@ -178,51 +118,192 @@ class SceneBank:
         Raises:
             UsageError: The bank does not hold it, or its record is damaged.
         """
-        if scene_id not in self.records:
-            known = ", ".join(self.ids[:5])
-            raise UsageError(f"{self.path} holds no scene {scene_id!r}; it holds {len(self)} scenes: {known}, …")
-        record = self.records[scene_id]
-        model = self._model(record["version"])
-        path = self.path / f"scenes-{record['version']}.safetensors"
-        with _readable(path), safe_open(path, framework="pt") as file:
-            rows = {name: file.get_slice(name)[record["row"]] for name in model.representation.scene_tables()}
-        if _digest(*rows.values()) != record["sha256"]:
-            raise UsageError(f"{self.path}: scene {scene_id!r} is damaged (its digest differs): copy the bank again")
-        return BankScene(record, rows, model)
+        with self._unchanged():
+            record = self._table.find(scene_id)
+            if record is None:
+                known = ", ".join(record.id for record in self._table.select("ORDER BY position LIMIT 5"))
+                raise UsageError(f"{self.path} holds no scene {scene_id!r}; it holds {len(self)} scenes: {known}, …")
+            self._require(record.version)
+            model = self._model(record.version)
+            return BankScene(record, self._rows(record), model)
 
     @torch.no_grad()
-    def load_version(self, version: str) -> SceneModel:
-        """A model that holds all scenes of a version, in the order of their records.
+    def load_version(self, version: str, ids: Iterable[str] | None = None) -> SceneModel:
+        """A model that holds the scenes of a version.
+
+        Args:
+            version: Its name.
+            ids: Which scenes, in this order; all in theirs where it is None.
 
         Raises:
-            UsageError: The bank has no such version, or it is damaged.
+            UsageError: The bank has no such version, the version has no such scene, or it is damaged.
         """
-        if version not in self.index["versions"]:
-            known = ", ".join(self.index["versions"])
-            raise UsageError(f"{self.path} holds no version {version!r}; it holds {known}")
-        model = self._load_model(version)
-        file = self.path / f"scenes-{version}.safetensors"
-        with _readable(file):
-            rows = load_file(file)
-        records = [record for record in self.index["scenes"] if record["version"] == version]
-        model.representation.new_scenes(len(records))
-        tables = model.representation.scene_tables()
-        for record in records:
-            if _digest(*(rows[name][record["row"]] for name in tables)) != record["sha256"]:
-                raise UsageError(f"{file} is damaged (the digest of {record['id']!r} differs): copy the bank again")
-        for name, table in tables.items():
-            table.weight.copy_(rows[name][[record["row"] for record in records]])
+        self._require(version)
+        with self._unchanged():
+            records = self.scenes(version) if ids is None else [self._scene_of(version, name) for name in ids]
+            model, mean = self._load_model(version), self._mean(version)
+            model.representation.new_scenes(len(records), start=mean)
+            tables = model.representation.scene_tables()
+            for row, record in enumerate(records):
+                for name, values in self._rows(record).items():
+                    tables[name].weight[row] = values
         return model.requires_grad_(False)
 
+    def load_shared(self, version: str, scene: SceneModel) -> None:
+        """Give a model what the scenes of a version share; its own scenes stay as they are.
+
+        Raises:
+            UsageError: There is no such version, it is damaged, or the model is another one.
+        """
+        self._require(version)
+        with self._unchanged():
+            copy_shared(self.path, self.versions[version], scene)
+
+    def _scene_of(self, version: str, scene_id: str) -> BankRecord:
+        record = self._table.find(scene_id)
+        if record is None or record.version != version:
+            raise UsageError(f"version {version!r} of {self.path} holds no scene {scene_id!r}")
+        return record
+
+    def _rows(self, record: BankRecord) -> dict[str, Tensor]:
+        content, mean = read_record(self.path, record), self._mean(record.version)
+        try:
+            return decode(content, self.versions[record.version].encoding, mean)
+        except ValueError as error:
+            raise UsageError(
+                f"{self.path}: scene {record.id!r} cannot be read ({error}): copy the bank again"
+            ) from None
+
+    def _require(self, version: str) -> None:
+        if version not in self.versions:
+            known = ", ".join(self.versions)
+            raise UsageError(f"{self.path} holds no version {version!r}; it holds {known}")
+
     def _load_model(self, version: str) -> SceneModel:
-        described, file = self.index["versions"][version], self.path / f"shared-{version}.safetensors"
-        with _readable(file):
-            model, shared = build(described["model"]), load_file(file)
-        if _digest(*(shared[name] for name in sorted(shared))) != described["sha256"]:
-            raise UsageError(f"{file} is damaged (its digest differs): copy the bank again")
-        missing, unexpected = model.load_state_dict(shared, strict=False)
-        own = {f"representation.{name}.weight" for name in model.representation.scene_tables()}
-        if unexpected or set(missing) - own:
-            raise UsageError(f"{file} does not fit its description: copy the bank again")
-        model.representation.new_scenes(1)
-        return model.eval().requires_grad_(False)
+        with self._unchanged():
+            model, self._means[version] = build_version(self.path, self.versions[version])
+        return model
+
+    @contextmanager
+    def _unchanged(self) -> Iterator[None]:
+        """A file may be missing because the bank has become another one since it was opened."""
+        try:
+            yield
+        except UsageError:
+            if Index.read(self.path) != self._index:
+                raise UsageError(f"{self.path} has been changed since it was opened: open it again") from None
+            raise
+
+    # -- changing ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def write(
+        cls,
+        path: str | Path,
+        scene: SceneModel,
+        ids: Sequence[str],
+        version: str,
+        source_sha256: Sequence[str],
+        encoding: Encoding = "float32",
+        mean: dict[str, Tensor] | None = None,
+    ) -> SceneBank:
+        """Add all scenes of a model as one version; a version of the same name is replaced.
+
+        Collective: every rank writes the records of its own scenes. Files are the same on any number of ranks.
+
+        Args:
+            path: Folder, made where it is missing.
+            scene: The model.
+            ids: [num_scenes] unique over the bank; the same on all ranks, as all that is given here.
+            version: Name of this version of the shared parts.
+            source_sha256: [num_scenes] digest of the views that each scene was learned from.
+            encoding: Of the records.
+            mean: Reference row of each table; the mean over the scenes where it is None.
+
+        Raises:
+            UsageError: Another version has a scene of these names, the bank is being changed by another call, or it
+                cannot be written; nothing has changed then.
+        """
+        write_version(Path(path), scene, list(ids), version, list(source_sha256), encoding, mean)
+        return cls.open(path)
+
+    @classmethod
+    def replace(
+        cls, path: str | Path, scene: SceneModel, ids: Sequence[str], source_sha256: Sequence[str]
+    ) -> SceneBank:
+        """Put scenes that were learned again in the place of those of the same ids. Collective, as :meth:`write` is.
+
+        They stay in their version, in its encoding, where they are in the order of scenes.
+
+        Args:
+            path: Folder of the bank.
+            scene: The model, with what scenes of the version share as it is there, to the bit.
+            ids: [num_scenes] of scenes of one version; the same on all ranks, as all that is given here.
+            source_sha256: [num_scenes] digest of the views that each scene was learned from.
+
+        Raises:
+            UsageError: The bank does not hold one of them, they are of several versions, the model has other shared
+                parts, or the bank cannot be changed; nothing has changed then.
+        """
+        replace_scenes(Path(path), scene, list(ids), list(source_sha256))
+        return cls.open(path)
+
+    def remove(self, ids: Iterable[str]) -> None:
+        """Remove scenes. A version stays without its last scene: others may be learned with its shared parts.
+
+        Raises:
+            UsageError: One of them is not there, or the bank cannot be changed; nothing has changed then.
+        """
+        remove_scenes(self.path, list(ids))
+        self._use(Index.read(self.path))
+
+    @classmethod
+    def merge(
+        cls,
+        target: str | Path,
+        others: Iterable[str | Path],
+        encoding: Encoding | None = None,
+        progress: Callable[[int], object] = lambda size: None,
+    ) -> SceneBank:
+        """Add the scenes of other banks to a bank, which is made where it is missing.
+
+        Versions of the same name become one where their shared parts and encodings are the same; otherwise the later
+        one gets a number behind its name. A scene that is there twice with the same content is kept once.
+
+        Args:
+            target: The bank.
+            others: Banks that are only read.
+            encoding: Of all scenes afterwards; None leaves each as it is.
+            progress: Told how many bytes of records have been dealt with.
+
+        Raises:
+            UsageError: A name is there twice with different content, a bank is damaged, or the target cannot be
+                changed; nothing has changed then.
+        """
+        merge_banks(Path(target), [Path(other) for other in others], encoding, progress)
+        return cls.open(target)
+
+    def replace_shared(self, versions: Sequence[str], scene: SceneModel) -> None:
+        """Give versions the shared parts of another model, at a cost that does not depend on their scenes. Collective.
+
+        Raises:
+            UsageError: There is no such version, its scenes have other shapes, or the bank cannot be changed.
+        """
+        together(lambda: replace_shared(self.path, versions, scene) if is_first_rank() else None)
+        self._use(Index.read(self.path))
+
+    def sharing(self, version: str) -> list[str]:
+        """Names of the versions that have the shared parts of one of them, itself included."""
+        self._require(version)
+        return versions_with_shared_parts_of(self.path, self.versions, version)
+
+    def verify(self, progress: Callable[[int], object] = lambda size: None) -> list[str]:
+        """What is wrong with the bank, one sentence each; every byte is read.
+
+        Args:
+            progress: Told how many bytes of records have been read.
+
+        Raises:
+            UsageError: It has no index, or a damaged one.
+        """
+        return findings_of(self.path, progress)

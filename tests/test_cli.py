@@ -196,8 +196,7 @@ def test_a_missing_pack_says_how_to_make_one(capsys, tiny_config, tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        ("--data.init_args.batch_size", 6),
-        ("--phases.rgb_alignment.batch_size", 6),
+        ("--data.init_args.views_per_scene", 3),
         ("--phases.joint.views_per_scene", 3),
         ("--data.init_args.stage2_scenes", 5),
         ("--scene.resolution", 30),

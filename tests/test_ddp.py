@@ -1,50 +1,155 @@
-"""Two and three ranks train what one trains."""
+"""Any number of ranks trains what one trains, and goes on where another number stopped."""
+
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from data_modules.packing.pack import write_pack
-from tests.conftest import BallScenes
+from scaled_ig.cameras import orbit
+from scaled_ig.scene_bank import SceneBank
+from tests.conftest import NO_STEPS_OF_ROUNDING, BallScenes
+from tests.test_checkpoint import KILLER, PHASES
 
-PHASES = ("autoencoder", "warm_up", "joint", "latent_supervision", "rgb_alignment")
+TOLERANCE = 1e-6
+
+SAME_EVERYWHERE = """
+import hashlib
+import torch.distributed as dist
+from lightning.pytorch import Callback
+
+class SameEverywhere(Callback):
+    '''What scenes share is the same on all ranks, to the bit, at every step.'''
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        shared = sorted(module.scene.shared_state().items())
+        digest = hashlib.sha256(b"".join(value.numpy().tobytes() for _, value in shared)).hexdigest()
+        digests = [None] * trainer.world_size
+        dist.all_gather_object(digests, digest)
+        assert len(set(digests)) == 1, f"ranks differ at step {trainer.global_step} of {module.name}"
+"""
 
 
-@pytest.fixture(scope="module", params=[2, 3], ids=["two ranks", "three ranks, of which one has two shards"])
-def several_ranks(request, tmp_path_factory, run_scaled_ig, tiny_config):
-    folder = tmp_path_factory.mktemp("runs") / str(request.param)
-    options = ("--trainer.devices", request.param, "--trainer.strategy", "ddp")
-    status, output = run_scaled_ig("fit", "--config", tiny_config, "--run_dir", folder, *options)
-    assert status == 0, output[-3000:]
-    # Sums of three parts round differently, which Adam's first steps of full length spread.
-    return folder, {2: 1e-5, 3: 1e-3}[request.param]
+def on(ranks: int) -> tuple:
+    """Options for a number of ranks."""
+    return ("--trainer.devices", ranks, "--trainer.strategy", "ddp" if ranks > 1 else "auto")
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_ranks_end_where_one_does(tiny_run, several_ranks, phase):
-    folder, tolerance = several_ranks
-    one, several = (
-        torch.load(run / "checkpoints" / phase / "final.ckpt", weights_only=True) for run in (tiny_run, folder)
+def use_callback(folder, name: str, source: str, **arguments) -> tuple:
+    """Options that give the Trainer a callback, whose code is written into ``folder``."""
+    module = name.lower()
+    (folder / f"{module}.py").write_text(source)
+    given = ", ".join(f"{key}: {value}" for key, value in arguments.items())
+    (folder / f"{module}.yaml").write_text(
+        f"trainer: {{callbacks: [{{class_path: {module}.{name}, init_args: {{{given}}}}}]}}\n"
     )
-    assert one["global_step"] == several["global_step"] > 0
-    assert one["state_dict"].keys() == several["state_dict"].keys()
-    for name, value in one["state_dict"].items():
+    return ("--config", folder / f"{module}.yaml")
+
+
+def checkpoint(run, phase: str, name: str = "final") -> dict:
+    return torch.load(run / "checkpoints" / phase / f"{name}.ckpt", weights_only=True)
+
+
+def the_error(output: str) -> str:
+    """The one line that a mistake of any rank makes."""
+    assert "Traceback" not in output, output[-3000:]
+    (line,) = [line for line in output.splitlines() if "rror" in line]
+    return line
+
+
+def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], where: str) -> None:
+    """Two dictionaries hold the same."""
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
         torch.testing.assert_close(
-            several["state_dict"][name], value, rtol=tolerance, atol=tolerance, msg=lambda m, n=name: n + m
+            theirs[name], value, rtol=TOLERANCE, atol=TOLERANCE, msg=lambda m, n=name: f"{where} {n}: {m}"
         )
 
 
-def test_clipping_is_by_the_norm_over_all_ranks(tmp_path, run_scaled_ig, tiny_config):
-    later = [f"--phases.{name}=null" for name in PHASES[2:]]
-    states = []
-    for ranks in (1, 3):
-        options = ("--trainer.devices", ranks, "--trainer.strategy", "ddp" if ranks > 1 else "auto")
-        clip = ("--trainer.gradient_clip_val", 0.001)
-        folder = tmp_path / str(ranks)
-        status, output = run_scaled_ig("fit", "--config", tiny_config, "--run_dir", folder, *options, *clip, *later)
+def assert_same_training(run, other, phases=PHASES) -> None:
+    """Weights, Adam's moments and rendered views of two finished runs."""
+    for phase in phases:
+        one, several = checkpoint(run, phase), checkpoint(other, phase)
+        assert one.keys() == several.keys()
+        assert one["global_step"] == several["global_step"] > 0
+        assert one["scaled_ig"] == several["scaled_ig"]
+        assert_close(one["state_dict"], several["state_dict"], phase)
+        states, theirs = (saved["optimizer_states"][0]["state"] for saved in (one, several))
+        assert states.keys() == theirs.keys()
+        for key in states:
+            assert_close(states[key], theirs[key], f"{phase}, optimiser's state {key}")
+    if set(phases) & set(PHASES[1:]):
+        ours, others = SceneBank.open(run / "bank"), SceneBank.open(other / "bank")
+        assert ours.ids == others.ids
+        for name in ours.ids:
+            assert (ours[name].render(orbit(2)) - others[name].render(orbit(2))).abs().max() < 1e-4
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, run_scaled_ig, tiny_config):
+    """Finished runs of all phases: by their number of ranks, and one that four, two, one and three ranks share."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def train(ranks: int) -> None:
+        call = ("fit", "--config", tiny_config, "--run_dir", folder / str(ranks), *NO_STEPS_OF_ROUNDING)
+        status, output = run_scaled_ig(*call, *on(ranks))
         assert status == 0, output[-3000:]
-        states.append(torch.load(folder / "checkpoints" / "warm_up" / "final.ckpt", weights_only=True)["state_dict"])
-    for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-3, msg=lambda m, n=name: n + m)
+
+    def train_in_turns() -> None:
+        options = ("--resume", "true", *NO_STEPS_OF_ROUNDING)
+        call = ("fit", "--config", tiny_config, "--run_dir", folder / "turns", *options)
+        for ranks, phase, step in ((4, "joint", 7), (2, "latent_supervision", 5), (1, "rgb_alignment", 3)):
+            kill = use_callback(folder, "KillAt", KILLER, phase=phase, step=step)
+            status, output = run_scaled_ig(*call, *on(ranks), *kill, PYTHONPATH=str(folder))
+            assert status != 0, output[-3000:]
+            assert checkpoint(folder / "turns", phase, "last")["global_step"] == step - 1
+            assert not (folder / "turns" / "checkpoints" / phase / "final.ckpt").exists()
+        status, output = run_scaled_ig(*call, *on(3))
+        assert status == 0, output[-3000:]
+
+    with ThreadPoolExecutor(3) as pool:  # ranks start one after the other, and cores wait
+        turns = pool.submit(train_in_turns)
+        list(pool.map(train, (4, 3, 2)))
+        turns.result()
+    return folder
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_ranks_end_where_one_does(finished, one_rank, ranks):
+    """Three ranks have one shard, one shard and two."""
+    assert_same_training(one_rank, finished / str(ranks))
+
+
+def test_a_run_goes_on_with_other_numbers_of_ranks(finished, one_rank):
+    assert_same_training(one_rank, finished / "turns")
+
+
+def test_clipping_is_by_the_norm_over_all_ranks(tmp_path, run_scaled_ig, tiny_config):
+    """By its own norm, a rank would move away from the others. The other clock, too."""
+    options = ("--adam.clock", "per_scene", "--trainer.gradient_clip_val", 0.001, *NO_STEPS_OF_ROUNDING)
+    later = [f"--phases.{name}=null" for name in PHASES[2:]]
+    watch = use_callback(tmp_path, "SameEverywhere", SAME_EVERYWHERE)
+    for ranks in (1, 2):
+        call = ("fit", "--config", tiny_config, "--run_dir", tmp_path / str(ranks), *options, *later, *on(ranks))
+        status, output = run_scaled_ig(*call, *(watch if ranks > 1 else ()), PYTHONPATH=str(tmp_path))
+        assert status == 0, output[-3000:]
+    assert_same_training(tmp_path / "1", tmp_path / "2", PHASES[:2])
+
+
+def test_too_many_ranks_are_refused_before_anything_is_written(tmp_path, run_scaled_ig, tiny_config):
+    mistakes = {
+        ("--data.stage1_scenes", 1): "1 scenes have 1 shards, too few for 2 ranks: use at most 1",
+        ("--data.batch_size", 3): "too small for 2 ranks to have a part in every batch: give a multiple of 2",
+    }
+
+    def train(options) -> tuple[int, str]:
+        return run_scaled_ig("fit", "--config", tiny_config, "--run_dir", tmp_path / "run", *on(2), *options)
+
+    with ThreadPoolExecutor(2) as pool:
+        for expected, (status, output) in zip(mistakes.values(), pool.map(train, mistakes), strict=True):
+            assert status == 2, output[-3000:]
+            assert expected in the_error(output)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_mistake_that_one_rank_finds_is_one_sentence(tmp_path, run_scaled_ig, tiny_config):
@@ -60,12 +165,10 @@ def test_a_mistake_that_one_rank_finds_is_one_sentence(tmp_path, run_scaled_ig, 
     write_pack(Repeated(4, 10, 32), tmp_path / "pack", render=None)
     options = ("--data.path", tmp_path / "pack", "--data.stage1_scenes", 4, "--data.split_seed", "null")
     phases = [f"--phases.{name}=null" for name in PHASES[1:]]
-    ranks = ("--trainer.devices", 2, "--trainer.strategy", "ddp")
     run = ("--run_dir", tmp_path / "run")
-    status, output = run_scaled_ig("fit", "--config", tiny_config, *options, *phases, *ranks, *run)
+    status, output = run_scaled_ig("fit", "--config", tiny_config, *options, *phases, *on(2), *run)
     assert status == 2, output[-3000:]
-    assert "Traceback" not in output
-    assert [line for line in output.splitlines() if "error" in line] == [
+    assert the_error(output) == (
         "error: scene ball-3: test view 0 and training view 5 have the same camera: pack it without one of them, or "
         "leave it out with scaled-ig check --fix-drop"
-    ]
+    )

@@ -13,6 +13,7 @@ from PIL import Image
 
 from data_modules.sources.transforms import TransformsSource
 from scaled_ig import cli
+from scaled_ig.commands import add
 from scaled_ig.commands import pack as packing
 from scaled_ig.errors import UsageError
 
@@ -31,7 +32,8 @@ def commands(text: str) -> list[str]:
     """Command lines of ``scaled-ig`` in blocks that name no other language; output of programs stands in ``text``."""
     blocks = "".join(block for language, block in fenced(text) if language in ("", "sh", "bash", "console"))
     joined = re.sub(r"\\\n\s*", " ", blocks)
-    return [line.removeprefix("$ ") for line in joined.splitlines() if line.removeprefix("$ ").startswith("scaled-ig ")]
+    launcher = r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:torchrun .*--no-python )?"
+    return re.findall(rf"^{launcher}(scaled-ig .*)$", joined, re.MULTILINE)
 
 
 def broken_links(page: Path) -> list[str]:
@@ -46,6 +48,11 @@ def parse(line: str) -> None:
     """Gives a command line to the parser of the program, which ends it or raises if it does not understand."""
     arguments = cli._with_one_spelling(shlex.split(line, comments=True)[1:])
     verb = arguments[0]
+    if verb == "add" or arguments[:2] == ["bank", "refit"]:
+        parser = add.adding_parser() if verb == "add" else add.refitting_parser()
+        _, further = parser.parse_known_args(arguments[1 if verb == "add" else 2 :])
+        parse(shlex.join(["scaled-ig", "fit", "--config", "experiments/quickstart.yaml", *further]))
+        return
     if verb in cli.TRAINING:
         with pytest.raises(SystemExit) as left:
             cli.main([*arguments, "--print_config"])

@@ -70,11 +70,11 @@ class Evaluation(Callback):
             phase.scene.eval()
             records = evaluate(phase.scene, data.batches(phase.stage, keys), self.lpips, "head" in phase.trains)
             phase.scene.train()
-            if trainer.world_size > 1:
-                parts: list[Any] = [None] * trainer.world_size
-                dist.all_gather_object(parts, records)
-                records = [record for part in parts for record in part]
             scenes = per_scene(records)
+            if trainer.world_size > 1:  # a scene's views are all on one rank, and ranks are in the order of scenes
+                parts: list[Any] = [None] * trainer.world_size
+                dist.all_gather_object(parts, scenes)
+                scenes = [scene for part in parts for scene in part]
             means = {f"{split}/{name}": value for name, value in over_scenes(scenes).items() if value is not None}
             if trainer.is_global_zero and scenes:
                 self.run.append_training(phase.name, trainer.global_step, self.clock.seconds, means)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import yaml
+
 from data_modules.base import MultiViewDataModule
-from scaled_ig.commands.plan import PHASES, PhaseConfig, stage_of
+from scaled_ig.commands.plan import PHASES, STAGE1_PHASES, PhaseConfig, Waves, stage_of
 from scaled_ig.description import describe
 from scaled_ig.errors import UsageError
 from scaled_ig.run_folder import RunFolder
 from scaled_ig.scene_bank import SceneBank
 from scaled_ig.scene_model import SceneModel
+
+AT_ONCE = Waves()
 
 
 def check_phases(phases: dict[str, PhaseConfig], scene: SceneModel, data: MultiViewDataModule) -> None:
@@ -26,7 +30,6 @@ def check_phases(phases: dict[str, PhaseConfig], scene: SceneModel, data: MultiV
     for name, phase in phases.items():
         if bool(phase.max_epochs) == bool(phase.max_steps):
             raise UsageError(f"phases.{name} needs either max_epochs or max_steps: set the other one to null")
-        data.sampler(stage_of(name), phase.batch_size or data.batch_size, phase.views_per_scene or data.views_per_scene)
         if not all(data.split(stage_of(name), "test")):
             raise UsageError(
                 f"{data.path}: a scene of stage {stage_of(name)} has no test view: it needs 10 views, or a pack made "
@@ -40,13 +43,21 @@ def check_stage1(
     """Raise UsageError where stage 2 cannot start from the run ``source``."""
     if any(stage_of(name) == 1 for name in phases):
         raise UsageError("init_from brings a finished stage 1: leave it out, or set the phases of stage 1 to null")
+    _refuse_unfinished(source)
     _refuse_another_model(source, scene)
     _refuse_leaks(source, data)
 
 
+def _refuse_unfinished(source: RunFolder) -> None:
+    asked = yaml.safe_load((source.path / "config.yaml").read_text())["phases"]
+    last = source.checkpoint([name for name in STAGE1_PHASES if asked.get(name)][-1])
+    if not last.is_file():
+        raise UsageError(f"stage 1 of {source.path} is not finished, {last} is missing: go on with --resume true")
+
+
 def _refuse_another_model(source: RunFolder, scene: SceneModel) -> None:
     """What is handed over must mean the same here: planes of another cube would load all the same."""
-    theirs, ours = stage1_description(source), describe(scene)
+    theirs, ours = finished_stage1(source).versions["stage1"].model, describe(scene)
     parts = theirs["representation"], ours["representation"]
     there, here = ({"class": part["class"], **part["arguments"]} for part in parts)
     keys = sorted({*there, *here} - {"plane_std", "mixing_std", "seed"})
@@ -61,11 +72,19 @@ def _refuse_another_model(source: RunFolder, scene: SceneModel) -> None:
         )
 
 
-def scenes_of(data: MultiViewDataModule, phases: dict[str, PhaseConfig]) -> dict[str, Any]:
-    """Content of ``scenes.json``: which scenes the stages train, by id, with the digests of their views and cameras."""
+def scenes_of(data: MultiViewDataModule, phases: dict[str, PhaseConfig], waves: Waves = AT_ONCE) -> dict[str, Any]:
+    """Content of ``scenes.json``: which scenes the stages train, by id, with the digests of their views and cameras.
+
+    ``waves`` there is how many scenes of stage 2 each wave has.
+    """
     stages = sorted({stage_of(name) for name in phases})
     chosen = {f"stage{s}": dict(zip(data.scene_ids(s), data.scene_digests(s), strict=True)) for s in stages}
-    return {"pack": str(data.path), "split": data.index.split_rule, **chosen}
+    sizes: dict[str, Any] = {}
+    if "stage2" in chosen:
+        sizes["waves"] = list(map(len, waves.ranges(len(chosen["stage2"]))))
+        if len(sizes["waves"]) > 1:
+            sizes["waves.shared"] = waves.shared
+    return {"pack": str(data.path), "split": data.index.split_rule, **chosen, **sizes}
 
 
 def refuse_other_scenes(run: RunFolder, scenes: dict[str, Any]) -> None:
@@ -75,6 +94,16 @@ def refuse_other_scenes(run: RunFolder, scenes: dict[str, Any]) -> None:
     now = {key: list(value.items()) if isinstance(value, dict) else value for key, value in scenes.items()}
     then = {key: list(value.items()) if isinstance(value, dict) else value for key, value in begun.items()}
     changed = [key for key in then if key != "pack" and then[key] != now.get(key)]
+    if changed == ["waves"]:
+        raise UsageError(
+            f"{run.path} was begun with waves of {then['waves'][-1]} scenes, not of {(now.get('waves') or [0])[-1]}: "
+            "give the same --waves.scenes, or another --run_dir"
+        )
+    if changed in (["shared"], ["waves.shared"]):
+        raise UsageError(
+            f"{run.path} was begun with {changed[0]} {then[changed[0]]}, not {now.get(changed[0])}: go on as it was "
+            "begun, or remove the folder"
+        )
     if changed:
         raise UsageError(
             f"{run.path} was begun with another {changed[0]} (its scenes.json lists it): restore the pack and the data "
@@ -82,10 +111,15 @@ def refuse_other_scenes(run: RunFolder, scenes: dict[str, Any]) -> None:
         )
 
 
+def check_visible(run: RunFolder) -> None:
+    """Raise UsageError on a rank that does not see what the first one has written."""
+    if not (run.path / "scenes.json").is_file():
+        raise UsageError(f"{run.path} of the first rank is not seen by all: give a --run_dir on storage that all share")
+
+
 def _refuse_leaks(source: RunFolder, data: MultiViewDataModule) -> None:
     """Stage 2 must not learn scenes that stage 1 has seen."""
-    records = SceneBank.open(source.bank).index["scenes"]
-    seen = {record["source_sha256"] for record in records if record["version"] == "stage1"}
+    seen = {record.source_sha256 for record in SceneBank.open(source.bank).scenes("stage1")}
     again = seen & set(data.scene_digests(2))
     if again:
         raise UsageError(
@@ -94,16 +128,19 @@ def _refuse_leaks(source: RunFolder, data: MultiViewDataModule) -> None:
         )
 
 
-def stage1_description(run: RunFolder) -> dict[str, Any]:
-    """How the model of a stage-1 run is built; see :mod:`scaled_ig.description`.
+def finished_stage1(run: RunFolder) -> SceneBank:
+    """The bank of a stage-1 run.
 
     Raises:
         UsageError: It is no run of stage 1.
     """
     try:
-        return SceneBank.open(run.bank).index["versions"]["stage1"]["model"]
-    except (UsageError, KeyError):
+        bank = SceneBank.open(run.bank)
+    except UsageError:
+        bank = None
+    if bank is None or "stage1" not in bank.versions:
         raise UsageError(
             f"{run.path} is no run with a finished stage 1: train it with scaled-ig fit --config "
             f"experiments/stage1.yaml --run_dir {run.path}, or give another run with --init_from"
-        ) from None
+        )
+    return bank

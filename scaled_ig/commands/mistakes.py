@@ -12,7 +12,7 @@ from data_modules.choice import SceneChoice
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig import autoencoders, phases, representations, sampling, schedules
 from scaled_ig.callbacks import RunLogger
-from scaled_ig.commands.plan import PHASES, HandOver, PhaseConfig
+from scaled_ig.commands.plan import PHASES, HandOver, PhaseConfig, Waves
 from scaled_ig.commands.sentences import did_you_mean, wrong_value
 from scaled_ig.phases import AdamSettings
 from scaled_ig.scene_model import SceneModel
@@ -55,12 +55,14 @@ def _vocabulary() -> set[str]:
         "checkpoint_every_n_steps",
         "lpips",
         "lpips_weights",
+        "waves",
+        "bank_encoding",
     }
     words |= set(inspect.signature(Trainer).parameters)
     modules = (autoencoders, phases, representations, sampling, schedules)
     own = [value for module in modules for value in vars(module).values() if inspect.isclass(value)]
     own = [value for value in own if value.__module__.startswith("scaled_ig")]
-    settings = (SceneChoice, SceneModel, PhaseConfig, HandOver, AdamSettings, RunLogger)
+    settings = (SceneChoice, SceneModel, PhaseConfig, HandOver, Waves, AdamSettings, RunLogger)
     for described in (*own, ShapeNetCars, BaselFaces, *settings):
         words |= set(inspect.signature(described).parameters)
     return words

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
+from scaled_ig.errors import UsageError
 from scaled_ig.phases import Phase
 from scaled_ig.scene_model import SceneModel
 
@@ -19,7 +22,7 @@ class PhaseConfig:
     Args:
         module: The phase; it is given the scene model.
         max_epochs: Length in epochs.
-        max_steps: Length in optimiser steps, instead of epochs.
+        max_steps: Length in optimiser steps, instead of epochs; of all waves together, where there are several.
         batch_size: Views of a global batch, if not the data module's own.
         views_per_scene: Views of a scene in a batch, if not the data module's own.
     """
@@ -29,6 +32,50 @@ class PhaseConfig:
     max_steps: int | None = None
     batch_size: int | None = None
     views_per_scene: int | None = None
+
+
+def for_scenes(phase: PhaseConfig, num_scenes: int, meant_for: int) -> PhaseConfig:
+    """A phase in which each of some scenes is seen as often, in as many steps, as it was meant for all.
+
+    Fewer scenes get smaller batches where a batch would otherwise hold more views of each. A length in steps becomes
+    that of as many epochs.
+
+    Args:
+        phase: With ``batch_size`` and ``views_per_scene``.
+        num_scenes: Scenes that it trains.
+        meant_for: Scenes that its length was chosen for.
+    """
+    assert phase.batch_size
+    assert phase.views_per_scene
+    most = num_scenes * max(phase.views_per_scene, phase.batch_size / meant_for)
+    smaller = phase.batch_size
+    while smaller > most and smaller % (2 * phase.views_per_scene) == 0:
+        smaller //= 2
+    steps = phase.max_steps and math.ceil(phase.max_steps * num_scenes * phase.batch_size / (meant_for * smaller))
+    return replace(phase, batch_size=smaller, max_steps=steps)
+
+
+@dataclass(frozen=True)
+class Waves:
+    """Stage 2 over more scenes than memory holds: scenes are learned in waves, and lie in the bank before and after.
+
+    Args:
+        scenes: Most scenes of stage 2 that are trained at a time; all of them where it is None.
+        shared: What waves after the first do with what scenes share: leave it as it is (``freeze``), or go on training
+            it (``carry``), so that the bank keeps a version of it for every wave.
+    """
+
+    scenes: int | None = None
+    shared: Literal["freeze", "carry"] = "freeze"
+
+    def __post_init__(self) -> None:
+        if self.scenes is not None and self.scenes < 1:
+            raise UsageError(f"waves.scenes {self.scenes} must be 1 or more, or null for all at once")
+
+    def ranges(self, num_scenes: int) -> list[range]:
+        """Scenes of each wave, as even as they can be."""
+        waves = -(-num_scenes // self.scenes) if self.scenes else 1
+        return [range(wave * num_scenes // waves, (wave + 1) * num_scenes // waves) for wave in range(waves)]
 
 
 @dataclass(frozen=True)

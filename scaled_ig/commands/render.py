@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 from scaled_ig.errors import UsageError
+
+if TYPE_CHECKING:
+    from scaled_ig.scene_bank import SceneBank
 
 KINDS = (".mp4", ".gif", ".png")
 MOST_SCENES = 24
@@ -44,15 +50,14 @@ def render(
 
     from scaled_ig.report import pictures
     from scaled_ig.report.orbits import orbit_cameras, spread
-    from scaled_ig.scene_bank import SceneBank
+    from scaled_ig.scene_bank import SceneBank, find_bank
 
     path = Path(out)
     is_grid = path.suffix.lower() == ".png"
     count = (8 if is_grid else 60) if views is None else views
     _check(path, count, elevation_degrees, distance, frames_per_second)
-    folder = Path(bank)
-    opened = SceneBank.open(folder / "bank" if (folder / "bank" / "index.json").is_file() else folder)
-    ids = spread(_newest(opened.index["scenes"]), MOST_SCENES) if scene is None else [scene]
+    opened = SceneBank.open(find_bank(bank))
+    ids = spread(_newest(opened), MOST_SCENES) if scene is None else [scene]
     cameras = orbit_cameras(count, elevation_degrees, azimuth_degrees, distance)
     orbits = list(tqdm(pictures.render_orbits(opened, ids, cameras), "scenes", len(ids), unit="scene", leave=False))
     if is_grid:
@@ -75,8 +80,14 @@ def _check(path, views: int, elevation_degrees: float, distance: float, frames_p
         raise UsageError(f"--distance {distance} stands inside the scene: give more than its radius, 0.5")
 
 
-def _newest(records: list[dict]) -> list[str]:
-    """Ids of the scenes of the version that was written last."""
+def _newest(bank: SceneBank) -> list[str]:
+    """Ids of the scenes of the version that was written last, or of all waves where it is one of them."""
+    records = bank.scenes()
     if not records:
         raise UsageError("the bank holds no scenes: finish a phase of training first")
-    return [record["id"] for record in records if record["version"] == records[-1]["version"]]
+    newest = _without_wave(records[-1].version)
+    return [record.id for record in records if _without_wave(record.version) == newest]
+
+
+def _without_wave(version: str) -> str:
+    return re.sub(r"-\d{4,}$", "", version)

@@ -6,40 +6,32 @@ from typing import Any
 
 from data_modules.base import MultiViewDataModule
 from scaled_ig.callbacks.cost import peak_mebibytes
+from scaled_ig.commands.jobs import Job
 from scaled_ig.cost import bytes_per_scene, describe_machine, milliseconds_per_image, shared_bytes
 from scaled_ig.evaluation import PROTOCOL, over_scenes
 from scaled_ig.nearest_view import add_nearest_views
 from scaled_ig.run_folder import RunFolder
-from scaled_ig.scene_bank import SceneBank
 from scaled_ig.scene_model import SceneModel
 
 
-def keep_scenes(run: RunFolder, scene: SceneModel, data: MultiViewDataModule, phase: str, stage: int) -> None:
-    """Write the bank's version ``stage<stage>``. Collective."""
-    if phase != "autoencoder":  # it has no scenes yet
-        digests = data.scene_digests(stage)
-        SceneBank.write(run.bank, scene, data.scene_ids(stage), f"stage{stage}", digests)
-
-
 def keep_quality(
-    run: RunFolder, data: MultiViewDataModule, phase: str, stage: int, scenes: list[dict[str, Any]], seconds: float
+    run: RunFolder, data: MultiViewDataModule, job: Job, scenes: list[dict[str, Any]], seconds: float
 ) -> None:
     """Put the test views' quality into ``metrics.json`` and ``metrics.csv``, and say it.
 
     Args:
         run: The run.
         data: Its data.
-        phase: Name of the phase.
-        stage: 1 or 2.
+        job: What was trained.
         scenes: Records of :func:`scaled_ig.evaluation.per_scene`.
         seconds: Training time of the phase.
     """
-    if phase == "autoencoder":
+    if job.phase == "autoencoder":
         return
-    metrics = with_quality(run.read_json("metrics.json"), data, stage, scenes)
+    metrics = with_quality(run.read_json("metrics.json"), data, job.stage, scenes)
     run.write_metrics(metrics)
-    means = metrics[f"s{stage}"]
-    print(f"{phase}: {means['psnr']:.2f} dB on {means['num_views']} unseen views, {seconds:.1f} s", flush=True)
+    means = over_scenes(scenes)
+    print(f"{job.phase}: {means['psnr']:.2f} dB on {means['num_views']} unseen views, {seconds:.1f} s", flush=True)
 
 
 def with_quality(
@@ -67,25 +59,27 @@ def with_quality(
         rows.append({"id": name, "stage": stage} | values | known.get(name, {}))
     add_nearest_views(rows, ids, data.views(stage), data.split(stage, "train"), data.split(stage, "test"))
     rgb = metrics.get("s2", {}).get("rgb_triplanes_psnr") if stage == 2 else None
-    everything = sorted([s for s in old if s["stage"] != stage] + rows, key=lambda scene: scene["stage"])
-    means = over_scenes(rows) | {"rgb_triplanes_psnr": rgb}
+    measured = {row["id"] for row in rows}
+    others = [scene for scene in old if scene["stage"] != stage or scene["id"] not in measured]  # of other waves too
+    everything = sorted(others + rows, key=lambda scene: scene["stage"])
+    means = over_scenes([scene for scene in everything if scene["stage"] == stage]) | {"rgb_triplanes_psnr": rgb}
     return metrics | {"protocol": PROTOCOL, f"s{stage}": means, "scenes": everything}
 
 
-def keep_costs(
-    run: RunFolder, scene: SceneModel, phase: str, stage: int, steps: int, seconds: float, ranks: int
-) -> None:
-    """Put what the phase cost into ``costs.json``."""
-    device, num_scenes = scene.background.device, scene.representation.num_scenes
+def keep_costs(run: RunFolder, scene: SceneModel, job: Job, steps: int, seconds: float, ranks: int) -> None:
+    """Put what the phase cost into ``costs.json``: of all waves together."""
+    device = scene.background.device
     costs = run.read_json("costs.json")
-    costs.setdefault("phases", {})[phase] = {
-        "stage": stage,
-        "scenes": num_scenes,
-        "steps": steps,
-        "seconds": seconds,
-        "seconds_per_scene": seconds / num_scenes,
+    phases = costs.setdefault("phases", {})
+    waves = phases.get(job.phase, {}).get("waves", {}) if job.wave else {}
+    waves[str(job.wave)] = {"scenes": scene.representation.num_scenes, "steps": steps, "seconds": seconds}
+    totals = {name: sum(wave[name] for wave in waves.values()) for name in ("scenes", "steps", "seconds")}
+    phases[job.phase] = {
+        "stage": job.stage,
+        **totals,
+        "seconds_per_scene": totals["seconds"] / totals["scenes"],
         "peak_mebibytes": peak_mebibytes(),
-    }
+    } | ({"waves": waves} if job.waves > 1 else {})
     costs |= {
         "machine": describe_machine(device) | {"ranks": ranks},
         "bytes_per_scene": bytes_per_scene(scene),

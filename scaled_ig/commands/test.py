@@ -60,11 +60,16 @@ def test(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     metrics = record.metrics
     for stage in record.learned_stages():
-        scene = record.bank.load_version(f"stage{stage}").to(device)
-        keys = data.own_views(stage, "test")
-        with tqdm(total=len(keys), desc=f"stage {stage}", unit="view") as bar:
-            views = _counted(data.batches(stage, keys), bar)
-            metrics = with_quality(metrics, data, stage, per_scene(evaluate(scene, views, metric)))
+        place = {name: scene for scene, name in enumerate(data.scene_ids(stage))}
+        splits = data.split(stage, "test")
+        for version in record.versions(stage):  # one after another: all of them may be more than memory holds
+            ids = [scene.id for scene in record.bank.scenes(version)]
+            model = record.bank.load_version(version).to(device)
+            with tqdm(total=sum(len(splits[place[name]]) for name in ids), desc=version, unit="view") as bar:
+                views = _counted(data.views_of(stage, ids, "test"), bar)
+                measured = per_scene(evaluate(model, views, metric))
+            measured = [scene | {"scene": place[ids[scene["scene"]]]} for scene in measured]
+            metrics = with_quality(metrics, data, stage, measured)
     if rival is not None and "s2" in metrics:
         metrics["s2"]["rgb_triplanes_psnr"] = rival.metrics.get("s2", {}).get("psnr")
     record.folder.write_metrics(metrics)

@@ -9,30 +9,44 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch.distributed as dist
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from data_modules.base import MultiViewDataModule
 from scaled_ig.callbacks import PhaseProgress, RunLogger
-from scaled_ig.commands.checks import stage1_description
-from scaled_ig.commands.fit import Fit
+from scaled_ig.commands.checks import check_stage1, finished_stage1
+from scaled_ig.commands.fit import Fit, Source
+from scaled_ig.commands.keeping import KeepVersion
 from scaled_ig.commands.mistakes import one_sentence
-from scaled_ig.commands.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig
+from scaled_ig.commands.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig, Waves
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics import load_lpips
 from scaled_ig.phases import AdamSettings
 from scaled_ig.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
+from scaled_ig.scene_records import Encoding
 
 
 class TrainingCLI(LightningCLI):
-    """LightningCLI with a scene model, a data module and optional, typed phases."""
+    """LightningCLI with a scene model, a data module and optional, typed phases.
 
-    def __init__(self, arguments: list[str]) -> None:
+    Args:
+        arguments: Of the command line.
+        source: What stage 2 starts from, where it is no run of stage 1.
+        adjust: Last word on what runs.
+    """
+
+    def __init__(
+        self, arguments: list[str], source: Source | None = None, adjust: Callable[[Fit], Fit] = lambda fit: fit
+    ) -> None:
+        self.source, self.adjust = source, adjust
         super().__init__(
             args=arguments,
             auto_configure_optimizers=False,
@@ -65,11 +79,13 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--resume", type=bool, default=False, help="go on from what run_dir holds")
         parser.add_argument("--init_from", type=str | None, default=None, help="folder of a finished stage-1 run")
         parser.add_class_arguments(HandOver, "hand_over")
+        parser.add_class_arguments(Waves, "waves")
         parser.add_class_arguments(AdamSettings, "adam")
         parser.add_argument(
             "--eval_every_n_steps", type=int, default=0, help="steps between looks at val views; 0: none"
         )
         parser.add_argument("--checkpoint_every_n_steps", type=int | None, default=None, help="default: every epoch")
+        parser.add_argument("--bank_encoding", type=Encoding, default="float32", help="form of the scenes in the bank")
         parser.add_argument(
             "--lpips", type=Literal["auto", "require", "off"], default="auto", help="what to do without its weights"
         )
@@ -82,7 +98,9 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand]
         names = [name for name in PHASES if config.phases[name] is not None]
         if config.init_from is not None:
-            described = stage1_description(RunFolder(config.init_from))["autoencoder"]
+            self.source = Source(finished_stage1(RunFolder(config.init_from)), "stage1")
+        if self.source is not None:
+            described = self.source.bank.versions[self.source.version].model["autoencoder"]
             config.scene.autoencoder = Namespace(
                 class_path=f"scaled_ig.autoencoders.{described['class']}", init_args=Namespace(**described["arguments"])
             )
@@ -106,25 +124,35 @@ class TrainingCLI(LightningCLI):
             bar = [] if made.trainer.enable_progress_bar is False else [PhaseProgress()]
             made.trainer.callbacks = [copy.deepcopy(callback) for callback in base_callbacks] + callbacks + bar
             made.trainer.logger = logger or False
-            return self.instantiate_trainer(**arguments)
+            arguments["plugins"] = [*arguments.get("plugins", ()), *_cluster()]
+            try:
+                return self.instantiate_trainer(**arguments)
+            except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
+                raise UsageError(f"there is no such trainer: {str(error).splitlines()[0]}") from None
 
+        phases = {name: made.phases[name] for name in PHASES if made.phases[name] is not None}
+        stage1 = RunFolder(config.init_from) if config.init_from else None
         fit = Fit(
             run=run,
             scene=made.scene,
             data=made.data,
-            phases={name: made.phases[name] for name in PHASES if made.phases[name] is not None},
+            phases=phases,
             make_trainer=make_trainer,
             hand_over=made.hand_over,
             adam=made.adam,
-            init_from=RunFolder(config.init_from) if config.init_from else None,
+            keep=KeepVersion(run.bank, config.bank_encoding),
+            check=partial(check_stage1, stage1, phases, made.scene, made.data) if stage1 else lambda: None,
+            source=self.source,
+            waves=made.waves,
             seed=config.seed_everything,
             eval_every_n_steps=config.eval_every_n_steps,
             lpips=load_lpips(config.lpips, config.lpips_weights),
             logger=logger,
             checkpoint_every_n_steps=config.checkpoint_every_n_steps,
         )
+        plan = {name: str(value) for name, value in vars(config.as_flat()).items()}
         try:
-            fit(resume=config.resume, before=lambda: self._begin(run, logger))
+            self.adjust(fit)(config.resume, plan, before=lambda: self._begin(run, logger))
         except SIGTERMException:
             raise SystemExit(143) from None
         finally:
@@ -139,8 +167,17 @@ class TrainingCLI(LightningCLI):
         subparser.save(self.config[self.subcommand], run.path / "config.yaml", overwrite=True, multifile=False)
 
 
-def run_training(arguments: list[str]) -> int:
-    """Parse and run ``fit``; returns the exit status."""
+def _cluster() -> list[SLURMEnvironment]:
+    """SLURM without Lightning's own requeueing, whose checkpoint the next phase would take for its own."""
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        return [SLURMEnvironment(auto_requeue=False)]
+    return []
+
+
+def run_training(
+    arguments: list[str], source: Source | None = None, adjust: Callable[[Fit], Fit] = lambda fit: fit
+) -> int:
+    """Parse and run ``fit``; returns the exit status. See :class:`TrainingCLI`."""
     for talker in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(talker).setLevel(logging.WARNING)  # devices, tips and adverts at the start of every phase
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
@@ -148,7 +185,7 @@ def run_training(arguments: list[str]) -> int:
     warnings.filterwarnings("ignore", message=".*does not have many workers")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
     try:
-        TrainingCLI(arguments)
+        TrainingCLI(arguments, source, adjust)
     except ArgumentError as error:
         raise UsageError(one_sentence(str(error))) from None
     return 0

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.losses import total_variation
 from scaled_ig.optim import Clock, SceneAdam
+from scaled_ig.phases.saved_rows import Place, are_too_many, put_together, read_shards, take_own, write_shards
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.renderer import Jitter
 from scaled_ig.representations import PlaneRepresentation
@@ -64,6 +68,12 @@ class AdamSettings:
     scene_rate: float = 1.0
 
 
+def _sum_gradients(state, bucket):  # DDP refuses annotations that are text
+    """DDP's hook: the sum over ranks. Its average, scaled back, would round otherwise on every number of ranks."""
+    summed = dist.all_reduce(bucket.buffer(), async_op=True)
+    return summed.get_future().then(lambda future: future.value()[0])
+
+
 class Phase(LightningModule, ABC):
     """One of the training phases over a shared :class:`SceneModel`.
 
@@ -72,7 +82,8 @@ class Phase(LightningModule, ABC):
         learning_rates: Of every part that the phase trains.
         schedule: Their change over the phase.
 
-    ``adam`` and ``seed`` belong to the whole run: whoever runs the phase sets them.
+    ``adam``, ``seed`` and ``shared_frozen`` (train the scenes' own parameters alone) belong to the whole run: whoever
+    runs the phase sets them.
     """
 
     name: ClassVar[str]
@@ -84,7 +95,9 @@ class Phase(LightningModule, ABC):
         super().__init__()
         self.scene = scene
         self.learning_rates, self.schedule = learning_rates, schedule
-        self.adam, self.seed = AdamSettings(), 0
+        self.adam, self.seed, self.shared_frozen = AdamSettings(), 0, False
+        self._anchor: nn.Parameter | None = None
+        self._saved_rows: Path | None = None  # where the moments still are of a checkpoint that is being loaded
 
     @property
     def needs_images(self) -> bool:
@@ -104,20 +117,17 @@ class Phase(LightningModule, ABC):
             "train/total": total.detach()
         }
         self.log_dict(self._over_ranks(values, share), batch_size=len(batch))
-        return total * share
+        return total * share if self._anchor is None else total * share + 0 * self._anchor
 
     def _share(self, views: int) -> float:
-        """DDP averages over ranks: a rank with more views than others has a greater part in the global batch's mean."""
-        world_size = self.trainer.world_size
-        if world_size == 1:
-            return 1.0
-        return views * world_size / self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        """Part of the global batch that this rank has."""
+        return 1.0 if self.trainer.world_size == 1 else views / self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
 
     def _over_ranks(self, values: dict[str, Tensor], share: float) -> dict[str, Tensor]:
         """Means over the global batch, of which every rank has a share."""
         if self.trainer.world_size == 1:
             return values
-        stacked = torch.stack([value.float() for value in values.values()]) * share / self.trainer.world_size
+        stacked = torch.stack([value.float() for value in values.values()]) * share
         dist.all_reduce(stacked)
         return dict(zip(values, stacked, strict=True))
 
@@ -157,14 +167,27 @@ class Phase(LightningModule, ABC):
             "decoder": list(scene.autoencoder.decoder_parameters()),
         }
 
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Parts that are trained: those of ``trains``, but the scenes' own alone where the shared ones are frozen."""
+        own = self.scene.representation.scene_tables()
+        return tuple(name for name in self.trains if name in own or not self.shared_frozen)
+
     def setup(self, stage: str) -> None:
         """Shard the scenes and freeze what this phase does not train, before DDP wraps the module."""
         self.scene.representation.shard(self.trainer.global_rank, self.trainer.world_size)
-        own = [f"{name}.{part}" for name in self._tables() for part in ("weight", "local_row")]
-        self._ddp_params_and_buffers_to_ignore = own
+        self._ddp_params_and_buffers_to_ignore = [f"{name}.weight" for name in self._tables()]
         for name, parameters in self.parts().items():
             for parameter in parameters:
-                parameter.requires_grad_(name in self.trains)
+                parameter.requires_grad_(name in self.trained)
+        if self.shared_frozen and self.trainer.world_size > 1:
+            self._anchor = nn.Parameter(torch.zeros((), device=self.device))  # DDP refuses to reduce nothing
+
+    def on_fit_start(self) -> None:
+        """Sum gradients over ranks: each computes its part of the global batch's mean, and a scene's own is whole."""
+        model = self.trainer.strategy.model
+        if isinstance(model, DistributedDataParallel):
+            model.register_comm_hook(None, _sum_gradients)
 
     def _tables(self) -> dict[str, SceneTable]:
         """Scene tables by their name in this module's state."""
@@ -175,10 +198,13 @@ class Phase(LightningModule, ABC):
         groups = [
             {"name": name, "params": parameters, "lr": self._rate(name, name in tables), "rows": name in tables}
             for name, parameters in self.parts().items()
-            if name in self.trains and parameters
+            if name in self.trained and parameters
         ]
         adam = self.adam
         optimizer = SceneAdam(groups, adam.clock, (adam.beta1, adam.beta2), adam.eps)
+        if self._saved_rows is not None:
+            read_shards(self._moments(optimizer.param_groups, optimizer.state), self._saved_rows)
+            self._saved_rows = None
         steps_per_epoch = self.trainer.datamodule.steps_per_epoch()  # type: ignore[attr-defined]
         total = (
             self.trainer.max_steps if self.trainer.max_steps > 0 else (self.trainer.max_epochs or 1) * steps_per_epoch
@@ -200,8 +226,8 @@ class Phase(LightningModule, ABC):
     def _catch_up(self, batch: ViewBatch) -> None:
         scenes = batch.scene_index.unique()
         for name, table in self.scene.representation.scene_tables().items():
-            if name in self.trains:
-                self.scene_adam().catch_up(table.weight, table.local_row[scenes])
+            if name in self.trained:
+                self.scene_adam().catch_up(table.weight, table.row_of(scenes))
 
     def on_train_epoch_end(self) -> None:
         self.scene_adam().flush()
@@ -234,25 +260,51 @@ class Phase(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.optimizers:
             self.scene_adam().flush()
-        for name, table in self._tables().items():
-            checkpoint["state_dict"][f"{name}.weight"] = table.gather(table.weight)
-        self._map_rows(checkpoint, lambda table, rows: table.gather(rows))
         checkpoint["scaled_ig"] = {
             "phase": self.name,
             "stage": self.stage,
             "num_scenes": self.scene.representation.num_scenes,
         }
+        checkpoint["state_dict"].pop("_anchor", None)  # whoever goes on may be alone
+        places, folder = self._places(checkpoint), self._checkpoint_folder()
+        if are_too_many(places):
+            name = self.trainer.strategy.broadcast(f"rows-{uuid.uuid4().hex[:8]}")
+            write_shards(places, folder / name)
+            checkpoint["scaled_ig"]["rows"] = name
+        else:
+            put_together(places, folder)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for name, table in self._tables().items():
-            checkpoint["state_dict"][f"{name}.weight"] = table.take(checkpoint["state_dict"][f"{name}.weight"])
-        self._map_rows(checkpoint, lambda table, rows: table.take(rows))
+        name, places = checkpoint["scaled_ig"].get("rows"), self._places(checkpoint)
+        if self._anchor is not None:
+            checkpoint["state_dict"]["_anchor"] = self._anchor.detach()
+        if name is None:
+            take_own(places)
+            return
+        self._saved_rows = self._checkpoint_folder() / name
+        weights = [place for place in places if place.container is checkpoint["state_dict"]]
+        for place in weights:
+            place.rows = place.table.weight.detach()
+        read_shards(weights, self._saved_rows)
 
-    def _map_rows(self, checkpoint: dict[str, Any], change) -> None:
-        tables = self.scene.representation.scene_tables()
+    def _checkpoint_folder(self) -> Path:
+        return Path(self.trainer.checkpoint_callback.dirpath)  # type: ignore[union-attr, arg-type]
+
+    def _places(self, checkpoint: dict[str, Any]) -> list[Place]:
+        """Where a checkpoint holds rows of scenes: parameters and the optimiser's state."""
+        weights = checkpoint["state_dict"]
+        places = [Place(name, table, weights, f"{name}.weight") for name, table in self._tables().items()]
         for state in checkpoint.get("optimizer_states", []):
-            state["state"] = dict(state["state"])
-            for group in state["param_groups"]:
-                for key in group["params"] if group["rows"] else ():
-                    own = state["state"][key]
-                    state["state"][key] = {name: change(tables[group["name"]], rows) for name, rows in own.items()}
+            state["state"] = {key: dict(own) for key, own in state["state"].items()}
+            places += self._moments(state["param_groups"], state["state"])
+        return places
+
+    def _moments(self, groups: list[dict[str, Any]], state: dict[Any, dict[str, Tensor]]) -> list[Place]:
+        """Where an optimiser, or what was saved of it, holds rows of scenes."""
+        tables = self.scene.representation.scene_tables()
+        return [
+            Place(f"{group['name']}.{slot}", tables[group["name"]], state[key], slot)
+            for group in groups
+            for key in (group["params"] if group["rows"] else ())
+            for slot in state[key]
+        ]

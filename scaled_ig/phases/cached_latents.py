@@ -37,7 +37,8 @@ class CachedLatents:
     def encode(self, phase: Phase) -> None:
         """Encode all training views of this rank's scenes, or find them encoded in the run's ``latents``."""
         scene, trainer = phase.scene, phase.trainer
-        scene.measure_background()
+        if not phase.shared_frozen:  # it goes with an encoder that is frozen for good
+            scene.measure_background()
         if not self.can_cache(scene):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]

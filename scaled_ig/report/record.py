@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from data_modules.basel import BaselFaces
 from data_modules.choice import SceneChoice
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.errors import UsageError
+from scaled_ig.evaluation import over_scenes
 from scaled_ig.run_folder import RunFolder
 from scaled_ig.scene_bank import SceneBank
 
@@ -46,6 +47,7 @@ class RunRecord:
     metrics: dict[str, Any]
     costs: dict[str, Any]
     _rows: list[dict[str, str]] = field(repr=False, default_factory=list)
+    _waves: list[list[dict[str, str]]] = field(repr=False, default_factory=list)  # stage 2's, where it has several
 
     @classmethod
     def open(cls, path: str | Path, measured: bool = True) -> RunRecord:
@@ -59,24 +61,33 @@ class RunRecord:
             UsageError: It is no run, or has not measured anything yet although it must.
         """
         folder = RunFolder(path)
-        file = folder.path / "config.yaml"
-        try:
-            config = yaml.safe_load(file.read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise UsageError(f"{file} cannot be read ({error}): give the folder of a run of scaled-ig fit") from None
+        config = _read_config(folder)
         metrics, costs = folder.read_json("metrics.json"), folder.read_json("costs.json")
         if measured and (not metrics.get("scenes") or not costs.get("phases")):
             raise UsageError(f"{folder.path} has not measured any scene yet: go on with scaled-ig fit --resume true")
-        return cls(folder, config.get("fit", config), metrics, costs, folder.read_training())
+        waves = [RunFolder(wave).read_training() for wave in sorted(folder.path.glob("waves/*"))]
+        record = cls(folder, config, metrics, costs, folder.read_training(), waves)
+        return replace(record, metrics=_of_scenes(metrics, set(record.bank.ids))) if metrics.get("scenes") else record
 
     @cached_property
     def bank(self) -> SceneBank:
         """The run's scenes."""
         return SceneBank.open(self.folder.bank)
 
+    def versions(self, stage: int) -> list[str]:
+        """Versions of the bank that hold scenes of a stage: one, or one a wave, in order."""
+        name = re.compile(rf"stage{stage}(-\d{{4,}})?")
+        own = [version for version in self.bank.versions.values() if name.fullmatch(version.name)]
+        return sorted((version.name for version in own if version.num_scenes), key=lambda name: (len(name), name))
+
+    def added_versions(self) -> list[str]:
+        """Versions of the bank whose scenes were added after the run."""
+        versions = self.bank.versions.items()
+        return [name for name, version in versions if version.num_scenes and (self.folder.path / name).is_dir()]
+
     def learned_stages(self) -> list[int]:
         """Stages whose scenes the bank holds."""
-        return [stage for stage in (1, 2) if f"stage{stage}" in self.bank.index["versions"]]
+        return [stage for stage in (1, 2) if self.versions(stage)]
 
     def stages(self) -> list[int]:
         """Stages whose scenes were measured."""
@@ -89,8 +100,7 @@ class RunRecord:
             UsageError: It has others.
         """
         ours, theirs = (
-            {record["id"] for record in run.bank.index["scenes"] if record["version"] == "stage2"}
-            for run in (self, other)
+            {record.id for version in run.versions(2) for record in run.bank.scenes(version)} for run in (self, other)
         )
         if ours != theirs:
             raise UsageError(
@@ -116,15 +126,19 @@ class RunRecord:
         return sum(self.costs["bytes_per_scene"].values())
 
     @property
+    def model(self) -> dict[str, Any]:
+        """Description of the model of the newest version of the newest stage."""
+        versions = self.bank.versions
+        return versions[(self.versions(1) + self.versions(2) or list(versions))[-1]].model
+
+    @property
     def is_rgb(self) -> bool:
         """Whether scenes were trained on pixels, without an autoencoder."""
-        versions = self.bank.index["versions"]
-        return versions[max(versions)]["model"]["autoencoder"]["class"] == "IdentityAutoencoder"
+        return self.model["autoencoder"]["class"] == "IdentityAutoencoder"
 
     def representation(self) -> dict[str, Any]:
         """Constructor arguments of the scene representation."""
-        versions = self.bank.index["versions"]
-        return versions[max(versions)]["model"]["representation"]["arguments"]
+        return self.model["representation"]["arguments"]
 
     def feature_channels(self) -> int:
         """F, features of a point."""
@@ -136,15 +150,34 @@ class RunRecord:
         phase = (self.config.get("phases") or {}).get("latent_supervision") or {}
         return ((phase.get("module") or {}).get("init_args") or {}).get("rays_per_view")
 
+    @property
+    def num_waves(self) -> int:
+        """Waves in which stage 2 was learned; 1 where it was learned at once."""
+        return max(1, len(self._waves))
+
+    def first_wave(self) -> RunRecord:
+        """This run with the log and the costs of the first wave as those of stage 2; itself where there is but one."""
+        if not self._waves:
+            return self
+        phases = {
+            name: phase | phase.get("waves", {}).get("0", {}) for name, phase in self.costs.get("phases", {}).items()
+        }
+        return replace(self, costs=self.costs | {"phases": phases}, _rows=self._rows + self._waves[0], _waves=[])
+
     def curve(self, phase: str, name: str) -> list[tuple[float, float]]:
-        """A quantity over one phase: (training seconds in the phase, value)."""
-        chosen = [row for row in self._rows if row["phase"] == phase and row["name"] == name]
-        return [(float(row["seconds"]), float(row["value"])) for row in chosen]
+        """A quantity over one phase: (training seconds in the phase, value); none of a phase that several waves had."""
+        return _curve(self._rows, phase, name)
 
     def test_value(self, phase: str, name: str) -> float | None:
-        """A mean over test views at the end of a phase."""
-        found = self.curve(phase, f"test/{name}")
-        return found[-1][1] if found else None
+        """A mean over test views at the end of a phase; over the scenes of all waves."""
+        waves = self.costs.get("phases", {}).get(phase, {}).get("waves", {})
+        ends = [_curve(rows, phase, f"test/{name}") for rows in (self._rows, *self._waves)]
+        if not waves or not any(ends[1:]):
+            return ends[0][-1][1] if ends[0] else None
+        weighted = [
+            (end[-1][1], waves[str(wave)]["scenes"]) for wave, end in enumerate(ends[1:]) if end and str(wave) in waves
+        ]
+        return sum(value * scenes for value, scenes in weighted) / sum(scenes for _, scenes in weighted)
 
     def open_data(self, pack: str | None = None) -> MultiViewDataModule:
         """The views that the run was trained on.
@@ -155,28 +188,70 @@ class RunRecord:
         Raises:
             UsageError: The pack is gone, has changed, or is read by an unknown class.
         """
-        file, described = self.folder.path / "config.yaml", self.config.get("data") or {}
-        name = str(described.get("class_path", "")).rpartition(".")[2]
-        if name not in DATA_MODULES:
-            raise UsageError(f"{file}: data.class_path {name!r} is not known: use one of {', '.join(DATA_MODULES)}")
-        arguments = dict(described.get("init_args") or {}) | {"in_memory": False}
-        arguments |= {key: SceneChoice(**value) for key, value in arguments.items() if isinstance(value, dict)}
-        data = DATA_MODULES[name](**arguments | ({"path": pack} if pack else {}))
+        data = _data_module(self.folder, self.config, pack)
         try:
             for stage in self.learned_stages():
-                self._check_scenes(data, stage)
+                self._check_scenes(data, stage, self.versions(stage))
         except UsageError as error:
             raise UsageError(
                 f"the views of {self.folder.path} are needed: {error} (--pack names another place)"
             ) from None
         return data
 
-    def _check_scenes(self, data: MultiViewDataModule, stage: int) -> None:
-        """The pack must hold the very views that the scenes were learned from."""
-        records = [record for record in self.bank.index["scenes"] if record["version"] == f"stage{stage}"]
-        learned = [(record["id"], record["source_sha256"]) for record in records]
-        digests = data.scene_digests(stage)
-        for now, then in zip_longest(zip(data.scene_ids(stage), digests, strict=True), learned):
-            if now != then:
-                scene = (then or now)[0]
-                raise UsageError(f"{data.path} has changed since the run (scene {scene}): restore the pack")
+    def open_added_data(self, version: str) -> MultiViewDataModule:
+        """The views of scenes that were added after the run; they are those of stage 2 there.
+
+        Raises:
+            UsageError: The pack is gone or has changed.
+        """
+        folder = RunFolder(self.folder.path / version)
+        data = _data_module(folder, _read_config(folder), None)
+        self._check_scenes(data, 2, [version])
+        return data
+
+    def _check_scenes(self, data: MultiViewDataModule, stage: int, versions: list[str]) -> None:
+        """The pack must hold the very views that the scenes were learned from; some may have been removed since."""
+        rows = enumerate(zip(data.scene_ids(stage), data.scene_digests(stage), strict=True))
+        known, last = {name: (place, digest) for place, (name, digest) in rows}, -1
+        for record in (record for version in versions for record in self.bank.scenes(version)):
+            place, digest = known.get(record.id, (-1, ""))
+            if digest != record.source_sha256 or place <= last:
+                raise UsageError(f"{data.path} has changed since the run (scene {record.id}): restore the pack")
+            last = place
+
+
+def _read_config(folder: RunFolder) -> dict[str, Any]:
+    file = folder.path / "config.yaml"
+    try:
+        config = yaml.safe_load(file.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise UsageError(f"{file} cannot be read ({error}): give the folder of a run of scaled-ig fit") from None
+    return config.get("fit", config)
+
+
+def _data_module(folder: RunFolder, config: dict[str, Any], pack: str | None) -> MultiViewDataModule:
+    described = config.get("data") or {}
+    name = str(described.get("class_path", "")).rpartition(".")[2]
+    if name not in DATA_MODULES:
+        file = folder.path / "config.yaml"
+        raise UsageError(f"{file}: data.class_path {name!r} is not known: use one of {', '.join(DATA_MODULES)}")
+    arguments = dict(described.get("init_args") or {}) | {"in_memory": False}
+    arguments |= {key: SceneChoice(**value) for key, value in arguments.items() if isinstance(value, dict)}
+    return DATA_MODULES[name](**arguments | ({"path": pack} if pack else {}))
+
+
+def _curve(rows: list[dict[str, str]], phase: str, name: str) -> list[tuple[float, float]]:
+    chosen = [row for row in rows if row["phase"] == phase and row["name"] == name]
+    return [(float(row["seconds"]), float(row["value"])) for row in chosen]
+
+
+def _of_scenes(metrics: dict[str, Any], ids: set[str]) -> dict[str, Any]:
+    """Content of ``metrics.json`` without scenes that have been removed from the bank."""
+    kept = [scene for scene in metrics["scenes"] if scene["id"] in ids]
+    gone = {scene["stage"] for scene in metrics["scenes"] if scene["id"] not in ids}
+    metrics = metrics | {"scenes": kept}
+    for stage in gone:
+        rgb = metrics.pop(f"s{stage}").get("rgb_triplanes_psnr")
+        own = [scene for scene in kept if scene["stage"] == stage]
+        metrics |= {f"s{stage}": over_scenes(own) | {"rgb_triplanes_psnr": rgb}} if own else {}
+    return metrics

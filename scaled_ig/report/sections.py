@@ -31,7 +31,7 @@ def header(run: RunRecord, machine: str, lines: Sequence[str]) -> str:
         title, said = f"{counts[2]} scenes, learned from {counts[1]}", f"{first}; stage 2 {second} with them."
     else:
         title, said = f"{sum(counts.values())} scenes", f"{first}." if 1 in counts else f"Stage 2 {second}."
-    size = run.bank.index["versions"][max(run.bank.index["versions"])]["model"]["resolution"]
+    size = run.model["resolution"]
     return "\n".join(
         [
             page.paragraph(f"scaled-ig · run {run.folder.path.resolve().name}", "eyebrow"),
@@ -163,12 +163,17 @@ def _quality_row(run: RunRecord, stage: int) -> list[str]:
 
 def curves(run: RunRecord) -> str:
     """How training went."""
-    address = pictures.data_uri(figures.draw_training(run), "image/svg+xml")
+    address = pictures.data_uri(figures.draw_training(run.first_wave()), "image/svg+xml")
     caption = (
         "Phases one after another over training seconds (evaluation is not counted). Above: unweighted terms of the "
         "loss, logarithmic. Below: lines are PSNR on watched views, dots on test views at the end of a phase; "
         "grey is the autoencoder alone. Stage 2 starts anew with other scenes."
     )
+    if run.num_waves > 1:
+        caption += (
+            f" It was learned in {run.num_waves} waves, one after another, of which the first is shown; the logs of "
+            "all are in the folder waves."
+        )
     return page.section("Training", page.chart(address, "losses and PSNR over training seconds", caption))
 
 

@@ -122,9 +122,10 @@ def _items(sizes: dict[str, int]) -> list[list[str]]:
 def _on_disk(run: RunRecord) -> list[list[str]]:
     lines = []
     for stage in run.stages():
-        file = run.bank.path / f"scenes-stage{stage}.safetensors"
-        if file.is_file():
-            size = file.stat().st_size / len(run.scenes(stage))
+        versions = run.versions(stage)
+        if versions:
+            scenes = sum(run.bank.versions[name].num_scenes for name in versions)
+            size = sum(map(run.bank.record_bytes, versions)) / scenes
             lines.append([f"on disk, stage {stage}", number(size, 0), kibibytes(size)])
     return lines
 
@@ -135,11 +136,11 @@ def _growth(run: RunRecord) -> str:
         return ""
     first, scenes = len(run.scenes(1)), len(run.scenes(2))
     once, each = run.seconds(1), run.seconds(2) / scenes
-    versions = len(run.bank.index["versions"])
+    versions = len({version.shared_sha256 for version in run.bank.versions.values()})
     size, shared = run.bytes_per_scene(), versions * sum(run.costs["shared_bytes"].values())
     return (
         f"N scenes take t(N) = {once:.1f} s + (N {MINUS} {first}) · {each:.2f} s for N ≥ {first}, and "
         f"{kibibytes(shared)} KiB + N · {kibibytes(size)} KiB; all {versions} versions of the shared parts "
-        f"in the bank are counted. With stage 1 shared out over these {scenes} scenes, "
+        f"in the bank are counted, equal ones once. With stage 1 shared out over these {scenes} scenes, "
         f"one took {once / scenes + each:.2f} s and {kibibytes((shared + first * size) / scenes + size)} KiB."
     )

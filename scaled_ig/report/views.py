@@ -50,7 +50,8 @@ class ViewRow:
 def choose_views(run: RunRecord, data: MultiViewDataModule, stage: int) -> list[tuple[int, int]]:
     """First test view of scenes from the best to the worst: (scene index, view index)."""
     views = data.split(stage, "test")
-    scenes = [(scene["psnr"], index) for index, scene in enumerate(run.scenes(stage)) if views[index]]
+    place = {name: index for index, name in enumerate(data.scene_ids(stage))}
+    scenes = [(scene["psnr"], place[scene["id"]]) for scene in run.scenes(stage) if views[place[scene["id"]]]]
     ranked = [index for _, index in sorted(scenes, reverse=True)]
     return [(index, views[index][0]) for index in spread(ranked, SCENES_SHOWN[stage])]
 

@@ -46,19 +46,23 @@ class SceneRepresentation(nn.Module, ABC):
         """Scenes over all ranks."""
         return next(iter(self.scene_tables().values())).num_scenes
 
-    def new_scenes(self, num_scenes: int, seed: int = 0, from_mean: bool = False) -> None:
+    def new_scenes(self, num_scenes: int, seed: int = 0, start: dict[str, Tensor] | None = None) -> None:
         """Replace the scenes; shared parameters stay.
 
         Args:
             num_scenes: How many, over all ranks.
             seed: Seed of their noise.
-            from_mean: Start each at the mean of the present scenes (method 6) instead of noise. Collective.
+            start: Row of each table that all scenes start from (method 6), instead of noise.
         """
-        for number, table in enumerate(self.scene_tables().values()):
-            table.new_scenes(num_scenes, seed * 31 + number, table.mean() if from_mean else None)
+        for number, (name, table) in enumerate(self.scene_tables().items()):
+            table.new_scenes(num_scenes, seed * 31 + number, start[name] if start else None)
+
+    def mean_scene(self) -> dict[str, Tensor]:
+        """Mean row of each table over all scenes. Collective."""
+        return {name: table.mean() for name, table in self.scene_tables().items()}
 
     def shard(self, rank: int, world_size: int) -> None:
-        """Keep the scenes that ``rank`` owns. Collective."""
+        """Keep the scenes that ``rank`` owns."""
         for table in self.scene_tables().values():
             table.shard(rank, world_size)
 

@@ -8,23 +8,23 @@ from torch import Tensor, nn
 
 from scaled_ig.ownership import owned_scenes
 
+BLOCK_BYTES = 64 * 2**20
+"""What ranks send each other at a time: rows are many, and memory beside them is not."""
+
 
 class _TakeRows(torch.autograd.Function):
     """Rows of a table, whose gradient is sparse: its cost does not depend on the length of the table."""
 
     @staticmethod
-    def forward(ctx, weight: Tensor, rows: Tensor, gradient_scale: float) -> Tensor:
+    def forward(ctx, weight: Tensor, rows: Tensor) -> Tensor:
         ctx.save_for_backward(rows)
-        ctx.shape, ctx.gradient_scale = weight.shape, gradient_scale
+        ctx.shape = weight.shape
         return weight[rows]
 
     @staticmethod
     def backward(ctx, *gradients: Tensor):
         (rows,) = ctx.saved_tensors
-        gradient = gradients[0]
-        if ctx.gradient_scale != 1.0:
-            gradient = gradient * ctx.gradient_scale
-        return torch.sparse_coo_tensor(rows[None], gradient, ctx.shape, check_invariants=False), None, None
+        return torch.sparse_coo_tensor(rows[None], gradients[0], ctx.shape, check_invariants=False), None
 
 
 def _collective_device(tensor: Tensor) -> torch.device:
@@ -35,8 +35,7 @@ def _collective_device(tensor: Tensor) -> torch.device:
 class SceneTable(nn.Module):
     """One row of parameters a scene, outside DDP's reduction, read and updated by row.
 
-    A row starts the same whatever the number of ranks. In checkpoints a table has the rows of all scenes in order, as
-    if one process had trained it.
+    A rank holds one block of rows. A row starts the same whatever the number of ranks.
 
     Args:
         row_shape: Shape of one scene's parameters.
@@ -44,26 +43,16 @@ class SceneTable(nn.Module):
     """
 
     weight: nn.Parameter
-    local_row: Tensor
 
     def __init__(self, row_shape: tuple[int, ...], std: float) -> None:
         super().__init__()
         self.row_shape, self.std = tuple(row_shape), std
-        self.rank, self.world_size = 0, 1
-        self._place(torch.empty(0, *self.row_shape), 0)
-
-    def _place(self, rows: Tensor, num_scenes: int) -> None:
-        self.num_scenes = num_scenes
-        self.weight = nn.Parameter(rows)
-        local_row = torch.full((num_scenes,), -1, dtype=torch.long)
-        if num_scenes:
-            owned = owned_scenes(num_scenes, self.rank, self.world_size)
-            local_row[owned] = torch.arange(len(owned))
-        self.register_buffer("local_row", local_row.to(rows.device), persistent=False)
+        self.rank, self.world_size, self.num_scenes = 0, 1, 0
+        self.weight = nn.Parameter(torch.empty(0, *self.row_shape))
 
     @property
-    def owned(self) -> Tensor:
-        """[rows] long, scene of each row held here."""
+    def owned(self) -> range:
+        """Scenes whose rows are held here, in the order of the rows."""
         return owned_scenes(self.num_scenes, self.rank, self.world_size)
 
     def new_scenes(self, num_scenes: int, seed: int, start: Tensor | None = None) -> None:
@@ -76,71 +65,99 @@ class SceneTable(nn.Module):
         """
         device = self.weight.device
         self.num_scenes = num_scenes
-        owned = self.owned
+        owned = self.owned if num_scenes else range(0)
         if start is not None:
             rows = start.detach().to(device).expand(len(owned), *self.row_shape).clone()
         else:
             rows = torch.empty(len(owned), *self.row_shape)
-            for row, scene in zip(rows, owned.tolist(), strict=True):
+            for row, scene in zip(rows, owned, strict=True):
                 generator = torch.Generator().manual_seed(seed * 1_000_003 + scene)
                 row.normal_(0, self.std, generator=generator)
             rows = rows.to(device)
-        self._place(rows, num_scenes)
+        self.weight = nn.Parameter(rows)
 
     def shard(self, rank: int, world_size: int) -> None:
-        """Keep the rows that ``rank`` owns of a table that holds all of them."""
+        """Keep the rows that ``rank`` owns of a table that holds all of them.
+
+        Raises:
+            ValueError: It is already part of another table.
+        """
         if (rank, world_size) == (self.rank, self.world_size):
             return
-        rows = self.gather(self.weight)
+        if self.world_size > 1:
+            raise ValueError(f"the rows of rank {self.rank} of {self.world_size} cannot become those of {world_size}")
         self.rank, self.world_size = rank, world_size
-        self._place(self.take(rows).to(self.weight.device), self.num_scenes)
+        if self.num_scenes:
+            self.weight = nn.Parameter(self.take(self.weight.detach()).clone())
+
+    def row_of(self, scene_index: Tensor) -> Tensor:
+        """Row held here of each scene [S] long."""
+        return scene_index - self.owned.start
 
     def forward(self, scene_index: Tensor) -> Tensor:
         """Rows [S, *row_shape] of scenes [S] long.
 
-        The gradient is divided by the number of ranks: a scene's own gradient is computed on one rank only, while the
-        loss is the mean over the global batch (method 5).
-
         Raises:
             ValueError: A scene lives on another rank.
         """
-        rows = self.local_row[scene_index]
-        if self.world_size > 1 and bool((rows < 0).any()):
+        rows = self.row_of(scene_index)
+        if self.world_size > 1 and bool(((rows < 0) | (rows >= len(self.weight))).any()):
             raise ValueError(f"rank {self.rank} was given a scene that it does not own")
-        taken = _TakeRows.apply(self.weight, rows, 1.0 / self.world_size)
+        taken = _TakeRows.apply(self.weight, rows)
         assert isinstance(taken, Tensor)
         return taken
 
     def mean(self) -> Tensor:
-        """Mean row [*row_shape] over the scenes of all ranks. Collective."""
-        total = self.weight.detach().sum(0)
-        if self.world_size > 1:
-            total = total.to(_collective_device(total))
-            dist.all_reduce(total)
-        return total.to(self.weight.device) / max(self.num_scenes, 1)
+        """Mean row [*row_shape] over the scenes of all ranks, to the bit the same on any number of them. Collective.
 
-    def gather(self, rows: Tensor) -> Tensor:
-        """Rows of all ranks in the order of scenes [num_scenes, ...], on the CPU. Collective.
+        Rows are added as integers: a sum of floats depends on its order. What is not finite counts as 0.
+        """
+        parts = [part for part in self.weight.detach().split(16) if len(part)]
+        largest = torch.zeros(self.row_shape, device=self.weight.device)  # of each value: a wild one costs no other
+        for part in parts:
+            largest = torch.maximum(largest, torch.nan_to_num(part, 0.0, 0.0, 0.0).abs().amax(0))
+        largest = self._over_ranks(largest, dist.ReduceOp.MAX)
+        bits = (62 - self.num_scenes.bit_length() - torch.frexp(largest).exponent).double()
+        total = torch.zeros(self.row_shape, dtype=torch.long, device=self.weight.device)
+        for part in parts:
+            total += (torch.nan_to_num(part, 0.0, 0.0, 0.0).double() * 2.0**bits).round().long().sum(0)
+        total = self._over_ranks(total, dist.ReduceOp.SUM)
+        return (total.double() / 2.0**bits / max(self.num_scenes, 1)).to(self.weight.dtype)
+
+    def _over_ranks(self, value: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
+        if self.world_size == 1:
+            return value
+        reduced = value.to(_collective_device(value), copy=True)
+        dist.all_reduce(reduced, operation)
+        return reduced.to(value.device)
+
+    def collect(self, rows: Tensor, into: Tensor | None) -> None:
+        """Copy the rows of all ranks, in the order of scenes, to the first rank, block by block. Collective.
 
         Args:
             rows: [owned, ...] anything that has one entry for each row held here.
+            into: [num_scenes, ...] on the CPU, on rank 0; not looked at elsewhere.
         """
         rows = rows.detach()
-        if self.world_size == 1:
-            return rows.cpu()
-        rows = rows.to(_collective_device(rows))
-        owned_by = [owned_scenes(self.num_scenes, rank, self.world_size) for rank in range(self.world_size)]
-        longest = max(map(len, owned_by))
-        padded = (
-            torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])]) if len(rows) < longest else rows
-        )
-        parts = [torch.empty_like(padded) for _ in range(self.world_size)]
-        dist.all_gather(parts, padded.contiguous())
-        full = torch.empty(self.num_scenes, *rows.shape[1:], dtype=rows.dtype)
-        for owned, part in zip(owned_by, parts, strict=True):
-            full[owned] = part[: len(owned)].cpu()
-        return full
+        length = max(1, BLOCK_BYTES // max(1, rows.element_size() * rows[0].numel() if len(rows) else 1))
+        for rank in range(self.world_size):
+            if self.rank not in (0, rank):
+                continue
+            own = owned_scenes(self.num_scenes, rank, self.world_size)
+            for start in range(0, len(own), length):
+                part = slice(start, min(start + length, len(own)))
+                if rank == self.rank:
+                    block = rows[part]
+                    if rank:
+                        dist.send(block.to(_collective_device(block)).contiguous(), 0)
+                else:
+                    block = rows.new_empty(part.stop - part.start, *rows.shape[1:])
+                    block = block.to(_collective_device(block))
+                    dist.recv(block, rank)
+                if self.rank == 0:
+                    assert into is not None
+                    into[own.start + part.start : own.start + part.stop] = block.cpu()
 
     def take(self, rows: Tensor) -> Tensor:
-        """Rows [owned, ...] held here, out of those of all scenes [num_scenes, ...]."""
-        return rows[self.owned].clone()
+        """Rows [owned, ...] held here, out of those of all scenes [num_scenes, ...]; not a copy."""
+        return rows[self.owned.start : self.owned.stop]

@@ -273,13 +273,34 @@ def test_auto_streams_what_does_not_fit(variants, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("batch_size", 0), ("views_per_scene", -1), ("stage1_scenes", 0), ("stage2_scenes", -1), ("num_workers", -1),
+        ("batch_size", 0), ("views_per_scene", -1), ("stage1_scenes", -1), ("stage2_scenes", 0), ("num_workers", -1),
         ("split_seed", -1), ("seed", -1), ("val_fraction", 1.0), ("val_fraction", -0.5), ("val_fraction", float("nan")),
     ],
 )  # fmt: skip
 def test_numbers_that_mean_nothing_are_refused(variants, name, value):
     with pytest.raises(UsageError, match=rf"^data\.{name} {value} must be "):
         ShapeNetCars(variants, **{name: value})
+
+
+def test_stage_1_may_have_been_trained_elsewhere(variants):
+    data = ShapeNetCars(variants, stage1_scenes=0, split_seed=None)
+    assert data.scenes(2) == list(range(12))
+    with pytest.raises(UsageError, match=r"data\.stage1_scenes leaves stage 1 without a scene: raise it$"):
+        data.scenes(1)
+
+
+def test_views_are_those_of_the_scenes_in_the_order_asked_for(variants):
+    data = ShapeNetCars(variants, stage1_scenes=6, split_seed=3)
+    ids = [data.scene_ids(2)[scene] for scene in (4, 0, 3)]
+    batches = list(data.views_of(2, ids, "test"))
+    keys = [key for batch in batches for key in zip(batch.scene_index.tolist(), batch.view_index.tolist(), strict=True)]
+    assert keys == [(row, view) for row in range(3) for view in data.split(2, "test")[0]]
+    own = data.views(2).__getitems__([(scene, view) for scene in (4, 0, 3) for view in data.split(2, "test")[scene]])
+    assert torch.equal(torch.cat([batch.images for batch in batches]), own.images)
+    data.choose_wave(range(2, 6))
+    assert [len(batch) for batch in data.views_of(2, ids[:1], "train")] == [len(data.split(2, "train")[0])]
+    with pytest.raises(UsageError, match=f"stage 2 has no scene '{ids[1]}': restore the pack"):
+        next(data.views_of(2, ids, "test"))
 
 
 def test_the_memory_of_one_stage_goes_before_the_next_is_loaded(variants):

@@ -142,9 +142,32 @@ def test_a_loader_cut_at_the_end_of_an_epoch_begins_the_next():
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "views_per_scene", "expected"),
-    [(6, 1, "batch_size 6 must be a multiple of 4: 4 shards"), (8, 3, "must be a multiple of 12.*views_per_scene 3")],
+    ("batch_size", "views_per_scene", "world_size", "expected"),
+    [
+        (8, 3, 1, "batch_size 8 must be a multiple of views_per_scene 3"),
+        (0, 1, 1, "must be positive"),
+        (6, 1, 3, "too small for 3 ranks to have a part in every batch: give a multiple of 4"),
+        (6, 3, 4, "too small for 4 ranks to have a part in every batch: give a multiple of 12"),
+        (8, 1, 5, "8 scenes have 4 shards, too few for 5 ranks"),
+    ],
 )
-def test_batches_that_cannot_be_dealt_are_refused(batch_size, views_per_scene, expected):
-    with pytest.raises(ValueError, match=expected):
-        SceneBatches(even(), batch_size, views_per_scene)
+def test_batches_that_cannot_be_dealt_are_refused(batch_size, views_per_scene, world_size, expected):
+    with pytest.raises(UsageError, match=expected):
+        SceneBatches(even(), batch_size, views_per_scene, 0, world_size)
+
+
+@pytest.mark.parametrize(("batch_size", "views_per_scene"), [(4, 1), (8, 2), (8, 1), (24, 1), (32, 2)])
+@pytest.mark.parametrize("world_size", [2, 3, 4, 5, 7, 8])
+def test_many_ranks_share_the_batches_of_many_scenes(batch_size, views_per_scene, world_size):
+    views = [[0, 1, 2, 3]] * 150  # 8 shards, which batches of fewer visits deal to fewer groups
+    try:
+        ranks = [SceneBatches(views, batch_size, views_per_scene, rank, world_size) for rank in range(world_size)]
+    except UsageError as error:
+        enough = int(str(error).rpartition(" ")[2])
+        assert enough > batch_size
+        SceneBatches(views, enough, views_per_scene, 0, world_size)  # what it asks for is enough
+        return
+    whole = [*SceneBatches(views, batch_size, views_per_scene)]
+    parts = [*zip(*ranks, strict=True)]
+    assert [[key for part in own for key in part] for own in parts] == whole
+    assert all(len(part) > 0 for own in parts for part in own), "no rank is ever left without a view"

@@ -15,6 +15,7 @@ from scaled_ig.commands import test as command
 from scaled_ig.errors import UsageError
 from scaled_ig.nearest_view import add_nearest_views, nearest_views
 from scaled_ig.scene_bank import SceneBank
+from tests.banks import change_last_scene
 
 MEASURED = ("num_scenes", "num_views", "psnr", "ssim", "latent_psnr", "autoencoder_psnr", "nearest_view_psnr")
 PARTS = ("config.yaml", "metrics.json", "metrics.csv", "costs.json")
@@ -96,9 +97,7 @@ def test_rgb_run_stands_beside_stage_2_alone(tiny_run, tmp_path):
     assert read(run)["s2"]["rgb_triplanes_psnr"] == read(rgb)["s2"]["psnr"]
     command.test(str(run), lpips="off")
     assert read(run)["s2"]["rgb_triplanes_psnr"] == read(rgb)["s2"]["psnr"], "what is known stays"
-    index = json.loads((rgb / "bank" / "index.json").read_text())
-    index["scenes"][-1]["id"] = "somebody-else"
-    (rgb / "bank" / "index.json").write_text(json.dumps(index))
+    change_last_scene(rgb / "bank", "id", "somebody-else")
     with pytest.raises(UsageError, match="differ in their stage-2 scenes"):
         command.test(str(run), lpips="off", rgb=str(rgb))
 
@@ -139,9 +138,7 @@ def test_version_of_a_bank_holds_its_scenes_in_order(tiny_run, tiny_pack):
 
 def test_damaged_version_is_refused(tiny_run, tmp_path):
     copy_parts(tiny_run, tmp_path)
-    index = json.loads((tmp_path / "bank" / "index.json").read_text())
-    index["scenes"][-1]["sha256"] = "0" * 64
-    (tmp_path / "bank" / "index.json").write_text(json.dumps(index))
+    change_last_scene(tmp_path / "bank", "sha256", bytes(32))
     with pytest.raises(UsageError, match="is damaged"):
         SceneBank.open(tmp_path / "bank").load_version("stage2")
 

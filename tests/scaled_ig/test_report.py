@@ -20,6 +20,8 @@ from scaled_ig.report import comparison
 from scaled_ig.report.measure import add_bars
 from scaled_ig.report.record import RunRecord
 from scaled_ig.report.views import LatentColours, choose_views, show_depth, show_error
+from scaled_ig.scene_bank import SceneBank
+from tests.banks import change_last_scene
 
 DATA_URI = re.compile(r'data:([\w/+]+);base64,([^"]+)')
 
@@ -174,18 +176,44 @@ def test_missing_pack_is_one_sentence(tiny_run, tiny_pack, tmp_path):
 
 def test_changed_pack_is_refused(tiny_run, tmp_path):
     run = copy_run(tiny_run, tmp_path / "run")
-    index = json.loads((run / "bank" / "index.json").read_text())
-    index["scenes"][-1]["source_sha256"] = "0" * 64
-    (run / "bank" / "index.json").write_text(json.dumps(index))
+    change_last_scene(run / "bank", "source_sha256", "0" * 64)
     with pytest.raises(UsageError, match="has changed since the run"):
         report(str(run))
 
 
+def test_scenes_that_were_added_or_removed_since_do_not_matter(tiny_run, tmp_path):
+    run = copy_run(tiny_run, tmp_path / "run")
+    bank = SceneBank.open(run / "bank")
+    added = bank.load_version("stage2")
+    ids = [f"added-{row}" for row in range(4)]
+    SceneBank.write(bank.path, added, ids, "added-1", [""] * 4, mean=bank.mean("stage2"))
+    with torch.no_grad():
+        added.representation.bases.add_(1)
+    bank = SceneBank.write(bank.path, added, [f"{name}-2" for name in ids], "added-2", [""] * 4)
+    kept = RunRecord.open(run).scenes(2)
+    bank.remove([kept.pop(1)["id"]])
+    assert report(str(run)) == 0
+    text, record = (run / "report.html").read_text(), RunRecord.open(run)
+    assert "all 3 versions of the shared parts in the bank are counted, equal ones once" in text
+    assert (record.versions(2), record.added_versions()) == (["stage2"], [])
+    assert [scene["id"] for scene in record.scenes(2)] == [scene["id"] for scene in kept]
+    assert record.metrics["s2"]["psnr"] == pytest.approx(np.mean([scene["psnr"] for scene in kept]))
+    assert record.metrics["s1"] == json.loads((tiny_run / "metrics.json").read_text())["s1"]
+
+
+def test_a_pack_in_another_order_is_refused(tiny_run, tiny_pack, tmp_path):
+    run = copy_run(tiny_run, tmp_path / "run")
+    record = RunRecord.open(run)
+    data = record.open_data()
+    data.scenes(2)
+    data._stages[2].reverse()
+    with pytest.raises(UsageError, match="has changed since the run"):
+        record._check_scenes(data, 2, ["stage2"])
+
+
 def test_runs_on_other_scenes_are_not_compared(tiny_run, tmp_path):
     run, other = copy_run(tiny_run, tmp_path / "run"), copy_run(tiny_run, tmp_path / "other")
-    index = json.loads((other / "bank" / "index.json").read_text())
-    index["scenes"][-1]["id"] = "somebody-else"
-    (other / "bank" / "index.json").write_text(json.dumps(index))
+    change_last_scene(other / "bank", "id", "somebody-else")
     with pytest.raises(UsageError, match="differ in their stage-2 scenes"):
         report(str(run), rgb=str(other))
 

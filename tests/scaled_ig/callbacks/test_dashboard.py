@@ -43,13 +43,21 @@ def frames_of(path: Path):
             yield whole
 
 
+def records_of(path: Path) -> list[wandb_internal_pb2.Record]:
+    """Records of a run that was finished; on a busy machine W&B's process writes the last ones a little later."""
+    for _ in range(120):
+        records = [wandb_internal_pb2.Record.FromString(frame) for frame in frames_of(path)]
+        if any(record.WhichOneof("record_type") == "exit" for record in records):
+            break
+        time.sleep(0.5)
+    return records
+
+
 def history(folder: Path) -> list[dict]:
     """Rows that were logged offline, in their order."""
     rows = []
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    for frame in frames_of(path):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(frame)
+    for record in records_of(path):
         if record.WhichOneof("record_type") == "history":
             row: dict = {}
             for item in record.history.item:

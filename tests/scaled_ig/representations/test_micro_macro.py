@@ -73,7 +73,7 @@ def test_new_scenes_start_at_the_mean_of_the_old_ones_and_leave_the_bases():
     representation = made()
     bases = representation.bases.detach().clone()
     means = {name: table.weight.detach().mean(0) for name, table in representation.scene_tables().items()}
-    representation.new_scenes(9, from_mean=True)
+    representation.new_scenes(9, start=representation.mean_scene())
     assert representation.num_scenes == 9
     assert torch.equal(representation.bases, bases)
     for name, table in representation.scene_tables().items():

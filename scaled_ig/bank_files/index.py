@@ -1,0 +1,121 @@
+"""``index.json``: what a bank holds, small and readable. It is replaced whole and last, and it alone decides."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from scaled_ig.bank_files.storage import write_whole
+from scaled_ig.errors import UsageError
+from scaled_ig.scene_records import ENCODINGS, Encoding
+
+SCHEMA = "scaled-ig-bank"
+SCHEMA_VERSION = 2
+INDEX_FILE = "index.json"
+TABLE_NAME = re.compile(r"scenes-(\d{8})\.sqlite")
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class BankVersion:
+    """One version of what scenes share.
+
+    Args:
+        name: Its name.
+        model: The model's description, see :mod:`scaled_ig.description`.
+        shared_sha256: Digest of the file of its shared parts.
+        encoding: How the records of its scenes are encoded.
+        num_scenes: How many there are.
+    """
+
+    name: str
+    model: dict[str, Any]
+    shared_sha256: str
+    encoding: Encoding
+    num_scenes: int
+
+    @property
+    def shared_file(self) -> str:
+        """Name of the file of its shared parts."""
+        return f"shared-{self.shared_sha256[:16]}.safetensors"
+
+
+@dataclass(frozen=True)
+class Index:
+    """Content of ``index.json``.
+
+    Args:
+        versions: Versions by name, in the order in which they were first written.
+        table: Name of the scene table's file; empty where nothing has been written yet.
+        table_sha256: Its digest.
+    """
+
+    versions: dict[str, BankVersion]
+    table: str = ""
+    table_sha256: str = ""
+
+    @property
+    def generation(self) -> int:
+        """Number of the scene table; every change of the scenes writes the next one."""
+        name = TABLE_NAME.fullmatch(self.table)
+        return int(name[1]) if name else 0
+
+    @classmethod
+    def read(cls, folder: Path) -> Index:
+        """Read the index of a bank.
+
+        Raises:
+            UsageError: There is none, it is damaged, or of another schema.
+        """
+        file = folder / INDEX_FILE
+        try:
+            text = file.read_bytes()
+            content = json.loads(text)
+            schema = content.get("schema"), content.get("schema_version")
+        except (OSError, ValueError, AttributeError) as error:
+            raise UsageError(f"{folder} is no scene bank ({error}): give the bank folder of a finished run") from None
+        if schema != (SCHEMA, SCHEMA_VERSION):
+            raise UsageError(
+                f"{file} is not {SCHEMA} version {SCHEMA_VERSION} but {schema[0]} version {schema[1]}: learn its "
+                "scenes again with scaled-ig fit, or read it with the scaled-ig that wrote it"
+            )
+        try:
+            index = cls._of(content)
+        except (KeyError, TypeError, AttributeError):
+            index = None
+        if index is None or text != index.to_bytes():
+            raise UsageError(f"{file} is damaged (its digest differs): copy the bank again")
+        return index
+
+    @classmethod
+    def _of(cls, content: dict[str, Any]) -> Index | None:
+        versions = {name: BankVersion(name, **own) for name, own in content["versions"].items()}
+        index = cls(versions, content["scenes"]["file"], content["scenes"]["sha256"])
+        is_sound = TABLE_NAME.fullmatch(index.table) and all(
+            version.encoding in ENCODINGS and _SHA256.fullmatch(version.shared_sha256) for version in versions.values()
+        )
+        return index if is_sound else None
+
+    def to_bytes(self) -> bytes:
+        """The file. Its last entry is the SHA-256 of all of the text before it."""
+        versions = {name: {k: v for k, v in vars(own).items() if k != "name"} for name, own in self.versions.items()}
+        content = {
+            "schema": SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            "versions": versions,
+            "scenes": {"file": self.table, "sha256": self.table_sha256},
+        }
+        text = json.dumps(content, indent=1).removesuffix("\n}")
+        return f'{text},\n "sha256": "{hashlib.sha256(text.encode()).hexdigest()}"\n}}\n'.encode()
+
+    def write(self, folder: Path) -> None:
+        """Replace the index of a bank."""
+        write_whole(folder / INDEX_FILE, self.to_bytes())
+
+    def with_version(self, version: BankVersion) -> Index:
+        """This index with a version added or replaced."""
+        return replace(self, versions=self.versions | {version.name: version})

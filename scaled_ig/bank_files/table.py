@@ -1,0 +1,144 @@
+"""The scene table: an SQLite file with one row a scene, never changed once an index names it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from scaled_ig.errors import UsageError
+
+SCENES = """CREATE TABLE scenes (
+ position INTEGER PRIMARY KEY,
+ id TEXT NOT NULL UNIQUE,
+ version TEXT NOT NULL,
+ block TEXT NOT NULL,
+ offset INTEGER NOT NULL,
+ length INTEGER NOT NULL,
+ sha256 BLOB NOT NULL,
+ source_sha256 TEXT NOT NULL
+)"""
+BY_VERSION = "CREATE INDEX scenes_of_version ON scenes (version)"
+COLUMNS = "id, version, block, offset, length, sha256, source_sha256"
+INSERT = f"INSERT INTO scenes ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+BLOCK_NAME = re.compile(r"\d{8}-\d{5,}\.bin")
+
+
+@dataclass(frozen=True, slots=True)
+class BankRecord:
+    """What the scene table says of a scene.
+
+    Args:
+        id: Its name.
+        version: The version that it was learned with.
+        block: File of its record in the folder ``blocks``.
+        offset: Of its record there.
+        bytes: Length of its record.
+        sha256: Digest of its record, see :func:`scaled_ig.scene_records.record_sha256`.
+        source_sha256: Digest of the views that it was learned from.
+    """
+
+    id: str
+    version: str
+    block: str
+    offset: int
+    bytes: int
+    sha256: str
+    source_sha256: str
+
+    def as_row(self) -> tuple[Any, ...]:
+        """Values of the table's columns."""
+        digest = bytes.fromhex(self.sha256)
+        return self.id, self.version, self.block, self.offset, self.bytes, digest, self.source_sha256
+
+
+class RecordTable:
+    """A scene table, read only. Opening it reads nothing.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = None
+        self._pid = 0
+
+    def find(self, scene_id: str) -> BankRecord | None:
+        """The row of a scene; None where there is none."""
+        rows = list(self.select("WHERE id = ?", scene_id))
+        return rows[0] if rows else None
+
+    def ids(self) -> list[str]:
+        """Ids of all scenes in order."""
+        with self._reading() as connection:
+            return [name for (name,) in connection.execute("SELECT id FROM scenes ORDER BY position")]
+
+    def scenes(self, version: str | None = None) -> Iterator[BankRecord]:
+        """All scenes, or those of a version, in order."""
+        where = ("WHERE version = ?", version) if version is not None else ("",)
+        return self.select(f"{where[0]} ORDER BY position", *where[1:])
+
+    def select(self, condition: str, *values: object) -> Iterator[BankRecord]:
+        """Scenes by a condition in SQL.
+
+        Raises:
+            UsageError: The file is missing or damaged.
+        """
+        with self._reading() as connection:
+            for row in connection.execute(f"SELECT {COLUMNS} FROM scenes {condition}", values):
+                yield self._record(row)
+
+    def blocks(self) -> list[str]:
+        """Names of all blocks."""
+        with self._reading() as connection:
+            return [name for (name,) in connection.execute("SELECT DISTINCT block FROM scenes ORDER BY block")]
+
+    def total(self, version: str | None = None) -> int:
+        """Bytes of all records, or of a version's."""
+        where = ("WHERE version = ?", [version]) if version is not None else ("", [])
+        with self._reading() as connection:
+            return int(connection.execute(f"SELECT TOTAL(length) FROM scenes {where[0]}", where[1]).fetchone()[0])
+
+    def findings(self) -> list[str]:
+        """What SQLite's own check finds wrong."""
+        with self._reading() as connection:
+            return [str(line) for (line,) in connection.execute("PRAGMA integrity_check") if line != "ok"]
+
+    def _record(self, row: tuple[Any, ...]) -> BankRecord:
+        name, version, block, offset, length, digest, source = row
+        sound = all(isinstance(text, str) for text in (name, version, block, source)) and isinstance(digest, bytes)
+        sound = sound and all(isinstance(number, int) and number >= 0 for number in (offset, length))
+        if not sound or not BLOCK_NAME.fullmatch(block):
+            raise UsageError(f"{self.path} is damaged (a row has other values than it can have): copy the bank again")
+        return BankRecord(name, version, block, offset, length, digest.hex(), source)
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        try:
+            if self._connection is None or self._pid != os.getpid():  # a forked child must not use its parent's
+                # Immutable: no locks, which network file systems have in many ways.
+                location = f"file:{quote(str(self.path.resolve()))}?mode=ro&immutable=1"
+                self._connection = sqlite3.connect(location, uri=True, check_same_thread=False)
+                self._pid = os.getpid()
+            yield self._connection
+        except sqlite3.Error as error:
+            raise UsageError(f"{self.path} cannot be read ({error}): copy the bank again") from None
+
+
+def insert(connection: sqlite3.Connection, records: Iterable[BankRecord]) -> None:
+    """Add scenes at the end of a table that is being written."""
+    connection.executemany(INSERT, (record.as_row() for record in records))
+
+
+def update(connection: sqlite3.Connection, records: Iterable[BankRecord]) -> None:
+    """Give scenes of a table that is being written other records; they stay where they are in its order."""
+    assignments = ", ".join(f"{column} = ?" for column in COLUMNS.split(", ")[1:])
+    values = ((*record.as_row()[1:], record.id) for record in records)
+    connection.executemany(f"UPDATE scenes SET {assignments} WHERE id = ?", values)

@@ -1,0 +1,86 @@
+"""Is a bank whole? Every byte is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+from scaled_ig.bank_files.blocks import BLOCKS, is_sound, read_shared
+from scaled_ig.bank_files.changes import files_of
+from scaled_ig.bank_files.index import INDEX_FILE, Index
+from scaled_ig.bank_files.storage import file_sha256
+from scaled_ig.bank_files.table import BankRecord, RecordTable
+from scaled_ig.errors import UsageError
+
+PIECE_BYTES = 8 * 2**20
+
+
+def findings_of(folder: Path, progress: Callable[[int], object]) -> list[str]:
+    """What is wrong with a bank, one sentence each.
+
+    Args:
+        folder: The bank.
+        progress: Told how many bytes of blocks have been read.
+
+    Raises:
+        UsageError: It has no index, or a damaged one: there is nothing to verify it against.
+    """
+    index = Index.read(folder)
+    findings, known = list(_shared(folder, index)), {INDEX_FILE, index.table}
+    known |= {version.shared_file for version in index.versions.values()}
+    table = RecordTable(folder / index.table)
+    counts: Counter[str] = Counter()
+    try:
+        if file_sha256(table.path) != index.table_sha256:
+            findings.append(f"{table.path}: its digest differs")
+        findings += [f"{table.path}: {line}" for line in table.findings()]
+        for block, records in groupby(table.select("ORDER BY block, offset"), lambda record: record.block):
+            known.add(f"{BLOCKS}/{block}")
+            own = list(records)
+            counts.update(record.version for record in own)
+            findings += _block(folder / BLOCKS / block, own, progress)
+    except (OSError, UsageError) as error:
+        findings.append(str(error))
+    else:
+        findings += _counts(table.path, index, counts)
+        findings += [f"{folder / name}: no part of the bank" for name in sorted(files_of(folder) - known)]
+    return findings
+
+
+def _shared(folder: Path, index: Index) -> Iterator[str]:
+    for version in {version.shared_file: version for version in index.versions.values()}.values():
+        try:
+            read_shared(folder, version)
+        except UsageError as error:
+            yield str(error)
+
+
+def _counts(path: Path, index: Index, counts: Counter[str]) -> Iterator[str]:
+    stated = {name: version.num_scenes for name, version in index.versions.items()}
+    for name in sorted({*stated, *counts}):
+        if stated.get(name, 0) != counts[name]:
+            yield f"{path}: version {name!r} has {counts[name]} scenes, {INDEX_FILE} says {stated.get(name, 0)}"
+
+
+def _block(path: Path, records: list[BankRecord], progress: Callable[[int], object]) -> Iterator[str]:
+    """Findings of a block, whose records must follow each other without gaps."""
+    try:
+        with path.open("rb", buffering=PIECE_BYTES) as stream:
+            size, end = path.stat().st_size, 0
+            for record in records:
+                if record.offset != end:
+                    yield f"{path}: scene {record.id!r} begins at byte {record.offset}, and not at {end}"
+                end = record.offset + record.bytes
+                if end > size:
+                    yield f"{path}: too short for scene {record.id!r}"
+                    return
+                stream.seek(record.offset)
+                if not is_sound(record, stream.read(record.bytes)):
+                    yield f"{path}: scene {record.id!r} is damaged (its digest differs)"
+                progress(record.bytes)
+            if end != size:
+                yield f"{path}: {size - end} bytes behind its last scene"
+    except OSError as error:
+        yield f"{path} cannot be read ({error})"

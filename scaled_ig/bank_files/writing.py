@@ -1,0 +1,179 @@
+"""Writing a version from all ranks at once: each the records of its own scenes, the first one the rest."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scaled_ig.agreement import together
+from scaled_ig.bank_files.blocks import block_name, new_block, write_shared
+from scaled_ig.bank_files.changes import Change, changing
+from scaled_ig.bank_files.index import BankVersion
+from scaled_ig.bank_files.storage import writable
+from scaled_ig.bank_files.table import BankRecord, insert
+from scaled_ig.description import describe
+from scaled_ig.errors import UsageError
+from scaled_ig.ownership import num_shards, scenes_of_shard, shards_of_rank
+from scaled_ig.representations.scene_table import SceneTable
+from scaled_ig.scene_model import SceneModel
+from scaled_ig.scene_records import Encoding, encode
+
+T = TypeVar("T")
+Written = dict[int, tuple[NDArray[np.int64], bytes]]
+"""Of each shard: lengths of its records, and their digests one after the other."""
+
+
+def is_first_rank() -> bool:
+    """Whether this process does what only one must do."""
+    return not _is_distributed() or dist.get_rank() == 0
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+@dataclass(frozen=True)
+class Target:
+    """What all ranks must know to write records.
+
+    Args:
+        generation: Of the blocks.
+        version: Name of the version that gets the scenes.
+        encoding: Of the records.
+        mean: Reference row of each table.
+    """
+
+    generation: int
+    version: str
+    encoding: Encoding
+    mean: dict[str, Tensor]
+
+
+def write_version(
+    folder: Path,
+    scene: SceneModel,
+    ids: list[str],
+    version: str,
+    source_sha256: list[str],
+    encoding: Encoding,
+    mean: dict[str, Tensor] | None,
+) -> None:
+    """See :meth:`scaled_ig.scene_bank.SceneBank.write`. Collective."""
+    require_one_each(scene, ids, source_sha256)
+    mean = scene.representation.mean_scene() if mean is None else mean
+    mean = {name: row.detach().float().cpu() for name, row in mean.items()}
+    with ExitStack() as stack:
+        change = together(lambda: _begin(stack, folder, ids, version) if is_first_rank() else None)
+        target = Target(of_all(change.generation if change else 0)[0], version, encoding, mean)
+        records = write_records(folder, scene, ids, source_sha256, target)
+
+        def commit() -> None:
+            if change is None:
+                return
+            with writable(folder):  # a mistake that this rank kept for itself would leave the others waiting
+                digest = write_shared(folder, scene.shared_state(), mean)
+                described = BankVersion(version, describe(scene), digest, encoding, len(ids))
+                change.commit_scenes(change.index.versions | {version: described}, edit)
+                stack.close()
+
+        def edit(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM scenes WHERE version = ?", (version,))
+            insert(connection, records)
+
+        together(commit)
+
+
+def require_one_each(scene: SceneModel, ids: list[str], source_sha256: list[str]) -> None:
+    """Raise ValueError unless there is an id and a digest for every scene of a model."""
+    if not len(ids) == len(source_sha256) == scene.representation.num_scenes:
+        raise ValueError(
+            f"{len(ids)} ids and {len(source_sha256)} digests for {scene.representation.num_scenes} scenes"
+        )
+
+
+def of_all(value: T) -> list[T]:
+    """What each rank has, in their order. Collective."""
+    if not _is_distributed():
+        return [value]
+    values: list[T | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
+def require_unique(ids: list[str]) -> None:
+    """Raise UsageError where two scenes have one id."""
+    twice = len(ids) - len(set(ids))
+    if twice:
+        raise UsageError(f"{twice} of {len(ids)} scenes have the id of another one: give each its own")
+
+
+def _begin(stack: ExitStack, folder: Path, ids: list[str], version: str) -> Change:
+    """Start the change, which ends with the stack; refuse names that are not free before anything is written."""
+    require_unique(ids)
+    change = stack.enter_context(changing(folder))
+    table = change.table
+    for name in ids if table else ():
+        record = table.find(name) if table else None
+        if record and record.version != version:
+            raise UsageError(
+                f"{folder} holds a scene {name!r} of version {record.version!r} already: remove it from there, or "
+                "write to another bank"
+            )
+    return change
+
+
+def write_records(
+    folder: Path, scene: SceneModel, ids: list[str], source_sha256: list[str], target: Target
+) -> Iterator[BankRecord]:
+    """Write blocks of a model's scenes, one a shard; rows of the scene table, in the order of scenes. Collective."""
+    written = together(lambda: _write_blocks(folder, scene.representation.scene_tables(), ids, source_sha256, target))
+    shards = {shard: own for part in of_all(written) for shard, own in part.items()}
+    return _records(shards, ids, source_sha256, target)
+
+
+def _write_blocks(
+    folder: Path, tables: dict[str, SceneTable], ids: list[str], source_sha256: list[str], target: Target
+) -> Written:
+    """Blocks of the shards that this rank owns; one record is in memory at a time."""
+    table = next(iter(tables.values()))
+    written: Written = {}
+    with writable(folder):
+        for shard in shards_of_rank(table.num_scenes, table.rank, table.world_size) if ids else ():
+            own = scenes_of_shard(table.num_scenes, shard)
+            lengths, digests = np.zeros(len(own), np.int64), bytearray()
+            with new_block(folder, target.generation, shard) as writer:
+                for number, scene in enumerate(own):
+                    rows = {name: table.weight[scene - table.owned.start] for name, table in tables.items()}
+                    content = _encode(ids[scene], rows, target)
+                    record = writer.add(ids[scene], target.version, source_sha256[scene], content)
+                    lengths[number] = record.bytes
+                    digests += bytes.fromhex(record.sha256)
+            written[shard] = lengths, bytes(digests)
+    return written
+
+
+def _encode(scene_id: str, rows: dict[str, Tensor], target: Target) -> bytes:
+    try:
+        return encode(rows, target.encoding, target.mean)
+    except ValueError as error:
+        raise UsageError(f"scene {scene_id!r} cannot be kept as {target.encoding}: {error}") from None
+
+
+def _records(shards: Written, ids: list[str], source_sha256: list[str], target: Target) -> Iterator[BankRecord]:
+    """Rows of the scene table, in the order of scenes."""
+    for shard in range(num_shards(len(ids)) if ids else 0):
+        lengths, digests = shards[shard]
+        offsets = np.cumsum(lengths) - lengths
+        for number, scene in enumerate(scenes_of_shard(len(ids), shard)):
+            digest = digests[32 * number : 32 * number + 32].hex()
+            place = block_name(target.generation, shard), int(offsets[number]), int(lengths[number])
+            yield BankRecord(ids[scene], target.version, *place, digest, source_sha256[scene])

@@ -1,0 +1,123 @@
+"""How scenes that were learned get into a bank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from data_modules.base import MultiViewDataModule
+from scaled_ig.commands.jobs import Job
+from scaled_ig.evaluation import evaluate, over_scenes, per_scene
+from scaled_ig.scene_bank import SceneBank
+from scaled_ig.scene_model import SceneModel
+from scaled_ig.scene_records import Encoding, decode, encode
+
+MEASURED_SCENES = 8
+
+
+class Keeper(Protocol):
+    """Keeps the scenes of a job.
+
+    ``bank`` is the folder of the bank. A call is collective; ``start`` is the row of each table that the scenes started
+    from, if not from noise: what is learned stays near it.
+    """
+
+    @property
+    def bank(self) -> Path: ...
+
+    def __call__(
+        self, scene: SceneModel, data: MultiViewDataModule, job: Job, start: dict[str, Tensor] | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True)
+class KeepVersion:
+    """Writes the job's version of the bank, again after every phase.
+
+    Args:
+        bank: Folder of the bank.
+        encoding: Form of the scenes.
+    """
+
+    bank: Path
+    encoding: Encoding = "float32"
+
+    def __call__(self, scene: SceneModel, data: MultiViewDataModule, job: Job, start: dict[str, Tensor] | None) -> None:
+        if job.phase == "autoencoder":  # it has no scenes yet
+            return
+        digests, ids = data.scene_digests(job.stage), data.scene_ids(job.stage)
+        bank = SceneBank.write(self.bank, scene, ids, job.version, digests, self.encoding, start)
+        if self.encoding != "float32" and data.own_scenes(job.stage).start == 0:
+            size = bank.record_bytes(job.version) / bank.versions[job.version].num_scenes
+            loss = decibels_lost(scene, data, job.stage, self.encoding, bank.mean(job.version))
+            print(f"{self.bank}: {self.encoding}, {size:,.0f} bytes a scene, {loss:.4f} dB below float32", flush=True)
+
+
+@dataclass(frozen=True)
+class ReplaceScenes:
+    """Puts scenes in the place of those of the same ids, in the version that holds them.
+
+    Args:
+        bank: Folder of the bank.
+    """
+
+    bank: Path
+
+    def __call__(self, scene: SceneModel, data: MultiViewDataModule, job: Job, start: dict[str, Tensor] | None) -> None:
+        SceneBank.replace(self.bank, scene, data.scene_ids(job.stage), data.scene_digests(job.stage))
+
+
+@dataclass(frozen=True)
+class AfterLastPhase:
+    """Keeps scenes once they are finished: a bank that others read gets nothing half done.
+
+    Args:
+        keep: Keeps them.
+        last: Name of the last phase.
+    """
+
+    keep: Keeper
+    last: str
+
+    @property
+    def bank(self) -> Path:
+        return self.keep.bank
+
+    def __call__(self, scene: SceneModel, data: MultiViewDataModule, job: Job, start: dict[str, Tensor] | None) -> None:
+        if job.phase == self.last:
+            self.keep(scene, data, job, start)
+
+
+@torch.no_grad()
+def decibels_lost(
+    scene: SceneModel, data: MultiViewDataModule, stage: int, encoding: Encoding, mean: dict[str, Tensor]
+) -> float:
+    """PSNR that an encoding costs on the test views of some scenes of this rank, dB.
+
+    Args:
+        scene: The model; its scenes are as they were afterwards.
+        data: Their views.
+        stage: 1 or 2.
+        encoding: What the bank keeps them in.
+        mean: Reference rows of the bank's version.
+    """
+    tables, views = scene.representation.scene_tables(), data.split(stage, "test")
+    some = data.own_scenes(stage)[:MEASURED_SCENES]
+    keys = [(index, view) for index in some for view in views[index]]
+
+    def measured() -> float:
+        return over_scenes(per_scene(evaluate(scene, data.batches(stage, keys))))["psnr"]
+
+    exact, kept = measured(), {name: table.weight[: len(some)].clone() for name, table in tables.items()}
+    for row in range(len(some)):
+        content = encode({name: values[row].cpu() for name, values in kept.items()}, encoding, mean)
+        for name, values in decode(content, encoding, mean).items():
+            tables[name].weight[row] = values
+    loss = exact - measured()
+    for name, values in kept.items():
+        tables[name].weight[: len(some)] = values
+    return loss

@@ -1,0 +1,65 @@
+"""Benchmarks run small, and say what they are to say; their seconds belong to the machine."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LEAKS
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def scale(tmp_path_factory):
+    """Result of benchmarks/scale.py: 20 scenes in one wave, 40 in two."""
+    folder = tmp_path_factory.mktemp("scale")
+    options = ("--sizes", "20", "40", "--wave", "20", "--repeats", "2", "--steps", "1")
+    paths = ("--scratch", str(folder / "scratch"), "--out", str(folder / "scale.json"))
+    clean = {name: value for name, value in os.environ.items() if name not in LEAKS and "SLURM" not in name}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/scale.py"), *options, *paths],
+        env=clean | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert (folder / "scale.png").stat().st_size > 10_000
+    assert not (folder / "scratch").exists()
+    return json.loads((folder / "scale.json").read_text())
+
+
+def test_scale_measures_all_contenders_at_all_sizes(scale):
+    assert scale["num_scenes"] == scale["dense"]["num_scenes"] == scale["exact_dense"]["num_scenes"] == [20, 40]
+    for contender in (scale, scale["dense"], scale["exact_dense"]):
+        assert all(len(turns) == 2 * scale["repeats"] for turns in contender["turn_milliseconds"])
+        for key in ("step_milliseconds", "optimizer_milliseconds", "resident_mebibytes"):
+            assert all(value > 0 for value in contender[key])
+    assert all(share > 0 for share in scale["wave_share_milliseconds"])
+    first, last = scale["step_milliseconds"]
+    assert scale["step_ratio_last_to_first"] == pytest.approx(last / first)
+    assert scale["machine"]
+    assert scale["versions"]
+    assert scale["date"]
+
+
+def test_ranks_exchange_the_shared_parameters_alone(scale):
+    wire = scale["bytes_per_step"]
+    small, large = wire["num_scenes"]
+    assert small < large
+    for carried in wire["carried_by"]:
+        # Two float32 losses for the log, and DDP's care that buffers are the same: 3 × 12 channels.
+        assert carried == {"gradients": wire["shared_parameters"], "all_reduce": 2 * 4, "broadcast_coalesced": 36 * 4}
+    assert wire["total"][0] == wire["total"][1] == sum(wire["carried_by"][0].values())
+    bases, head = 10 * 3 * 32 * 32 * 22, (32 + 1) * 64 + (64 + 1) * 13
+    assert wire["shared_parameters"] == 4 * (bases + head)
+
+
+def test_a_dense_table_would_be_exchanged_whole(scale):
+    wire = scale["bytes_per_step"]
+    assert scale["row_bytes"] == 4 * (3 * 32 * 32 * 10 + 10)
+    assert wire["dense"] == [n * scale["row_bytes"] + wire["shared_parameters"] for n in wire["num_scenes"]]
