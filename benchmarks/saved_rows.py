@@ -1,4 +1,6 @@
-"""Checkpoints' rows, whole and in files of every rank: python benchmarks/saved_rows.py [--gibibytes 1 2 4] [--ranks 1 2 4].
+"""Checkpoints' rows, whole and in files of every rank.
+
+``python benchmarks/saved_rows.py [--gibibytes 1 2 4] [--ranks 1 2 4]``
 
 Every call of the code that ``scaled-ig fit`` saves and loads with is measured in gloo processes of its own: seconds
 until the checkpoint lies synced on the disk, and the anonymous memory of rank 0 above what it held before. Rows are

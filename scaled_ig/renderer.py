@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from scaled_ig.cameras import Rays
 from scaled_ig.compositing import Composite, composite, interval_weights
 from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import Kernel, choose_march
-from scaled_ig.kernels.reference import sample_scenes
+from scaled_ig.kernels import Kernel, KernelChoice, choose_kernel
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.representations import PlaneRepresentation, SceneRepresentation
+from scaled_ig.representations.planes import PlaneAxes
 from scaled_ig.sampling import SamplingPlan, importance, smooth_weights, stratified
 
 
@@ -46,6 +46,66 @@ class Rendering:
     depth: Tensor
 
 
+class _Field(Protocol):
+    """What some rays meet, at depths [R, S] along them."""
+
+    def densities(self, t: Tensor) -> Tensor:
+        """Raw densities [R, S], without a gradient."""
+
+    def march(self, t: Tensor) -> Composite:
+        """What the rays see."""
+
+    def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
+        """Σ (pixel − target)², target [R, C] in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class _Planes:
+    """Planes, read by a kernel; rays are in the planes' coordinates, slot is ascending."""
+
+    kernel: Kernel
+    planes: Tensor
+    slot: Tensor
+    rays: Rays
+    head: FieldHead
+    background: Tensor
+    axes: PlaneAxes
+
+    def densities(self, t: Tensor) -> Tensor:
+        return self.kernel.densities(self.planes, self.slot, self.rays, t, self.head, self.axes)
+
+    def march(self, t: Tensor) -> Composite:
+        return self.kernel.march(self.planes, self.slot, self.rays, t, self.head, self.background, self.axes)
+
+    def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
+        given = self.planes, self.slot, self.rays, t, self.head, self.background, self.axes
+        return self.kernel.squared_error(*given, target)
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Any representation, read point by point."""
+
+    representation: SceneRepresentation
+    scene_index: Tensor
+    rays: Rays
+    head: FieldHead
+    background: Tensor
+
+    def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.head(self.representation(self.scene_index, self.rays.at(t)))
+
+    @torch.no_grad()
+    def densities(self, t: Tensor) -> Tensor:
+        return self._at(t)[0]
+
+    def march(self, t: Tensor) -> Composite:
+        return composite(*self._at(t), t, self.background)
+
+    def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
+        return (self.march(t).pixels - target).square().sum()
+
+
 class Renderer(nn.Module):
     """Volume rendering of a scene representation through the shared head.
 
@@ -55,7 +115,7 @@ class Renderer(nn.Module):
         kernel: Which version of the inner loop reads planes.
     """
 
-    def __init__(self, head: FieldHead, sampling: SamplingPlan, kernel: Kernel = "auto") -> None:
+    def __init__(self, head: FieldHead, sampling: SamplingPlan, kernel: KernelChoice = "auto") -> None:
         super().__init__()
         self.head, self.sampling, self.kernel = head, sampling, kernel
 
@@ -76,52 +136,80 @@ class Renderer(nn.Module):
             background: [C] in [-1, 1].
             jitter: Noise in training; None samples the middle of each bin, so that evaluation is deterministic.
         """
-        num_views, rays_per_view = rays.origins.shape[:2]
-        flat = rays.flatten()
-        t_near, t_far = self.sampling.limits(flat)
-        # Rays of one scene side by side: its planes are mixed once, and read and written by one thread.
-        scenes, slot = scene_index.unique(return_inverse=True)
-        order = slot.argsort(stable=True)
-        by_scene = (order[:, None] * rays_per_view + torch.arange(rays_per_view, device=order.device)).flatten()
         behind = (background + 1) / 2
-        hit = by_scene[(t_far > t_near)[by_scene]]
-        density, march = self._field(representation, scenes, slot[hit // rays_per_view], flat[hit], behind)
-        own_jitter = None if jitter is None else Jitter(jitter.noise, jitter.ray_ids.flatten()[hit])
-        seen = march(self._depths(density, t_near[hit], t_far[hit], own_jitter))
-
-        pixels = behind.expand(len(flat.origins), -1).clone()
+        hit, t, field, t_far = self._cast(representation, scene_index, rays, behind, jitter)
+        seen = field.march(t)
+        pixels = behind.expand(len(t_far), -1).clone()
         pixels[hit] = seen.pixels
         accumulation, depth = torch.zeros_like(t_far), t_far.detach().clone()
         accumulation[hit], depth[hit] = seen.accumulation, seen.depth
+        num_views = len(scene_index)
         return Rendering(
             (pixels * 2 - 1).unflatten(0, (num_views, -1)),
             accumulation.unflatten(0, (num_views, -1)),
             depth.unflatten(0, (num_views, -1)),
         )
 
+    def squared_error(
+        self,
+        representation: SceneRepresentation,
+        scene_index: Tensor,
+        rays: Rays,
+        background: Tensor,
+        target: Tensor,
+        jitter: Jitter | None = None,
+    ) -> Tensor:
+        """Mean squared error of the pixels of :meth:`forward`; cheaper than by way of them.
+
+        Args:
+            representation: As in :meth:`forward`.
+            scene_index: ...
+            rays: ...
+            background: ...
+            target: [B, R, C] in [-1, 1].
+            jitter: ...
+        """
+        behind, wanted = (background + 1) / 2, (target.flatten(0, 1) + 1) / 2
+        hit, t, field, t_far = self._cast(representation, scene_index, rays, behind, jitter)
+        missed = torch.ones_like(t_far, dtype=torch.bool)
+        missed[hit] = False
+        beside = (wanted - behind).square().sum(1)[missed].sum()  # rays that see the background only
+        return (field.squared_error(t, wanted[hit]) + beside) * (4 / wanted.numel())
+
+    def _cast(
+        self,
+        representation: SceneRepresentation,
+        scene_index: Tensor,
+        rays: Rays,
+        background: Tensor,
+        jitter: Jitter | None,
+    ) -> tuple[Tensor, Tensor, _Field, Tensor]:
+        """Places [H] of the rays that meet something, their depths [H, S], what they meet, and the end of every ray."""
+        rays_per_view = rays.origins.shape[1]
+        flat = rays.flatten()
+        t_near, t_far = self.sampling.limits(flat)
+        # Rays of one scene side by side: its planes are mixed once, and read and written by one thread.
+        scenes, slot = scene_index.unique(return_inverse=True)
+        order = slot.argsort(stable=True)
+        by_scene = (order[:, None] * rays_per_view + torch.arange(rays_per_view, device=order.device)).flatten()
+        hit = by_scene[(t_far > t_near)[by_scene]]
+        field = self._field(representation, scenes, slot[hit // rays_per_view], flat[hit], background)
+        own_jitter = None if jitter is None else Jitter(jitter.noise, jitter.ray_ids.flatten()[hit])
+        return hit, self._depths(field, t_near[hit], t_far[hit], own_jitter), field, t_far
+
     def _field(
         self, representation: SceneRepresentation, scenes: Tensor, slot: Tensor, rays: Rays, background: Tensor
-    ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Composite]]:
-        """Raw densities at depths [R, S], and the composite, of rays that read ``scenes[slot]``, slot ascending."""
+    ) -> _Field:
+        """What rays meet that read ``scenes[slot]``."""
         if not isinstance(representation, PlaneRepresentation):
-
-            def field(t: Tensor) -> tuple[Tensor, Tensor]:
-                return self.head(representation(scenes[slot], rays.at(t)))
-
-            return lambda t: field(t)[0], lambda t: composite(*field(t), t, background)
-
+            return _Points(representation, scenes[slot], rays, self.head, background)
         planes, axes = representation.planes(scenes), representation.axes
         # In the planes' coordinates, where they cover [-1, 1]³; depths stay as they are.
         scaled = Rays(rays.origins / representation.extent, rays.directions / representation.extent)
-        march = choose_march(self.kernel, planes, self.head)
-        return (
-            lambda t: self.head(sample_scenes(planes, slot, scaled.at(t), axes))[0],
-            lambda t: march(planes, slot, scaled, t, self.head, background, axes),
-        )
+        kernel = choose_kernel(self.kernel, planes, self.head)
+        return _Planes(kernel, planes, slot, scaled, self.head, background, axes)
 
-    def _depths(
-        self, density: Callable[[Tensor], Tensor], t_near: Tensor, t_far: Tensor, jitter: Jitter | None
-    ) -> Tensor:
+    def _depths(self, field: _Field, t_near: Tensor, t_far: Tensor, jitter: Jitter | None) -> Tensor:
         """Ascending depths [R, S] of the sampling plan; no gradient flows through where samples lie."""
 
         def noise(count: int, stream: int) -> Tensor | None:
@@ -131,6 +219,5 @@ class Renderer(nn.Module):
         t = stratified(t_near, t_far, first, noise(first, 0))
         if not second:
             return t
-        with torch.no_grad():
-            more = importance(t, smooth_weights(interval_weights(density(t), t)), second, noise(second, 1))
-        return torch.cat([t, more], 1).sort(1).values
+        weights = smooth_weights(interval_weights(field.densities(t), t))
+        return torch.cat([t, importance(t, weights, second, noise(second, 1))], 1).sort(1).values

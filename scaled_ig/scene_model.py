@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from scaled_ig.autoencoders import Autoencoder, IdentityAutoencoder
-from scaled_ig.cameras import Cameras
+from scaled_ig.cameras import Cameras, Rays
 from scaled_ig.errors import UsageError
 from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import Kernel
+from scaled_ig.kernels import KernelChoice
 from scaled_ig.renderer import Jitter, Renderer, Rendering
 from scaled_ig.representations import SceneRepresentation
 from scaled_ig.sampling import SamplingPlan
@@ -37,7 +37,7 @@ class SceneModel(nn.Module):
         representation: SceneRepresentation,
         autoencoder: Autoencoder,
         sampling: SamplingPlan,
-        kernel: Kernel = "auto",
+        kernel: KernelChoice = "auto",
         hidden_channels: int = 64,
         resolution: int = 128,
         seed: int = 0,
@@ -87,10 +87,34 @@ class SceneModel(nn.Module):
             jitter: See :meth:`Renderer.forward`.
             pixels: [B, R] long, which latent pixels; all where it is None.
         """
-        size = self.latent_resolution
-        with torch.autocast(scene_index.device.type, enabled=False):  # rays, planes and compositing need float32
-            rays = cameras.rays(size) if pixels is None else cameras.rays_at(pixels, size)
+        with _float32(scene_index):
+            rays = self._rays(cameras, pixels)
             return self.renderer(self.representation, scene_index, rays, self.background, jitter)
+
+    def rendering_loss(
+        self,
+        cameras: Cameras,
+        scene_index: Tensor,
+        target: Tensor,
+        jitter: Jitter | None = None,
+        pixels: Tensor | None = None,
+    ) -> Tensor:
+        """Mean squared error of latent pixels, all or some; cheaper than by way of :meth:`render`.
+
+        Args:
+            cameras: B cameras.
+            scene_index: [B] long.
+            target: [B, R, C] in [-1, 1].
+            jitter: See :meth:`Renderer.forward`.
+            pixels: [B, R] long, which latent pixels; all where it is None.
+        """
+        with _float32(scene_index):
+            rays = self._rays(cameras, pixels)
+            return self.renderer.squared_error(self.representation, scene_index, rays, self.background, target, jitter)
+
+    def _rays(self, cameras: Cameras, pixels: Tensor | None) -> Rays:
+        size = self.latent_resolution
+        return cameras.rays(size) if pixels is None else cameras.rays_at(pixels, size)
 
     def render_latent(self, cameras: Cameras, scene_index: Tensor, jitter: Jitter | None = None) -> Tensor:
         """Rendered latents z̃ [B, C, h, w]."""
@@ -104,6 +128,11 @@ class SceneModel(nn.Module):
         """All that scenes share: autoencoder, head, bases, background."""
         tables = tuple(f"representation.{name}." for name in self.representation.scene_tables())
         return {name: value for name, value in self.state_dict().items() if not name.startswith(tables)}
+
+
+def _float32(anything: Tensor) -> torch.autocast:
+    """Rays, planes and compositing need float32, whatever the precision of training."""
+    return torch.autocast(anything.device.type, enabled=False)
 
 
 def to_image(pixels: Tensor) -> Tensor:

@@ -1,34 +1,78 @@
-"""Fast versions of what the renderer spends its time on, each beside the plain one."""
+"""Versions of what the renderer spends its time on: the plain one, and faster ones that compute the same."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 from torch import Tensor
 
+from scaled_ig.cameras import Rays
 from scaled_ig.compositing import Composite
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import cpu, reference
+from scaled_ig.representations.planes import PlaneAxes
 
-Kernel = Literal["auto", "reference", "fast"]
+KernelChoice = Literal["auto", "reference", "fast"]
 
 
-def choose_march(kernel: Kernel, planes: Tensor, head: FieldHead) -> Callable[..., Composite]:
-    """The function that renders rays through these planes: see :func:`scaled_ig.kernels.reference.march`.
+class Kernel(Protocol):
+    """What a module of this package offers; :mod:`scaled_ig.kernels.reference` says what its functions compute."""
 
-    ``auto`` takes the fast one where it serves these planes on this machine, ``fast`` insists on it.
+    __name__: str
+
+    def serves(self, planes: Tensor, head: FieldHead) -> bool:
+        """Whether this kernel can render these planes on this machine."""
+
+    def densities(
+        self, planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, axes: PlaneAxes
+    ) -> Tensor:
+        """Raw densities along rays, without a gradient."""
+
+    def march(
+        self,
+        planes: Tensor,
+        slot: Tensor,
+        rays: Rays,
+        t: Tensor,
+        head: FieldHead,
+        background: Tensor,
+        axes: PlaneAxes,
+    ) -> Composite:
+        """Pixels of rays, with a gradient."""
+
+    def squared_error(
+        self,
+        planes: Tensor,
+        slot: Tensor,
+        rays: Rays,
+        t: Tensor,
+        head: FieldHead,
+        background: Tensor,
+        axes: PlaneAxes,
+        target: Tensor,
+    ) -> Tensor:
+        """Squared error of the pixels of rays, with a gradient."""
+
+
+FAST: tuple[Kernel, ...] = (cpu,)
+
+
+def choose_kernel(choice: KernelChoice, planes: Tensor, head: FieldHead) -> Kernel:
+    """The kernel that renders these planes.
+
+    ``auto`` takes a fast one where it serves these planes on this machine, ``fast`` insists on it.
 
     Raises:
         ValueError: ``fast`` was asked for and there is none; the message says what it needs.
     """
-    if kernel == "reference":
-        return reference.march
-    if cpu.serves(planes, head):
-        return cpu.march
-    if kernel == "fast":
+    if choice == "reference":
+        return reference
+    for kernel in FAST:
+        if kernel.serves(planes, head):
+            return kernel
+    if choice == "fast":
         raise ValueError(
             "no fast kernel here: it needs float32 planes on the CPU, a hidden_channels that is a multiple of 16 and a "
             "C compiler (or pip install ziglang); use kernel: auto"
         )
-    return reference.march
+    return reference

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from scaled_ig.cameras import Rays
 from scaled_ig.compositing import Composite
 from scaled_ig.field_head import FieldHead
+from scaled_ig.kernels import reference
 from scaled_ig.representations.planes import PlaneAxes
 
 _SOURCE = Path(__file__).with_name("march.c")
@@ -192,6 +193,11 @@ def serves(planes: Tensor, head: FieldHead) -> bool:
     )
 
 
+def densities(planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, axes: PlaneAxes) -> Tensor:
+    """As :func:`scaled_ig.kernels.reference.densities`."""
+    return reference.densities(planes, slot, rays, t, head, axes)
+
+
 def march(
     planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, background: Tensor, axes: PlaneAxes
 ) -> Composite:
@@ -204,3 +210,17 @@ def march(
     parameters = weight, head.hidden.bias, head.out.weight, head.out.bias, background
     pixels, extra = _March.apply(planes, slot, rays.origins, rays.directions, t, axes_tensor, *parameters)
     return Composite(pixels, extra[:, 0], extra[:, 1])
+
+
+def squared_error(
+    planes: Tensor,
+    slot: Tensor,
+    rays: Rays,
+    t: Tensor,
+    head: FieldHead,
+    background: Tensor,
+    axes: PlaneAxes,
+    target: Tensor,
+) -> Tensor:
+    """As :func:`scaled_ig.kernels.reference.squared_error`."""
+    return (march(planes, slot, rays, t, head, background, axes).pixels - target).square().sum()

@@ -21,6 +21,17 @@ def sample_scenes(planes: Tensor, slot: Tensor, positions: Tensor, axes: PlaneAx
     return torch.cat(parts)
 
 
+def serves(planes: Tensor, head: FieldHead) -> bool:
+    """Always."""
+    return True
+
+
+@torch.no_grad()
+def densities(planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, axes: PlaneAxes) -> Tensor:
+    """Raw densities [N, P] at depths ``t`` along rays: :func:`march` has the arguments. Without a gradient."""
+    return head(sample_scenes(planes, slot, rays.at(t), axes))[0]
+
+
 def march(
     planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, background: Tensor, axes: PlaneAxes
 ) -> Composite:
@@ -37,3 +48,28 @@ def march(
     """
     densities, values = head(sample_scenes(planes, slot, rays.at(t), axes))
     return composite(densities, values, t, background)
+
+
+def squared_error(
+    planes: Tensor,
+    slot: Tensor,
+    rays: Rays,
+    t: Tensor,
+    head: FieldHead,
+    background: Tensor,
+    axes: PlaneAxes,
+    target: Tensor,
+) -> Tensor:
+    """Σ (pixel − target)² over the pixels of :func:`march`, a scalar: loss and gradients can be had in one sweep.
+
+    Args:
+        planes: As in :func:`march`, like all up to ``axes``.
+        slot: ...
+        rays: ...
+        t: ...
+        head: ...
+        background: ...
+        axes: ...
+        target: [N, C] in [0, 1].
+    """
+    return (march(planes, slot, rays, t, head, background, axes).pixels - target).square().sum()

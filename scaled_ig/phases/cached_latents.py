@@ -10,7 +10,6 @@ from torch import Tensor
 from scaled_ig.agreement import together
 from scaled_ig.batch import ViewBatch
 from scaled_ig.latent_cache import LatentCache, Precision
-from scaled_ig.losses import latent_loss
 from scaled_ig.phases.base import Phase
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
@@ -49,20 +48,23 @@ class CachedLatents:
         together(partial(self._cache.fill, shards, digests, read))
 
     def term(self, phase: Phase, batch: ViewBatch, noise: CounterNoise) -> Tensor:
-        """L_latent of a batch."""
-        scene = phase.scene
-        if self.rays_per_view is None:
-            rendered = scene.render_latent(batch.cameras, batch.scene_index, phase.jitter(batch, noise))
-            return latent_loss(rendered, self._latent(scene, batch))
-        ids = (batch.scene_index << 32) | batch.view_index
-        pixels = (noise.uniform(ids, self.rays_per_view, stream=7) * scene.latent_resolution**2).long()
-        jitter = phase.jitter(batch, noise, pixels)
-        rendered = scene.render(batch.cameras, batch.scene_index, jitter, pixels).pixels
-        if scene.is_rgb:
-            return latent_loss(rendered, batch.pixels_at(pixels))
-        latent = self._latent(scene, batch)
-        target = latent.flatten(2).gather(2, pixels[:, None].expand(-1, latent.shape[1], -1)).transpose(1, 2)
-        return latent_loss(rendered, target)
+        """L_latent of a batch, by one sweep for value and gradients where the kernel can."""
+        scene, pixels = phase.scene, self._pixels(phase.scene, batch, noise)
+        target = batch.pixels_at(pixels) if scene.is_rgb and pixels is not None else self._latent(scene, batch, pixels)
+        return scene.rendering_loss(
+            batch.cameras, batch.scene_index, target, phase.jitter(batch, noise, pixels), pixels
+        )
 
-    def _latent(self, scene: SceneModel, batch: ViewBatch) -> Tensor:
-        return scene.encode(batch.pixels) if self._cache is None else self._cache(batch)
+    def _pixels(self, scene: SceneModel, batch: ViewBatch, noise: CounterNoise) -> Tensor | None:
+        """[B, R] latent pixels that this step looks at; all where it is None."""
+        if self.rays_per_view is None:
+            return None
+        ids = (batch.scene_index << 32) | batch.view_index
+        return (noise.uniform(ids, self.rays_per_view, stream=7) * scene.latent_resolution**2).long()
+
+    def _latent(self, scene: SceneModel, batch: ViewBatch, pixels: Tensor | None) -> Tensor:
+        """[B, R, C] latent pixels, all or some."""
+        latent = (scene.encode(batch.pixels) if self._cache is None else self._cache(batch)).flatten(2)
+        if pixels is not None:
+            latent = latent.gather(2, pixels[:, None].expand(-1, latent.shape[1], -1))
+        return latent.transpose(1, 2)

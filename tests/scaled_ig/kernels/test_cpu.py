@@ -5,7 +5,7 @@ import torch
 
 from scaled_ig.cameras import Rays
 from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import choose_march, cpu, reference
+from scaled_ig.kernels import choose_kernel, cpu, reference
 from scaled_ig.representations.base import PlaneRepresentation
 
 AXES = PlaneRepresentation.AXES
@@ -113,24 +113,24 @@ def test_no_rays_are_no_error(march):
 
 def test_the_plain_loop_is_chosen_where_the_fast_one_cannot_serve():
     planes, head = inputs()[0], inputs()[4]
-    assert choose_march("reference", planes, head) is reference.march
+    assert choose_kernel("reference", planes, head) is reference
     for other in (planes.double(), planes.to("meta")):
-        assert choose_march("auto", other, head) is reference.march
+        assert choose_kernel("auto", other, head) is reference
         with pytest.raises(ValueError, match="no fast kernel here: it needs float32 planes on the CPU"):
-            choose_march("fast", other, head)
+            choose_kernel("fast", other, head)
     with pytest.raises(ValueError, match="multiple of 16"):
-        choose_march("fast", planes, FieldHead(10, 4, hidden_channels=24))
+        choose_kernel("fast", planes, FieldHead(10, 4, hidden_channels=24))
 
 
 @needs_compiler
 def test_the_fast_loop_is_chosen_where_it_serves():
     planes, head = inputs()[0], inputs()[4]
-    assert choose_march("auto", planes, head) is choose_march("fast", planes, head) is cpu.march
+    assert choose_kernel("auto", planes, head) is choose_kernel("fast", planes, head) is cpu
 
 
 def test_without_a_compiler_the_plain_loop_serves(monkeypatch):
     monkeypatch.setattr(cpu, "compiler", lambda: None)
     planes, head = inputs()[0], inputs()[4]
-    assert choose_march("auto", planes, head) is reference.march
+    assert choose_kernel("auto", planes, head) is reference
     with pytest.raises(ValueError, match="C compiler"):
-        choose_march("fast", planes, head)
+        choose_kernel("fast", planes, head)
