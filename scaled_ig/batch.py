@@ -44,6 +44,11 @@ class ViewBatch:
     def __len__(self) -> int:
         return len(self.cameras)
 
+    def __getitem__(self, chosen: Tensor) -> ViewBatch:
+        """Some of the views, by a mask [B]."""
+        images = None if self.images is None else self.images[chosen]
+        return ViewBatch(self.cameras[chosen], self.scene_index[chosen], self.view_index[chosen], images)
+
     @property
     def pixels(self) -> Tensor:
         """Images [B, 3, H, W] as float in [-1, 1].

@@ -4,7 +4,17 @@ from scaled_ig.callbacks.cost import TrainingClock
 from scaled_ig.callbacks.dashboard import Dashboard
 from scaled_ig.callbacks.evaluation import Evaluation
 from scaled_ig.callbacks.metrics_log import MetricsLog
+from scaled_ig.callbacks.plateau import Plateau, PlateauStop
 from scaled_ig.callbacks.progress import PhaseProgress
 from scaled_ig.callbacks.run_logger import RunLogger
 
-__all__ = ["Dashboard", "Evaluation", "MetricsLog", "PhaseProgress", "RunLogger", "TrainingClock"]
+__all__ = [
+    "Dashboard",
+    "Evaluation",
+    "MetricsLog",
+    "PhaseProgress",
+    "Plateau",
+    "PlateauStop",
+    "RunLogger",
+    "TrainingClock",
+]

@@ -20,7 +20,7 @@ class Evaluation(Callback):
         run: Where ``training.csv`` is.
         clock: Training time, which stands still meanwhile.
         every_n_steps: Steps between measurements of ``val`` views; 0 for none.
-        max_views: Most ``val`` views of a measurement, spread evenly over the scenes.
+        max_views: Most ``val`` views of a measurement, spread evenly over the scenes; all of them where it is None.
         lpips: The metric, where its weights are here.
     """
 
@@ -29,7 +29,7 @@ class Evaluation(Callback):
         run: RunFolder,
         clock: TrainingClock,
         every_n_steps: int = 0,
-        max_views: int = 64,
+        max_views: int | None = 64,
         lpips: Lpips | None = None,
     ) -> None:
         self.run, self.clock, self.every_n_steps, self.max_views, self.lpips = (
@@ -40,6 +40,8 @@ class Evaluation(Callback):
             lpips,
         )
         self.scenes: list[dict[str, Any]] = []  # of the test views, once they are measured
+        self.watched: list[dict[str, Any]] = []  # of the val views, as they were at a step
+        self.watched_at = 0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         step = trainer.global_step
@@ -50,7 +52,7 @@ class Evaluation(Callback):
             self.every_n_steps // 2,
         )
         if step and self.every_n_steps and (early or step % self.every_n_steps == 0):
-            self._measure(trainer, pl_module, "val")
+            self.watched, self.watched_at = self._measure(trainer, pl_module, "val"), step
 
     def on_train_end(self, trainer, pl_module) -> None:
         if self.every_n_steps and trainer.global_step % self.every_n_steps:

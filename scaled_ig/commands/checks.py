@@ -10,6 +10,7 @@ from data_modules.base import MultiViewDataModule
 from scaled_ig.commands.plan import PHASES, STAGE1_PHASES, PhaseConfig, Waves, stage_of
 from scaled_ig.description import describe
 from scaled_ig.errors import UsageError
+from scaled_ig.phases import AdamSettings
 from scaled_ig.run_folder import RunFolder
 from scaled_ig.scene_bank import SceneBank
 from scaled_ig.scene_model import SceneModel
@@ -35,6 +36,16 @@ def check_phases(phases: dict[str, PhaseConfig], scene: SceneModel, data: MultiV
                 f"{data.path}: a scene of stage {stage_of(name)} has no test view: it needs 10 views, or a pack made "
                 "with --split every_tenth"
             )
+
+
+def check_plateau(eval_every_n_steps: int, val_fraction: float, adam: AdamSettings) -> None:
+    """Raise UsageError where nothing would tell that a scene is learned, or it would go on moving."""
+    if not eval_every_n_steps or not val_fraction:
+        raise UsageError(
+            "plateau needs views that are watched: give --eval_every_n_steps and --data.val_fraction, or plateau: null"
+        )
+    if adam.clock != "per_scene":
+        raise UsageError("plateau needs --adam.clock per_scene: dense Adam moves scenes that are left out of batches")
 
 
 def check_stage1(

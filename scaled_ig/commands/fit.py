@@ -14,9 +14,9 @@ from torch import Tensor
 
 from data_modules.base import MultiViewDataModule
 from scaled_ig.agreement import together
-from scaled_ig.callbacks import Dashboard, Evaluation, MetricsLog, RunLogger, TrainingClock
+from scaled_ig.callbacks import Dashboard, Evaluation, MetricsLog, Plateau, PlateauStop, RunLogger, TrainingClock
 from scaled_ig.callbacks.checkpoint import AtomicCheckpointIO, KeepLast, save
-from scaled_ig.commands.checks import check_phases, check_visible, refuse_other_scenes, scenes_of
+from scaled_ig.commands.checks import check_phases, check_plateau, check_visible, refuse_other_scenes, scenes_of
 from scaled_ig.commands.jobs import Job, forget_finished_waves, forget_wave, list_jobs
 from scaled_ig.commands.keeping import Keeper
 from scaled_ig.commands.launch import agree, digest_of, meet
@@ -72,6 +72,7 @@ class Fit:
         terms: What else must not change when the run goes on.
         seed: Of the noise and of new scenes.
         eval_every_n_steps: Steps between evaluations on ``val`` views; 0 for none.
+        plateau: When a scene of stage 2 is learned and leaves the batches; at the end of the phase where it is None.
         lpips: The metric, where its weights are here.
         logger: The W&B logger, where there is one.
         checkpoint_every_n_steps: Steps between ``last.ckpt``; at the end of every epoch where it is None.
@@ -94,6 +95,7 @@ class Fit:
     terms: dict[str, str] = field(default_factory=dict)
     seed: int = 0
     eval_every_n_steps: int = 0
+    plateau: Plateau | None = None
     lpips: Lpips | None = None
     logger: RunLogger | None = None
     checkpoint_every_n_steps: int | None = None
@@ -153,6 +155,8 @@ class Fit:
 
     def _check(self) -> dict[str, Any]:
         check_phases(self.phases, self.scene, self.data)
+        if self.plateau is not None:
+            check_plateau(self.eval_every_n_steps, self.data.val_fraction, self.adam)
         self.check()
         return scenes_of(self.data, self.phases, self.waves) | self.terms
 
@@ -245,13 +249,16 @@ class Fit:
         module.adam, module.seed = self.adam, self.seed
         module.shared_frozen = self.shared_frozen or (job.wave > 0 and self.waves.shared == "freeze")
         clock = TrainingClock()
-        evaluation = Evaluation(job.run, clock, self.eval_every_n_steps, lpips=self.lpips)
+        plateau = self.plateau if stage == 2 else None
+        all_or_some = {"max_views": None} if plateau else {}
+        evaluation = Evaluation(job.run, clock, self.eval_every_n_steps, lpips=self.lpips, **all_or_some)
+        stop = [PlateauStop(plateau, evaluation)] if plateau else []
         dashboard = Dashboard(clock, self.eval_every_n_steps)
         keep = KeepLast(job.run.checkpoint(job.phase).parent, self.checkpoint_every_n_steps)
         trainer = self.make_trainer(
             max_epochs=-1 if config.max_steps else config.max_epochs,
             max_steps=config.max_steps or -1,
-            callbacks=[clock, MetricsLog(job.run, clock), evaluation, dashboard, keep],
+            callbacks=[clock, MetricsLog(job.run, clock), evaluation, *stop, dashboard, keep],
             plugins=[AtomicCheckpointIO()],
             default_root_dir=str(job.run.path),
         )

@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasti
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from data_modules.base import MultiViewDataModule
-from scaled_ig.callbacks import PhaseProgress, RunLogger
+from scaled_ig.callbacks import PhaseProgress, Plateau, RunLogger
 from scaled_ig.commands.checks import check_stage1, finished_stage1
 from scaled_ig.commands.fit import Fit, Source
 from scaled_ig.commands.keeping import KeepVersion
@@ -84,6 +84,7 @@ class TrainingCLI(LightningCLI):
         parser.add_argument(
             "--eval_every_n_steps", type=int, default=0, help="steps between looks at val views; 0: none"
         )
+        parser.add_argument("--plateau", type=Plateau | None, default=None, help="leave scenes out that are learned")
         parser.add_argument("--checkpoint_every_n_steps", type=int | None, default=None, help="default: every epoch")
         parser.add_argument("--bank_encoding", type=Encoding, default="float32", help="form of the scenes in the bank")
         parser.add_argument(
@@ -146,6 +147,7 @@ class TrainingCLI(LightningCLI):
             waves=made.waves,
             seed=config.seed_everything,
             eval_every_n_steps=config.eval_every_n_steps,
+            plateau=made.plateau,
             lpips=load_lpips(config.lpips, config.lpips_weights),
             logger=logger,
             checkpoint_every_n_steps=config.checkpoint_every_n_steps,

@@ -90,12 +90,14 @@ class Phase(LightningModule, ABC):
     number: ClassVar[int]  # place in the order of phases; part of the key of the noise
     stage: ClassVar[int]  # 1 or 2: whose scenes are trained
     trains: ClassVar[tuple[str, ...]]
+    watches: ClassVar[str] = "psnr"  # metric by which a scene is learned or not
 
     def __init__(self, scene: SceneModel, learning_rates: LearningRates, schedule: Schedule) -> None:
         super().__init__()
         self.scene = scene
         self.learning_rates, self.schedule = learning_rates, schedule
         self.adam, self.seed, self.shared_frozen = AdamSettings(), 0, False
+        self.learned: Tensor | None = None  # [N] scenes that are left out of batches
         self._anchor: nn.Parameter | None = None
         self._saved_rows: Path | None = None  # where the moments still are of a checkpoint that is being loaded
 
@@ -109,10 +111,17 @@ class Phase(LightningModule, ABC):
         """Weight and unweighted value of each term of the loss, by name."""
 
     def training_step(self, batch: ViewBatch, batch_index: int) -> Tensor:
-        self._catch_up(batch)
-        terms = self.terms(batch, CounterNoise(self.seed, self.number, self.global_step))
-        total = torch.stack([weight * value for weight, value in terms.values()]).sum()
-        share = self._share(len(batch))
+        noise = CounterNoise(self.seed, self.number, self.global_step)
+        own = batch if self.learned is None else batch[~self.learned[batch.scene_index]]
+        share = self._share(len(own))
+        if len(own):
+            self._catch_up(own)
+            terms = self.terms(own, noise)
+            total = torch.stack([weight * value for weight, value in terms.values()]).sum()
+        else:  # the others wait for this rank's part of the sums, though it has none
+            with torch.no_grad():
+                terms = self.terms(batch, noise)
+            total = torch.stack([0 * parameter.sum() for parameter in self._trained_shared()]).sum()
         values = {f"train/{name}": value.detach() for name, (_, value) in terms.items()} | {
             "train/total": total.detach()
         }
@@ -121,7 +130,7 @@ class Phase(LightningModule, ABC):
 
     def _share(self, views: int) -> float:
         """Part of the global batch that this rank has."""
-        return 1.0 if self.trainer.world_size == 1 else views / self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        return views / self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
 
     def _over_ranks(self, values: dict[str, Tensor], share: float) -> dict[str, Tensor]:
         """Means over the global batch, of which every rank has a share."""
@@ -188,6 +197,11 @@ class Phase(LightningModule, ABC):
         model = self.trainer.strategy.model
         if isinstance(model, DistributedDataParallel):
             model.register_comm_hook(None, _sum_gradients)
+
+    def _trained_shared(self) -> list[nn.Parameter]:
+        tables = self.scene.representation.scene_tables()
+        names = [name for name in self.trained if name not in tables]
+        return [parameter for name in names for parameter in self.parts()[name]] or [self._anchor]  # type: ignore[list-item]
 
     def _tables(self) -> dict[str, SceneTable]:
         """Scene tables by their name in this module's state."""

@@ -30,6 +30,7 @@ class LatentSupervision(Phase):
     number: ClassVar[int] = 3
     stage: ClassVar[int] = 2
     trains: ClassVar[tuple[str, ...]] = ("micro", "mixing", "bases", "head")
+    watches: ClassVar[str] = "latent_psnr"
 
     def __init__(
         self,
