@@ -14,7 +14,7 @@ PICTURES = {"PIL", "matplotlib", "imageio"}
 FLOORS = [
     [
         "errors", "agreement", "cameras", "batch", "ownership", "randomness", "sampling", "compositing", "losses",
-        "metrics", "schedules", "run_folder",
+        "metrics", "schedules", "run_folder", "native",
     ],
     ["representations", "field_head", "autoencoders", "optim"],
     [

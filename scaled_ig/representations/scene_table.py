@@ -24,7 +24,11 @@ class _TakeRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *gradients: Tensor):
         (rows,) = ctx.saved_tensors
-        return torch.sparse_coo_tensor(rows[None], gradients[0], ctx.shape, check_invariants=False), None
+        in_order = bool((rows.diff() > 0).all())  # sorting them again would copy the gradient
+        sparse = torch.sparse_coo_tensor(
+            rows[None], gradients[0], ctx.shape, check_invariants=False, is_coalesced=in_order
+        )
+        return sparse, None
 
 
 def _collective_device(tensor: Tensor) -> torch.device:

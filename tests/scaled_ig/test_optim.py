@@ -13,7 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from scaled_ig.optim import SceneAdam, gauss_rule
+from scaled_ig import native
+from scaled_ig.optim import SceneAdam, scene_adam
+from scaled_ig.optim.missed_updates import gauss_rules
 
 STEPS, WIDTH = 500, 6
 GAPS = (*range(1, 201), 250, 330, 480)  # scene k is seen every GAPS[k] steps, in its own rhythm
@@ -192,12 +194,40 @@ def test_the_short_rule_equals_the_long_sum(t0, missed):
     correction = np.sqrt(1 - 0.999 ** (t0 + k))
     weights = 0.01 * 0.99**k * correction / (1 - 0.9 ** (t0 + k)) * (0.9 / np.sqrt(0.999)) ** k
     nodes = correction / 0.999 ** (k / 2)
-    x, w = gauss_rule(nodes, weights)
+    (x,), (w,) = gauss_rules(nodes[None], weights[None])
     assert len(x) <= min(24, missed) or missed <= 24
     for r in (0.0, 1e-3, 1.0, 1e3, 1e8):
         assert (w / (r + x)).sum() == pytest.approx((weights / (r + nodes)).sum(), rel=1e-10)
 
 
 def test_a_rule_of_nothing_is_nothing():
-    x, w = gauss_rule(np.array([1.0, 2.0]), np.zeros(2))
-    assert (w / x).sum() == 0
+    for count in (2, 40):
+        x, w = gauss_rules(1.0 + np.arange(count)[None], np.zeros((1, count)))
+        assert (w / x).sum() == 0
+    x, w = gauss_rules(np.ones((1, 40)), np.full((1, 40), 0.5))  # forty nodes that are one
+    assert (w / (1 + x)).sum() == pytest.approx(10)
+
+
+@pytest.mark.parametrize("width", [1, 64, 130])
+@pytest.mark.parametrize("path", ["coast.c", "tensors"])
+def test_float32_rows_stay_near_dense_adam(width, path, monkeypatch):
+    """Of widths that fill blocks of coast.c and that do not; gradients of three sizes side by side."""
+    if path == "tensors":
+        monkeypatch.setattr(scene_adam, "library", lambda source: None)
+    elif native.compiler() is None:
+        pytest.skip("no C compiler on this machine: set CC")
+    generator = torch.Generator().manual_seed(width)
+    start, sizes = torch.randn(40, width, generator=generator), 10.0 ** (-4.0 * (torch.arange(width) % 3))
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.double())
+    rows, adam = row_adam(ours), torch.optim.Adam([theirs], lr=rate(0))
+    for _ in range(90):
+        seen = torch.randperm(40, generator=generator)[:3]
+        gradient = sizes * torch.randn(3, width, generator=generator)
+        rows.catch_up(ours, seen)
+        ours.grad = sparse(seen, gradient, ours)
+        theirs.grad = torch.zeros_like(theirs).index_add_(0, seen, gradient.double())
+        rows.step()
+        adam.step()
+    rows.flush()
+    moved = (theirs.detach() - start).abs().max()
+    assert (ours.detach() - theirs.detach()).abs().max() < 1e-5 * moved

@@ -10,9 +10,9 @@ the same rate is another method at another number of scenes (method 5). Hence tw
 
 from __future__ import annotations
 
-import math
+import ctypes
 from collections.abc import Iterable
-from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,62 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import Adam, adam
 
+from scaled_ig.native import library
+from scaled_ig.optim.missed_updates import Array, missed_updates
+
 Clock = Literal["exact_dense", "per_scene"]
 
-_NEGLIGIBLE = 1e-13  # part of the first missed update: smaller ones, after some 300 steps, no longer move a row
-_SIDE_BY_SIDE = {"cpu": 2**17}  # bytes of rows that catch up at once: a CPU's cache; elsewhere few launches count
-
-
-def gauss_rule(nodes: np.ndarray, weights: np.ndarray, tolerance: float = 1e-12) -> tuple[np.ndarray, np.ndarray]:
-    """A short rule for a long sum: Σ_t weights_t / (r + nodes_t) ≈ Σ_i w_i / (r + x_i) for every r ≥ 0.
-
-    Gauss quadrature of a discrete measure, by Lanczos and the eigenvalues of its Jacobi matrix. r = 0 is the hardest
-    case, hence the check that decides the length: 4 points late in training, up to some 20 in its first steps.
-
-    Args:
-        nodes: [T] float64, positive.
-        weights: [T] float64, non-negative.
-        tolerance: Relative error.
-
-    Returns:
-        x [P] and w [P], P ≤ T.
-    """
-    total, exact = weights.sum(), (weights / nodes).sum()
-    if total == 0:
-        return nodes[:1], weights[:1]
-    for points in (4, 6, 8, 12, 16, 24):
-        if points >= len(nodes):
-            break
-        x, w = _lanczos_rule(nodes, weights / total, points)
-        if abs(total * (w / x).sum() - exact) <= tolerance * exact:
-            return x, total * w
-    return nodes, weights
-
-
-def _lanczos_rule(nodes: np.ndarray, weights: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
-    basis = np.sqrt(weights)[None]
-    diagonal, off_diagonal = [], []
-    for _ in range(points):
-        image = nodes * basis[-1]
-        diagonal.append(basis[-1] @ image)
-        for _ in range(2):  # twice is enough to keep the basis orthogonal to rounding
-            image = image - basis.T @ (basis @ image)
-        off_diagonal.append(np.linalg.norm(image))
-        if off_diagonal[-1] < 1e-14 * nodes.max():  # fewer distinct nodes than points
-            break
-        basis = np.vstack([basis, image / off_diagonal[-1]])
-    inner = off_diagonal[: len(diagonal) - 1]
-    values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(inner, 1) + np.diag(inner, -1))
-    return values, vectors[0] ** 2
-
-
-@lru_cache(maxsize=256)  # tables have rows in common, and mostly rates
-def _missed_rule(t0: int, rates: tuple[float, ...], beta1: float, beta2: float) -> tuple[np.ndarray, np.ndarray]:
-    """Quadrature of Σ_t a_t / (√v + ε d_t) over the steps t0+1, t0+2, … that a row missed (method 5)."""
-    k = np.arange(1, len(rates) + 1, dtype=np.float64)
-    correction = np.sqrt(1 - beta2 ** (t0 + k))
-    a = np.asarray(rates) * correction / (1 - beta1 ** (t0 + k)) * (beta1 / beta2**0.5) ** k
-    return gauss_rule(correction / beta2 ** (k / 2), a)
+_SIDE_BY_SIDE = 2**26  # bytes of rows that catch up at once: a GPU's launches count, and so does its memory
+_COAST = Path(__file__).with_name("coast.c")
 
 
 class SceneAdam(Adam):
@@ -128,41 +79,21 @@ class SceneAdam(Adam):
         step, t = self.state[table]["step"], group["t"]
         last = step[rows]
         behind = rows[(last > 0) & (last < t)]  # rows that were never seen have no momentum
-        row_bytes = table.element_size() * math.prod(table.shape[1:])
-        at_once = max(1, _SIDE_BY_SIDE.get(table.device.type, 2**26) // row_bytes)
-        for some in behind.split(at_once) if len(behind) else ():
-            self._coast(group, table, some)
+        if len(behind):
+            self._coast(group, table, behind)
         step[behind] = t
 
     def _coast(self, group: dict[str, Any], table: nn.Parameter, rows: Tensor) -> None:
         """θ −= m Σ_i w_i / (√v + ε x_i); m and v decay."""
         state, (beta1, beta2) = self.state[table], group["betas"]
-        shape = (len(rows), *[1] * (table.dim() - 1))
         last = state["step"][rows].tolist()
-        rules = {t0: self._missed_updates(group, int(t0)) for t0 in set(last)}
-        longest = max(len(nodes) for nodes, _ in rules.values())
-        padded = np.zeros((2, longest, len(last)))
-        padded[0] = 1  # a node without weight, where another row has a longer rule
-        for row, t0 in enumerate(last):
-            padded[:, : len(rules[t0][0]), row] = rules[t0]
-        nodes, weights = torch.as_tensor(padded).to(table)
-        m, v = state["exp_avg"][rows], state["exp_avg_sq"][rows]
-        root, factor = v.sqrt(), torch.zeros_like(v)
-        for node, weight in zip(nodes, weights, strict=True):
-            factor.addcdiv_(weight.view(shape), root + group["eps"] * node.view(shape))
-        table.index_add_(0, rows, factor.mul_(m), alpha=-1)
-        missed = group["t"] - torch.tensor(last, dtype=torch.float64)
-        state["exp_avg"].index_copy_(0, rows, m.mul_((beta1**missed).to(table).view(shape)))
-        state["exp_avg_sq"].index_copy_(0, rows, v.mul_((beta2**missed).to(table).view(shape)))
-
-    @staticmethod
-    def _missed_updates(group: dict[str, Any], t0: int) -> tuple[np.ndarray, np.ndarray]:
-        """Quadrature of the updates after step t0, of which the last ones may not count any more."""
-        (beta1, beta2), rates = group["betas"], group["rates"]
-        decay, missed = beta1 / beta2**0.5, group["t"] - t0
-        count = min(missed, int(math.log(_NEGLIGIBLE, decay)) + 1) if 0 < decay < 1 else missed
-        first = len(rates) - missed
-        return _missed_rule(t0, tuple(rates[first : first + count]), beta1, beta2)
+        tolerance = 1e-12 if table.dtype == torch.float64 else 1e-8
+        nodes, weights = missed_updates(last, group["t"], group["rates"], beta1, beta2, tolerance)
+        missed = group["t"] - np.asarray(last)
+        decays = beta1**missed, beta2**missed
+        tensors = table.detach(), state["exp_avg"], state["exp_avg_sq"]
+        coast = _coast_by_row if table.device.type == "cpu" and table.dtype == torch.float32 else _coast_together
+        coast(tensors, rows, group["eps"] * nodes, weights, decays)
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -231,3 +162,43 @@ class SceneAdam(Adam):
             eps=group["eps"],
             maximize=False,
         )
+
+
+Rows = tuple[Tensor, Tensor, Tensor]
+"""Parameters, first and second moments: tables with one row a scene."""
+
+
+def _coast_by_row(tables: Rows, rows: Tensor, nodes: Array, weights: Array, decays: tuple[Array, Array]) -> None:
+    """θ −= m Σ_p weights_p / (√v + nodes_p), then m and v decay: by coast.c, where it can be compiled."""
+    compiled = library(_COAST)
+    if compiled is None:
+        _coast_together(tables, rows, nodes, weights, decays)
+        return
+    rules = [np.ascontiguousarray(rule, dtype=np.float32) for rule in (nodes, weights)]
+    count = ctypes.c_long(tables[0][0].numel())
+    for place, row in enumerate(rows.tolist()):
+        compiled.coast(
+            *(ctypes.c_void_p(table[row].data_ptr()) for table in tables),
+            count,
+            nodes.shape[1],
+            *(ctypes.c_void_p(rule[place].ctypes.data) for rule in rules),
+            *(ctypes.c_float(decay[place]) for decay in decays),
+        )
+
+
+def _coast_together(tables: Rows, rows: Tensor, nodes: Array, weights: Array, decays: tuple[Array, Array]) -> None:
+    """The same by whole tensors, as on a GPU."""
+    parameters, first, second = tables
+    shape = (-1, *[1] * (parameters.dim() - 1))
+    at_once = max(1, _SIDE_BY_SIDE // max(1, first[0].numel() * first.element_size()))
+    for start in range(0, len(rows), at_once):
+        own = slice(start, start + at_once)
+        some, (decay_m, decay_v) = rows[own], (torch.as_tensor(decay[own]).to(first).view(shape) for decay in decays)
+        m, v = first[some], second[some]
+        root, factor = v.sqrt(), torch.zeros_like(v)
+        for node, weight in zip(nodes[own].T, weights[own].T, strict=True):
+            node, weight = (torch.as_tensor(values).to(first).view(shape) for values in (node, weight))
+            factor.addcdiv_(weight, root + node)
+        parameters.index_add_(0, some, factor.mul_(m), alpha=-1)
+        first.index_copy_(0, some, m.mul_(decay_m))
+        second.index_copy_(0, some, v.mul_(decay_v))

@@ -1,0 +1,5 @@
+"""The optimiser of scene sets."""
+
+from scaled_ig.optim.scene_adam import Clock, SceneAdam
+
+__all__ = ["Clock", "SceneAdam"]
