@@ -95,9 +95,9 @@ class PackViews(Dataset[ViewBatch]):
         self._memory = memory
 
     def __getitems__(self, keys: Sequence[ViewKey]) -> ViewBatch:
-        scene, view = np.asarray(keys, dtype=np.int64).reshape(-1, 2).T
+        scene, view = np.ascontiguousarray(np.asarray(keys, dtype=np.int64).reshape(-1, 2).T)
         images = self._images(scene, view).permute(0, 3, 1, 2) if self.with_images else None
-        return ViewBatch(self._cameras_of(scene, view), torch.tensor(scene), torch.tensor(view), images)
+        return ViewBatch(self._cameras_of(scene, view), torch.from_numpy(scene), torch.from_numpy(view), images)
 
     def __getitem__(self, key: ViewKey) -> ViewBatch:
         return self.__getitems__([key])

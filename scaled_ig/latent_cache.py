@@ -98,7 +98,7 @@ class LatentCache:
         if missing.any():
             place = int(missing.nonzero()[0])
             raise KeyError((int(batch.scene_index[place]), int(batch.view_index[place])))
-        return self._latents[rows].float()
+        return self._latents.index_select(0, rows).float()
 
     def _digest(self, keys: list[Key], digests: Sequence[str]) -> str:
         """What the latents of these views depend on."""
