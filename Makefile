@@ -7,7 +7,7 @@ BIN := .venv/bin
 RUN := runs/demo
 FIT := $(BIN)/scaled-ig fit --config experiments/quickstart.yaml
 
-.PHONY: help venv demo demo-plateau test faults bench-data bench-scale bench-bank lint clean-demo
+.PHONY: help venv demo demo-plateau test faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint clean-demo
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -46,6 +46,18 @@ test: venv
 # Bit rot: 2,000 flips of single bits; nobody may read something else than was packed.
 faults: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --out runs/bench/faults.json
+
+# The ratios of docs/performance.md on this CPU, in minutes; those of the next two are taken in where they have been run.
+bench: venv
+	$(BIN)/python -m benchmarks.summary
+
+# PSNR against seconds and bytes a scene, sampling curves: an hour, goes on where it was interrupted. VEHICLES, FACES: packs.
+bench-quality: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality $(if $(VEHICLES),--vehicles $(VEHICLES)) $(if $(FACES),--faces $(FACES))
+
+# The same ratios on a GPU, in one call of under ten minutes.
+bench-gpu: venv
+	$(BIN)/python -m benchmarks.gpu
 
 # A pack of 2,000 scenes is written, and streamed against a bare h5py loop.
 bench-data: venv

@@ -78,8 +78,8 @@ class LatentCache:
                 if self.precision != "float32":
                     self.say(f"{path} in {self.precision}: {error}")
                 _write(path, latents, wanted)
-            if not filled:  # one copy on the device, filled shard by shard
-                self._latents = torch.empty(len(self), *latents.shape[1:], dtype=latents.dtype, device=device)
+            if not filled:  # one copy, filled shard by shard
+                self._latents = _room_for(len(self), latents, device)
             self._latents[filled : filled + len(latents)] = latents
             filled += len(latents)
 
@@ -98,7 +98,8 @@ class LatentCache:
         if missing.any():
             place = int(missing.nonzero()[0])
             raise KeyError((int(batch.scene_index[place]), int(batch.view_index[place])))
-        return self._latents.index_select(0, rows).float()
+        latents = self._latents.index_select(0, rows.to(self._latents.device))
+        return latents.to(rows.device).float()
 
     def _digest(self, keys: list[Key], digests: Sequence[str]) -> str:
         """What the latents of these views depend on."""
@@ -118,6 +119,14 @@ class LatentCache:
         kept = torch.cat(parts).contiguous()
         decibels = 10 * math.log10(4 * kept.numel() / squares) if squares else math.inf  # latents span [-1, 1]
         return kept, f"largest rounding error {largest:.1e}, {decibels:.0f} dB"
+
+
+def _room_for(count: int, latents: Tensor, device: torch.device) -> Tensor:
+    """Room for as many latents of this kind on the device, or beside it where they would take half of what is free."""
+    needed = count * latents[0].numel() * latents.element_size()
+    if device.type == "cuda" and 2 * needed > torch.cuda.mem_get_info(device)[0]:
+        device = torch.device("cpu")
+    return torch.empty(count, *latents.shape[1:], dtype=latents.dtype, device=device)
 
 
 def encoder_digest(scene: SceneModel) -> str:
