@@ -1,4 +1,4 @@
-"""G8: bytes of a stored scene, and what its decoded renderings lose by it, from a finished run's bank and test views."""
+"""G8: bytes of a stored scene, and what its decoded renderings lose by it: a finished run's bank and test views."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ def shared_bytes(scene: SceneModel) -> dict[str, int]:
         "head": _bytes(scene.renderer.head.parameters()),
         "encoder": _bytes(autoencoder.encoder_parameters()),
         "decoder": _bytes(autoencoder.decoder_parameters()),
+        "small_decoder": _bytes(autoencoder.small_decoder_parameters()),
         "buffers": _bytes([scene.background, *autoencoder.buffers()]),
     }
 

@@ -13,6 +13,7 @@ from scaled_ig.scene_model import SceneModel
 
 PROTOCOL = {
     "psnr": "per image on decoded renderings clamped to [0, 1], mean over views, then over scenes; dB",
+    "psnr_small": "as psnr, decoded by the small decoder; null where there is none",
     "ssim": "torchmetrics, Gaussian window 11, sigma 1.5",
     "lpips": "AlexNet, version 0.1; null where it was left out or its backbone is not on this machine",
     "autoencoder_psnr": "encoded and decoded without rendering; the upper bound until RGB alignment fits the decoder",
@@ -37,7 +38,7 @@ def evaluate(
 
     Returns:
         One record a view: ``scene`` (index), ``view``, ``autoencoder_psnr``; and of renderings ``psnr``, ``ssim``,
-        ``lpips``, ``latent_psnr``.
+        ``lpips``, ``latent_psnr``, and ``psnr_small`` where there is a small decoder.
     """
     records = []
     device = scene.background.device
@@ -56,6 +57,8 @@ def evaluate(
                 "ssim": ssim(image, target),
                 "latent_psnr": psnr(to_unit_range(rendered_latent), to_unit_range(latent)),
             }
+            if scene.autoencoder.small_decoder is not None:
+                columns["psnr_small"] = psnr(to_unit_range(scene.decode(rendered_latent, "small")), target)
             if lpips is not None:
                 columns["lpips"] = lpips(image, target)
         for row in range(len(batch)):

@@ -131,10 +131,11 @@ def _room_for(count: int, latents: Tensor, device: torch.device) -> Tensor:
 
 def encoder_digest(scene: SceneModel) -> str:
     """SHA-256 of all that encoding depends on: the autoencoder's kind, settings, weights and normaliser."""
-    decoder = {id(parameter) for parameter in scene.autoencoder.decoder_parameters()}
+    autoencoder = scene.autoencoder
+    decoders = {id(p) for p in (*autoencoder.decoder_parameters(), *autoencoder.small_decoder_parameters())}
     digest = hashlib.sha256(json.dumps(describe(scene)["autoencoder"], sort_keys=True).encode())
-    for name, value in sorted(scene.autoencoder.state_dict(keep_vars=True).items()):
-        if id(value) not in decoder:
+    for name, value in sorted(autoencoder.state_dict(keep_vars=True).items()):
+        if id(value) not in decoders:
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
             digest.update(_bytes(value))
     return digest.hexdigest()

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from scaled_ig.cameras import Rays
-from scaled_ig.compositing import Composite, composite, interval_weights
+from scaled_ig.compositing import Composite, composite
 from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import Kernel, KernelChoice, choose_kernel
+from scaled_ig.kernels import Kernel, KernelChoice, choose_kernel, reference
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.representations import PlaneRepresentation, SceneRepresentation
 from scaled_ig.representations.planes import PlaneAxes
-from scaled_ig.sampling import SamplingPlan, importance, smooth_weights, stratified
+from scaled_ig.sampling import SamplingPlan, stratified
+
+TablePrecision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ class _Field(Protocol):
     def densities(self, t: Tensor) -> Tensor:
         """Raw densities [R, S], without a gradient."""
 
+    def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
+        """``t`` and as many depths more by importance, ascending."""
+
     def march(self, t: Tensor) -> Composite:
         """What the rays see."""
 
@@ -73,6 +78,9 @@ class _Planes:
 
     def densities(self, t: Tensor) -> Tensor:
         return self.kernel.densities(self.planes, self.slot, self.rays, t, self.head, self.axes)
+
+    def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
+        return self.kernel.resample(t, raw_densities, num_samples, u)
 
     def march(self, t: Tensor) -> Composite:
         return self.kernel.march(self.planes, self.slot, self.rays, t, self.head, self.background, self.axes)
@@ -99,6 +107,9 @@ class _Points:
     def densities(self, t: Tensor) -> Tensor:
         return self._at(t)[0]
 
+    def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
+        return reference.resample(t, raw_densities, num_samples, u)
+
     def march(self, t: Tensor) -> Composite:
         return composite(*self._at(t), t, self.background)
 
@@ -113,11 +124,18 @@ class Renderer(nn.Module):
         head: The tiny MLP.
         sampling: Where rays are sampled.
         kernel: Which version of the inner loop reads planes.
+        table_precision: What planes are rounded to before they are read; parameters and gradients stay float32.
     """
 
-    def __init__(self, head: FieldHead, sampling: SamplingPlan, kernel: KernelChoice = "auto") -> None:
+    def __init__(
+        self,
+        head: FieldHead,
+        sampling: SamplingPlan,
+        kernel: KernelChoice = "auto",
+        table_precision: TablePrecision = "float32",
+    ) -> None:
         super().__init__()
-        self.head, self.sampling, self.kernel = head, sampling, kernel
+        self.head, self.sampling, self.kernel, self.table_precision = head, sampling, kernel, table_precision
 
     def forward(
         self,
@@ -207,6 +225,9 @@ class Renderer(nn.Module):
         # In the planes' coordinates, where they cover [-1, 1]³; depths stay as they are.
         scaled = Rays(rays.origins / representation.extent, rays.directions / representation.extent)
         kernel = choose_kernel(self.kernel, planes, self.head)
+        if self.table_precision == "bfloat16":
+            rounded = planes.bfloat16()
+            planes = rounded if kernel.serves(rounded, self.head) else rounded.to(planes.dtype)
         return _Planes(kernel, planes, slot, scaled, self.head, background, axes)
 
     def _depths(self, field: _Field, t_near: Tensor, t_far: Tensor, jitter: Jitter | None) -> Tensor:
@@ -219,5 +240,4 @@ class Renderer(nn.Module):
         t = stratified(t_near, t_far, first, noise(first, 0))
         if not second:
             return t
-        weights = smooth_weights(interval_weights(field.densities(t), t))
-        return torch.cat([t, importance(t, weights, second, noise(second, 1))], 1).sort(1).values
+        return field.resample(t, field.densities(t), second, noise(second, 1))

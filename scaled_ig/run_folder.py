@@ -15,6 +15,7 @@ QUALITY_COLUMNS = (
     "scene",
     "num_views",
     "psnr",
+    "psnr_small",
     "ssim",
     "lpips",
     "latent_psnr",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from scaled_ig.autoencoders import Autoencoder, IdentityAutoencoder
+from scaled_ig.autoencoders import Autoencoder, DecoderChoice, IdentityAutoencoder
 from scaled_ig.cameras import Cameras, Rays
 from scaled_ig.errors import UsageError
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import KernelChoice
-from scaled_ig.renderer import Jitter, Renderer, Rendering
+from scaled_ig.renderer import Jitter, Renderer, Rendering, TablePrecision
 from scaled_ig.representations import SceneRepresentation
 from scaled_ig.sampling import SamplingPlan
 
@@ -25,9 +25,11 @@ class SceneModel(nn.Module):
         autoencoder: Images to latents and back.
         sampling: Where rays are sampled.
         kernel: Version of the inner loop: ``fast`` or ``reference``; ``auto`` takes the fast one where there is one.
+        compile_autoencoder: Run the autoencoder's networks through torch.compile; a minute at the start.
         hidden_channels: Width of the field head.
         resolution: Pixels along each side of the images.
         seed: Seed of the field head's first weights.
+        table_precision: What planes are rounded to before they are rendered; parameters stay float32.
     """
 
     background: Tensor
@@ -38,18 +40,22 @@ class SceneModel(nn.Module):
         autoencoder: Autoencoder,
         sampling: SamplingPlan,
         kernel: KernelChoice = "auto",
+        compile_autoencoder: bool = False,
         hidden_channels: int = 64,
         resolution: int = 128,
         seed: int = 0,
+        table_precision: TablePrecision = "float32",
     ) -> None:
         super().__init__()
         if resolution % autoencoder.downsampling:
             raise UsageError(f"resolution {resolution} is no multiple of the autoencoder's {autoencoder.downsampling}")
         self.representation, self.autoencoder, self.resolution = representation, autoencoder, resolution
+        if compile_autoencoder:
+            autoencoder.compile()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             head = FieldHead(representation.feature_channels, autoencoder.latent_channels, hidden_channels)
-        self.renderer = Renderer(head, sampling, kernel)
+        self.renderer = Renderer(head, sampling, kernel, table_precision)
         self.register_buffer("background", torch.ones(autoencoder.latent_channels))
 
     @property
@@ -66,8 +72,10 @@ class SceneModel(nn.Module):
         """Normalised latents [B, C, h, w]; the normaliser runs in float32."""
         return self.autoencoder.normalise(self.autoencoder.encode(images).float())
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, decoder: DecoderChoice = "full") -> Tensor:
         """Images, not clamped, of normalised latents."""
+        if decoder == "small":
+            return self.autoencoder.decode_small(latents)
         return self.autoencoder.decode(self.autoencoder.denormalise(latents)).float()
 
     @torch.no_grad()

@@ -1,8 +1,8 @@
 """Images to latents and back."""
 
-from scaled_ig.autoencoders.base import Autoencoder
+from scaled_ig.autoencoders.base import Autoencoder, DecoderChoice
 from scaled_ig.autoencoders.identity import IdentityAutoencoder
 from scaled_ig.autoencoders.kl import KLAutoencoder
 from scaled_ig.autoencoders.small import SmallAutoencoder
 
-__all__ = ["Autoencoder", "IdentityAutoencoder", "KLAutoencoder", "SmallAutoencoder"]
+__all__ = ["Autoencoder", "DecoderChoice", "IdentityAutoencoder", "KLAutoencoder", "SmallAutoencoder"]

@@ -14,6 +14,7 @@ class IdentityAutoencoder(Autoencoder):
 
     downsampling = 1
     latent_channels = 3
+    small_decoder = None
 
     def encode(self, images: Tensor) -> Tensor:
         return images

@@ -30,6 +30,7 @@ class KLAutoencoder(Autoencoder):
         subfolder: Folder within ``pretrained``; empty for none.
         config: The network's own configuration, to build it without weights because a checkpoint holds them.
         sample_posterior: Encode to a sample of the posterior (the authors' code) instead of its mean (cacheable).
+        small_decoder_channels: Width of a small decoder to distil; none where it is None.
 
     Raises:
         UsageError: The weights are neither there nor in the Hub's cache and cannot be downloaded.
@@ -41,6 +42,7 @@ class KLAutoencoder(Autoencoder):
         subfolder: str = "vae",
         sample_posterior: bool = False,
         config: dict[str, Any] | None = None,
+        small_decoder_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.sample_posterior, self.is_deterministic = sample_posterior, not sample_posterior
@@ -49,13 +51,20 @@ class KLAutoencoder(Autoencoder):
         self.config = {name: value for name, value in self.network.config.items() if not name.startswith("_")}
         self.latent_channels = self.network.config.latent_channels
         self.downsampling = 2 ** (len(self.network.config.block_out_channels) - 1)
+        self._build_small_decoder(small_decoder_channels)
+        self.to(memory_format=torch.channels_last)
 
     def encode(self, images: Tensor) -> Tensor:
-        posterior = self.network.encode(images).latent_dist
+        posterior = self.network.encode(images.contiguous(memory_format=torch.channels_last)).latent_dist
         return (posterior.sample() if self.sample_posterior else posterior.mode()).float()
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self.network.decode(latents).sample.float()
+        return self.network.decode(latents.contiguous(memory_format=torch.channels_last)).sample.float()
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        super().compile(*args, **options)
+        for network in self.network.children():  # encode and decode call these
+            network.compile(*args, **options)
 
     def normalise(self, latents: Tensor) -> Tensor:
         return torch.tanh(_TANH_SCALE * latents)

@@ -10,33 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scaled_ig.autoencoders.base import Autoencoder
+from scaled_ig.autoencoders.layers import residual_network
 
 _MARGIN = 1.15  # renderings may overshoot the latents that the range was measured on
-
-
-def _zero_convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    layer = nn.Conv2d(inputs, outputs, 3, padding=1)
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer
-
-
-class _Residual(nn.Module):
-    """x + conv(silu(conv(silu(x)))), the identity at the start."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = _zero_convolution(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.silu(self.first(F.silu(x))))
-
-
-def _residual_network(inputs: int, outputs: int, width: int, blocks: int) -> nn.Sequential:
-    """A convolutional network that starts as zero."""
-    body = (_Residual(width) for _ in range(blocks))
-    return nn.Sequential(nn.Conv2d(inputs, width, 3, padding=1), *body, nn.SiLU(), _zero_convolution(width, outputs))
 
 
 class SmallAutoencoder(Autoencoder):
@@ -50,12 +26,20 @@ class SmallAutoencoder(Autoencoder):
         latent_channels: C.
         width: Channels of the residual networks.
         blocks: Residual blocks on either side.
+        small_decoder_channels: Width of a small decoder to distil; none where it is None.
     """
 
     centre: Tensor
     half_range: Tensor
 
-    def __init__(self, patch_size: int = 4, latent_channels: int = 12, width: int = 48, blocks: int = 2) -> None:
+    def __init__(
+        self,
+        patch_size: int = 4,
+        latent_channels: int = 12,
+        width: int = 48,
+        blocks: int = 2,
+        small_decoder_channels: int | None = None,
+    ) -> None:
         super().__init__()
         self.downsampling, self.latent_channels = patch_size, latent_channels
         self.patch_size, self.width, self.blocks = patch_size, width, blocks
@@ -63,13 +47,14 @@ class SmallAutoencoder(Autoencoder):
         self.linear_encoder = nn.Conv2d(3, latent_channels, patch_size, patch_size)
         self.linear_decoder = nn.ConvTranspose2d(latent_channels, 3, patch_size, patch_size)
         self.residual_encoder = nn.Sequential(
-            nn.PixelUnshuffle(patch_size), *_residual_network(pixels, latent_channels, width, blocks)
+            nn.PixelUnshuffle(patch_size), *residual_network(pixels, latent_channels, width, blocks)
         )
         self.residual_decoder = nn.Sequential(
-            *_residual_network(latent_channels, pixels, width, blocks), nn.PixelShuffle(patch_size)
+            *residual_network(latent_channels, pixels, width, blocks), nn.PixelShuffle(patch_size)
         )
         self.register_buffer("centre", torch.zeros(latent_channels, 1, 1))
         self.register_buffer("half_range", torch.ones(latent_channels, 1, 1))
+        self._build_small_decoder(small_decoder_channels)
         self.to(memory_format=torch.channels_last)
 
     @torch.no_grad()

@@ -90,7 +90,7 @@ class Dashboard(Callback):
                 return
             scene, logger, step = phase.scene, trainer.logger, trainer.global_step
             batch = self._views(trainer.datamodule, phase.stage).to(scene.background.device)
-            rendered = "head" in phase.trains
+            rendered = phase.name != "autoencoder"
             scene.eval()
             if step != self._shown:  # the last step may have been one of the even ones
                 logger.log_image("pictures/grid", [picture_grid(scene, batch, rendered)], step=step)

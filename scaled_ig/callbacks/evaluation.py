@@ -70,7 +70,7 @@ class Evaluation(Callback):
             data = trainer.datamodule
             keys = data.own_views(phase.stage, split, self.max_views if split == "val" else None)
             phase.scene.eval()
-            records = evaluate(phase.scene, data.batches(phase.stage, keys), self.lpips, "head" in phase.trains)
+            records = evaluate(phase.scene, data.batches(phase.stage, keys), self.lpips, phase.name != "autoencoder")
             phase.scene.train()
             scenes = per_scene(records)
             if trainer.world_size > 1:  # a scene's views are all on one rank, and ranks are in the order of scenes

@@ -31,6 +31,7 @@ def check_phases(phases: dict[str, PhaseConfig], scene: SceneModel, data: MultiV
     for name, phase in phases.items():
         if bool(phase.max_epochs) == bool(phase.max_steps):
             raise UsageError(f"phases.{name} needs either max_epochs or max_steps: set the other one to null")
+        phase.module(scene)  # which says what it lacks
         if not all(data.split(stage_of(name), "test")):
             raise UsageError(
                 f"{data.path}: a scene of stage {stage_of(name)} has no test view: it needs 10 views, or a pack made "

@@ -23,6 +23,7 @@ from scaled_ig.commands.launch import agree, digest_of, meet
 from scaled_ig.commands.plan import PHASES, HandOver, PhaseConfig, Waves, for_scenes
 from scaled_ig.commands.results import keep_costs, keep_quality
 from scaled_ig.errors import UsageError
+from scaled_ig.kernels import describe_kernel
 from scaled_ig.metrics import Lpips
 from scaled_ig.phases import AdamSettings
 from scaled_ig.phases.saved_rows import load_checkpoint
@@ -136,6 +137,7 @@ class Fit:
             self.run.write_json("scenes.json", scenes)
         trainer.strategy.barrier()
         together(partial(check_visible, self.run))
+        self._say(trainer, self._kernel(trainer))
         again = self._begins_again()
         self._fresh = {k: v.clone() for k, v in self.scene.state_dict().items() if k.startswith(again)}
         self._take_up(done, jobs[len(done)])
@@ -152,6 +154,13 @@ class Fit:
     def _say(trainer: Trainer, sentence: str) -> None:
         if trainer.is_global_zero:
             print(sentence, flush=True)
+
+    def _kernel(self, trainer: Trainer) -> str:
+        renderer = self.scene.renderer.to(trainer.strategy.root_device)
+        try:
+            return describe_kernel(renderer.kernel, renderer.head)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
     def _check(self) -> dict[str, Any]:
         check_phases(self.phases, self.scene, self.data)

@@ -11,8 +11,8 @@ from scaled_ig.errors import UsageError
 from scaled_ig.phases import Phase
 from scaled_ig.scene_model import SceneModel
 
-PHASES = ("autoencoder", "warm_up", "joint", "latent_supervision", "rgb_alignment")
-STAGE1_PHASES = PHASES[:3]
+PHASES = ("autoencoder", "warm_up", "joint", "distillation", "latent_supervision", "rgb_alignment")
+STAGE1_PHASES = PHASES[:4]
 
 
 @dataclass

@@ -10,6 +10,7 @@ QUANTITIES = {
     "num_scenes": "scenes",
     "num_views": "views",
     "psnr": "PSNR dB",
+    "psnr_small": "small decoder dB",
     "ssim": "SSIM",
     "lpips": "LPIPS",
     "latent_psnr": "latent dB",
@@ -99,4 +100,4 @@ def _table(metrics: dict[str, Any]) -> str:
 def _number(name: str, value: float | None) -> str:
     if value is None:
         return "–"
-    return str(value) if name.startswith("num_") else f"{value:.{2 if name.endswith('psnr') else 4}f}"
+    return str(value) if name.startswith("num_") else f"{value:.{2 if 'psnr' in name else 4}f}"

@@ -9,7 +9,7 @@ from torch import Tensor
 from scaled_ig.cameras import Rays
 from scaled_ig.compositing import Composite
 from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import cpu, reference
+from scaled_ig.kernels import cpu, cuda, reference
 from scaled_ig.representations.planes import PlaneAxes
 
 KernelChoice = Literal["auto", "reference", "fast"]
@@ -27,6 +27,9 @@ class Kernel(Protocol):
         self, planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, axes: PlaneAxes
     ) -> Tensor:
         """Raw densities along rays, without a gradient."""
+
+    def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
+        """Depths and as many more by importance, ascending."""
 
     def march(
         self,
@@ -54,7 +57,12 @@ class Kernel(Protocol):
         """Squared error of the pixels of rays, with a gradient."""
 
 
-FAST: tuple[Kernel, ...] = (cpu,)
+FAST: tuple[Kernel, ...] = (cuda, cpu)
+_DESCRIPTIONS = {
+    reference.__name__: "plain PyTorch",
+    cpu.__name__: "compiled C, scaled_ig/native/march.c",
+    cuda.__name__: "Triton, scaled_ig/kernels/triton_march.py",
+}
 
 
 def choose_kernel(choice: KernelChoice, planes: Tensor, head: FieldHead) -> Kernel:
@@ -73,6 +81,12 @@ def choose_kernel(choice: KernelChoice, planes: Tensor, head: FieldHead) -> Kern
     if choice == "fast":
         raise ValueError(
             "no fast kernel here: it needs float32 planes on the CPU, a hidden_channels that is a multiple of 16 and a "
-            "C compiler (or pip install ziglang); use kernel: auto"
+            "C compiler (or pip install ziglang), or an NVIDIA GPU from Ampere on and Triton; use kernel: auto"
         )
     return reference
+
+
+def describe_kernel(choice: KernelChoice, head: FieldHead) -> str:
+    """One line on which kernel renders planes where the head is; raises as :func:`choose_kernel`."""
+    kernel = choose_kernel(choice, head.hidden.weight.new_empty(0), head)
+    return f"rendering kernel: {_DESCRIPTIONS[kernel.__name__]}"

@@ -1,112 +1,30 @@
 """The renderer's inner loop on the CPU: ``march.c``, compiled for this machine when it is first used.
 
-The same function as :func:`scaled_ig.kernels.reference.march`. Results do not depend on the number of threads: a
+The same functions as those of :mod:`scaled_ig.kernels.reference`. Results do not depend on the number of threads: a
 scene's gradients are written by one thread, in order.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import importlib.util
-import os
-import platform
-import shlex
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
-from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from scaled_ig import native
 from scaled_ig.cameras import Rays
 from scaled_ig.compositing import Composite
 from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import reference
 from scaled_ig.representations.planes import PlaneAxes
 
-_SOURCE = Path(__file__).with_name("march.c")
-_FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 _LANES = 16
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-
-
-@cache
-def compiler() -> list[str] | None:
-    """Command of a C compiler: ``$CC``, the system's, or the Python package ziglang's; None where there is none."""
-    if os.environ.get("CC"):
-        return shlex.split(os.environ["CC"])
-    for name in ("cc", "gcc", "clang"):
-        if shutil.which(name):
-            return [name]
-    return [sys.executable, "-m", "ziglang", "cc"] if importlib.util.find_spec("ziglang") else None
-
-
-@cache
-def _library(features: int, hidden: int, values: int) -> ctypes.CDLL:
-    """The kernel for these sizes, compiled once for each machine and kept in the user's cache."""
-    command = compiler()
-    assert command is not None
-    sizes = [f"-DF={features}", f"-DH={hidden}", f"-DC={values}"]
-    key = [*command, *_FLAGS, *sizes, platform.machine(), _processor(), _SOURCE.read_text()]
-    digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaled-ig"
-    library = folder / f"march-{digest}.so"
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        part = library.with_name(f"{library.name}.{os.getpid()}.part")
-        subprocess.run(
-            [*command, *_FLAGS, *sizes, str(_SOURCE), "-o", str(part), "-lm"], check=True, capture_output=True
-        )
-        os.replace(part, library)
-    _keep_freed_memory()
-    return ctypes.CDLL(str(library))
-
-
-@cache
-def _works() -> bool:
-    """Whether the compiler that was found can compile the kernel; says why not, once."""
-    try:
-        return _library(_LANES, _LANES, 1) is not None
-    except (subprocess.CalledProcessError, OSError) as error:
-        reason = (
-            error.stderr.decode(errors="replace") if isinstance(error, subprocess.CalledProcessError) else str(error)
-        )
-        first = next(iter(reason.strip().splitlines()), "no message")
-        print(
-            f"the fast kernel cannot be compiled ({first}): the plain, slower one is used",
-            file=sys.stderr,
-        )
-        return False
-
-
-def _processor() -> str:
-    """What ``-march=native`` depends on: a home folder may be shared by different machines."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else [platform.processor()]
-    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))} or lines))
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc to reuse large blocks instead of returning them: their page faults cost as much as the sampling."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
-
-
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
 
 
 class _Inputs(ctypes.Structure):
-    """``Inputs`` of march.c."""
+    """``Inputs`` of march.c, and the tensors that it points into."""
 
     _NAMES = (
         *("texels", "slot", "origins", "directions", "t", "axes"),
@@ -115,70 +33,102 @@ class _Inputs(ctypes.Structure):
     _fields_ = [("samples", ctypes.c_int), ("resolution", ctypes.c_int), *((name, ctypes.c_void_p) for name in _NAMES)]
 
     @classmethod
-    def of(cls, planes: Tensor, tensors: dict[str, Tensor]) -> _Inputs:
-        tensors = {"texels": planes, **tensors}
-        assert all(tensor.dtype in (torch.float32, torch.int32, torch.int64) for tensor in tensors.values())
-        pointers = {name: tensors[name].data_ptr() for name in cls._NAMES}
-        return cls(samples=tensors["t"].shape[1], resolution=planes.shape[2], **pointers)
+    def of(
+        cls, planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: tuple[Tensor, ...], background: Tensor,
+        axes: PlaneAxes,
+    ) -> _Inputs:  # fmt: skip
+        w1, b1, w2, b2 = (parameter.detach() for parameter in head)
+        fill = (0, -len(b2) % 8)
+        made = cls(samples=t.shape[1], resolution=planes.shape[2])
+        made.num_scenes, made.sizes = len(planes), {"F": planes.shape[-1], "H": len(b1), "C": len(b2) - 1}
+        made.tensors = {
+            "texels": planes, "slot": slot, "origins": rays.origins, "directions": rays.directions, "t": t,
+            "axes": torch.tensor(axes, dtype=torch.int32), "w1": w1.T, "w1_rows": w1, "b1": b1,
+            "w2": F.pad(w2.T, fill), "w2_rows": w2, "b2": F.pad(b2, fill), "background": background,
+        }  # fmt: skip
+        for name in cls._NAMES:
+            tensor = made.tensors[name] = made.tensors[name].detach().contiguous()
+            assert tensor.dtype == {"slot": torch.int64, "axes": torch.int32}.get(name, torch.float32), name
+            setattr(made, name, tensor.data_ptr())
+        return made
+
+    def run(self, name: str, tensors: Callable[[int], tuple[Tensor | None, ...]], ends: list[int]) -> None:
+        """Call a function of march.c for ranges of rays, with the tensors that belong to each."""
+        function = getattr(native.library("march", **self.sizes), f"march_{name}")
+
+        def task(number: int, *rays: int) -> None:
+            function(ctypes.byref(self), *map(native.pointer, tensors(number)), *map(ctypes.c_long, rays))
+
+        native.run(task, ends)
+
+    def see(self) -> tuple[Tensor, Tensor]:
+        """Pixels [N, C]; opacity and depth [N, 2]."""
+        num_rays = len(self.tensors["t"])
+        seen = torch.empty(num_rays, self.sizes["C"]), torch.empty(num_rays, 2)
+        self.run("forward", lambda _: seen, _any_shares(num_rays))
+        return seen
+
+    def sweep(self, given: Tensor, is_target: bool, of_planes: bool) -> tuple[Tensor, list[Tensor | None]]:
+        """Squared error, and gradients of planes and head; ``given`` [N, C] are targets, or the gradient of pixels."""
+        planes, (features, hidden, values) = self.tensors["texels"], self.sizes.values()
+        d_planes = torch.empty_like(planes) if of_planes else None
+        error = torch.empty(self.num_scenes, dtype=torch.float64)
+        # One set of weight gradients a scene, summed in order.
+        shapes = (features, hidden), (hidden,), (1 + values, hidden), (1 + values,)
+        d_head = [torch.empty(self.num_scenes, *shape) for shape in shapes]
+        given = given.contiguous()
+
+        def scene(number: int) -> tuple[Tensor | None, ...]:
+            of_planes = None if d_planes is None else d_planes[number]
+            return given, error[number] if is_target else None, of_planes, *(each[number] for each in d_head)
+
+        per_scene = torch.bincount(self.tensors["slot"], minlength=self.num_scenes)
+        self.run("backward", scene, [0, *per_scene.cumsum(0).tolist()])
+        d_w1, *others = (each.sum(0) for each in d_head)
+        return error.sum().float(), [d_planes, d_w1.T, *others]
 
 
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
-
-
-def _run(tasks: list[Callable[[], object]]) -> None:
-    """Run tasks on as many threads as torch uses; ctypes lets go of the interpreter's lock meanwhile."""
-    threads = torch.get_num_threads()
-    if threads == 1 or len(tasks) == 1:
-        for task in tasks:
-            task()
-    else:
-        for done in [_pool(threads).submit(task) for task in tasks]:
-            done.result()
+def _any_shares(num_rays: int) -> list[int]:
+    return native.shares(num_rays, 4 * torch.get_num_threads())
 
 
 class _March(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, planes, slot, origins, directions, t, axes, w1_rows, b1, w2_rows, b2, background):
-        ctx.sizes = planes.shape[-1], len(b1), len(background)
-        names = ("slot", "origins", "directions", "t", "axes", "w1_rows", "b1", "w2_rows", "background")
-        given = (slot, origins, directions, t, axes, w1_rows, b1, w2_rows, background)
-        tensors = {name: tensor.detach().contiguous() for name, tensor in zip(names, given, strict=True)}
-        tensors["w1"] = w1_rows.detach().T.contiguous()
-        fill = (0, -len(b2) % _LANES)
-        tensors["w2"], tensors["b2"] = F.pad(w2_rows.detach().T, fill).contiguous(), F.pad(b2.detach(), fill)
-        ctx.tensors, ctx.planes = tensors, planes.detach().contiguous()
-        inputs, forward = _Inputs.of(ctx.planes, tensors), _library(*ctx.sizes).march_forward
-        pixels, extra = planes.new_empty(len(t), len(background)), planes.new_empty(len(t), 2)
-        ends = torch.linspace(0, len(t), 4 * torch.get_num_threads() + 1).long().tolist()
-        outputs = ctypes.byref(inputs), _pointer(pixels), _pointer(extra)
-        _run([partial(forward, *outputs, *_range(first, last)) for first, last in pairwise(ends)])
+    def forward(ctx, slot, rays, t, background, axes, planes, *head):
+        ctx.inputs = _Inputs.of(planes, slot, rays, t, head, background, axes)
+        pixels, extra = ctx.inputs.see()
         ctx.mark_non_differentiable(extra)
         return pixels, extra
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *gradients):
-        planes, tensors, gradient = ctx.planes, ctx.tensors, gradients[0].contiguous()
-        inputs, backward = _Inputs.of(planes, tensors), _library(*ctx.sizes).march_backward
-        d_planes, num_scenes = torch.zeros_like(planes), len(planes)
-        # One set of weight gradients a scene, summed in order.
-        outputs = tensors["w2_rows"].shape[:1]
-        shapes = tensors["w1"].shape, tensors["b1"].shape, tensors["w2_rows"].shape, outputs
-        d_head = [torch.zeros(num_scenes, *shape) for shape in shapes]
-        ends = torch.bincount(tensors["slot"], minlength=num_scenes).cumsum(0).tolist()
-
-        def scene(s: int, first: int, last: int) -> None:
-            own = (_pointer(part[s]) for part in d_head)
-            backward(ctypes.byref(inputs), _pointer(gradient), _pointer(d_planes), *own, *_range(first, last))
-
-        _run([partial(scene, s, first, last) for s, (first, last) in enumerate(pairwise([0, *ends]))])
-        d_w1, d_b1, d_w2, d_b2 = (part.sum(0) for part in d_head)
-        return d_planes, None, None, None, None, None, d_w1.T, d_b1, d_w2, d_b2, None
+        return *[None] * 5, *ctx.inputs.sweep(gradients[0], False, ctx.needs_input_grad[5])[1]
 
 
-def _range(first: int, last: int) -> tuple[ctypes.c_long, ctypes.c_long]:
-    return ctypes.c_long(first), ctypes.c_long(last)
+class _SquaredError(torch.autograd.Function):
+    """The gradients are there with the error: backward has to scale them only."""
+
+    @staticmethod
+    def forward(ctx, target, slot, rays, t, background, axes, planes, *head):
+        inputs = _Inputs.of(planes, slot, rays, t, head, background, axes)
+        error, gradients = inputs.sweep(target, True, ctx.needs_input_grad[6])
+        ctx.save_for_backward(*gradients)
+        return error
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients):
+        own = (None if gradient is None else gradient * gradients[0] for gradient in ctx.saved_tensors)
+        return *[None] * 6, *own
+
+
+def _parameters(planes: Tensor, head: FieldHead) -> tuple[Tensor, ...]:
+    """Planes and head, with as many features as fill whole vectors."""
+    fill, weight = (0, -planes.shape[-1] % _LANES), head.hidden.weight
+    if fill[1]:
+        planes, weight = F.pad(planes, fill), F.pad(weight, fill)
+    return planes, weight, head.hidden.bias, head.out.weight, head.out.bias
 
 
 def serves(planes: Tensor, head: FieldHead) -> bool:
@@ -187,28 +137,39 @@ def serves(planes: Tensor, head: FieldHead) -> bool:
         planes.device.type == "cpu"
         and planes.dtype == torch.float32
         and head.hidden.out_features % _LANES == 0
-        and sys.platform != "win32"
-        and compiler() is not None
-        and _works()
+        and native.works()
     )
 
 
+@torch.no_grad()
 def densities(planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, axes: PlaneAxes) -> Tensor:
     """As :func:`scaled_ig.kernels.reference.densities`."""
-    return reference.densities(planes, slot, rays, t, head, axes)
+    planes, *parameters = _parameters(planes, head)
+    found = torch.empty(t.shape)
+    inputs = _Inputs.of(planes, slot, rays, t, tuple(parameters), t.new_empty(0), axes)
+    inputs.run("densities", lambda _: (found,), _any_shares(len(t)))
+    return found
+
+
+def resample(t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
+    """As :func:`scaled_ig.kernels.reference.resample`."""
+    given = t.contiguous(), raw_densities.contiguous(), None if u is None else u.contiguous()
+    found = torch.empty(len(t), t.shape[1] + num_samples)
+    function = native.library("march", F=_LANES, H=_LANES, C=1).march_resample
+
+    def task(_: int, *rays: int) -> None:
+        pointers = map(native.pointer, (*given, found))
+        function(t.shape[1], num_samples, *pointers, *map(ctypes.c_long, rays))
+
+    native.run(task, _any_shares(len(t)))
+    return found
 
 
 def march(
     planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, background: Tensor, axes: PlaneAxes
 ) -> Composite:
     """As :func:`scaled_ig.kernels.reference.march`, float32 on the CPU; gradients of the pixels to planes and head."""
-    fill = -planes.shape[-1] % _LANES
-    weight = head.hidden.weight
-    if fill:
-        planes, weight = F.pad(planes, (0, fill)), F.pad(weight, (0, fill))
-    axes_tensor = torch.tensor(axes, dtype=torch.int32)
-    parameters = weight, head.hidden.bias, head.out.weight, head.out.bias, background
-    pixels, extra = _March.apply(planes, slot, rays.origins, rays.directions, t, axes_tensor, *parameters)
+    pixels, extra = _March.apply(slot, rays, t, background, axes, *_parameters(planes, head))
     return Composite(pixels, extra[:, 0], extra[:, 1])
 
 
@@ -222,5 +183,7 @@ def squared_error(
     axes: PlaneAxes,
     target: Tensor,
 ) -> Tensor:
-    """As :func:`scaled_ig.kernels.reference.squared_error`."""
-    return (march(planes, slot, rays, t, head, background, axes).pixels - target).square().sum()
+    """As :func:`scaled_ig.kernels.reference.squared_error`, loss and gradients in one sweep."""
+    if not torch.is_grad_enabled():
+        return (march(planes, slot, rays, t, head, background, axes).pixels - target).square().sum()
+    return _SquaredError.apply(target, slot, rays, t, background, axes, *_parameters(planes, head))  # type: ignore

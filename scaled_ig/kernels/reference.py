@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from scaled_ig.cameras import Rays
-from scaled_ig.compositing import Composite, composite
+from scaled_ig.compositing import Composite, composite, interval_weights
 from scaled_ig.field_head import FieldHead
 from scaled_ig.representations.planes import PlaneAxes, sample_planes
+from scaled_ig.sampling import importance, smooth_weights
 
 
 def sample_scenes(planes: Tensor, slot: Tensor, positions: Tensor, axes: PlaneAxes) -> Tensor:
@@ -22,14 +23,30 @@ def sample_scenes(planes: Tensor, slot: Tensor, positions: Tensor, axes: PlaneAx
 
 
 def serves(planes: Tensor, head: FieldHead) -> bool:
-    """Always."""
-    return True
+    """Whether planes and head are of one type."""
+    return planes.dtype == head.hidden.weight.dtype
 
 
 @torch.no_grad()
 def densities(planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, axes: PlaneAxes) -> Tensor:
     """Raw densities [N, P] at depths ``t`` along rays: :func:`march` has the arguments. Without a gradient."""
     return head(sample_scenes(planes, slot, rays.at(t), axes))[0]
+
+
+def resample(t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
+    """Depths of both passes, ascending: those of the first, and others by importance.
+
+    Args:
+        t: [N, P] ascending depths of the first pass.
+        raw_densities: [N, P] there.
+        num_samples: S, how many more.
+        u: [N, S] where they lie within equal slices of the CDF, in [0, 1); in the middle where it is None.
+
+    Returns:
+        [N, P + S].
+    """
+    weights = smooth_weights(interval_weights(raw_densities, t))
+    return torch.cat([t, importance(t, weights, num_samples, u)], 1).sort(1).values
 
 
 def march(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,13 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import Adam, adam
 
-from scaled_ig.native import library
+from scaled_ig import native
 from scaled_ig.optim.missed_updates import Array, missed_updates
 
 Clock = Literal["exact_dense", "per_scene"]
 
 _SIDE_BY_SIDE = 2**26  # bytes of rows that catch up at once: a GPU's launches count, and so does its memory
-_COAST = Path(__file__).with_name("coast.c")
 
 
 class SceneAdam(Adam):
@@ -92,7 +90,8 @@ class SceneAdam(Adam):
         missed = group["t"] - np.asarray(last)
         decays = beta1**missed, beta2**missed
         tensors = table.detach(), state["exp_avg"], state["exp_avg_sq"]
-        coast = _coast_by_row if table.device.type == "cpu" and table.dtype == torch.float32 else _coast_together
+        is_plain = table.device.type == "cpu" and table.dtype == torch.float32
+        coast = _coast_by_row if is_plain and native.works() else _coast_together
         coast(tensors, rows, group["eps"] * nodes, weights, decays)
 
     @torch.no_grad()
@@ -169,21 +168,18 @@ Rows = tuple[Tensor, Tensor, Tensor]
 
 
 def _coast_by_row(tables: Rows, rows: Tensor, nodes: Array, weights: Array, decays: tuple[Array, Array]) -> None:
-    """θ −= m Σ_p weights_p / (√v + nodes_p), then m and v decay: by coast.c, where it can be compiled."""
-    compiled = library(_COAST)
-    if compiled is None:
-        _coast_together(tables, rows, nodes, weights, decays)
-        return
-    rules = [np.ascontiguousarray(rule, dtype=np.float32) for rule in (nodes, weights)]
-    count = ctypes.c_long(tables[0][0].numel())
-    for place, row in enumerate(rows.tolist()):
-        compiled.coast(
-            *(ctypes.c_void_p(table[row].data_ptr()) for table in tables),
-            count,
-            nodes.shape[1],
-            *(ctypes.c_void_p(rule[place].ctypes.data) for rule in rules),
-            *(ctypes.c_float(decay[place]) for decay in decays),
-        )
+    """θ −= m Σ_p weights_p / (√v + nodes_p), then m and v decay; by coast.c."""
+    rules = [torch.from_numpy(rule).to(torch.float32).contiguous() for rule in (nodes, weights)]
+    count, points, coast = ctypes.c_long(tables[0][0].numel()), nodes.shape[1], native.library("coast").coast
+    places = rows.tolist()
+
+    def task(_: int, first: int, last: int) -> None:
+        for place in range(first, last):
+            values = (native.pointer(table[places[place]]) for table in tables)
+            rule = (native.pointer(part[place]) for part in rules)
+            coast(*values, count, points, *rule, *(ctypes.c_float(decay[place]) for decay in decays))
+
+    native.run(task, native.shares(len(places), len(places)))
 
 
 def _coast_together(tables: Rows, rows: Tensor, nodes: Array, weights: Array, decays: tuple[Array, Array]) -> None:

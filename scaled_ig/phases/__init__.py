@@ -2,6 +2,7 @@
 
 from scaled_ig.phases.autoencoder import AutoencoderTraining
 from scaled_ig.phases.base import AdamSettings, LearningRates, Phase
+from scaled_ig.phases.distillation import Distillation, DistillationWeights
 from scaled_ig.phases.joint import Joint, JointWeights
 from scaled_ig.phases.latent_supervision import LatentSupervision
 from scaled_ig.phases.rgb_alignment import RgbAlignment
@@ -10,6 +11,8 @@ from scaled_ig.phases.warm_up import WarmUp
 __all__ = [
     "AdamSettings",
     "AutoencoderTraining",
+    "Distillation",
+    "DistillationWeights",
     "Joint",
     "JointWeights",
     "LatentSupervision",

@@ -38,6 +38,9 @@ class LearningRates:
         head: Field head α.
         encoder: Encoder φ.
         decoder: Decoder ψ.
+        small_decoder: Its small imitation.
+
+    A part whose rate is 0 is not trained: there is no cost of its gradients.
     """
 
     micro: float = 1e-2
@@ -46,6 +49,7 @@ class LearningRates:
     head: float = 1e-2
     encoder: float = 1e-4
     decoder: float = 1e-4
+    small_decoder: float = 3e-3
 
 
 @dataclass(frozen=True)
@@ -174,13 +178,15 @@ class Phase(LightningModule, ABC):
             "head": list(scene.renderer.head.parameters()),
             "encoder": list(scene.autoencoder.encoder_parameters()),
             "decoder": list(scene.autoencoder.decoder_parameters()),
+            "small_decoder": list(scene.autoencoder.small_decoder_parameters()),
         }
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """Parts that are trained: those of ``trains``, but the scenes' own alone where the shared ones are frozen."""
+        """Parts of ``trains`` that have a rate; the scenes' own alone where the shared ones are frozen."""
         own = self.scene.representation.scene_tables()
-        return tuple(name for name in self.trains if name in own or not self.shared_frozen)
+        parts = [name for name in self.trains if getattr(self.learning_rates, name)]
+        return tuple(name for name in parts if name in own or not self.shared_frozen)
 
     def setup(self, stage: str) -> None:
         """Shard the scenes and freeze what this phase does not train, before DDP wraps the module."""

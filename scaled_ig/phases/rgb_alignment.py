@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from scaled_ig.autoencoders import DecoderChoice
 from scaled_ig.batch import ViewBatch
 from scaled_ig.losses import rgb_loss
 from scaled_ig.phases.base import LearningRates, Phase
@@ -17,10 +18,16 @@ from scaled_ig.schedules import Exponential, Schedule
 class RgbAlignment(Phase):
     """L_RGB on stage 2's scenes: scenes and decoder are aligned with the images; the encoder stays frozen (method 5).
 
+    Without a rate for the decoder, or with the small one, gradients go through it to the scenes alone.
+
     Args:
         scene: The model.
         learning_rates: All but ``encoder`` count.
         schedule: Change of the rates over the phase.
+        decoder: What renderings are decoded with; the small one is not trained, nor is then the full one.
+
+    Raises:
+        UsageError: There is no small decoder.
     """
 
     name: ClassVar[str] = "rgb_alignment"
@@ -33,10 +40,18 @@ class RgbAlignment(Phase):
         scene: SceneModel,
         learning_rates: LearningRates = LearningRates(micro=1e-3, head=1e-3),  # noqa: B008
         schedule: Schedule | None = None,
+        decoder: DecoderChoice = "full",
     ) -> None:
         super().__init__(scene, learning_rates, schedule or Exponential())
+        self.decoder = decoder
+        if decoder == "small":
+            scene.autoencoder.require_small_decoder()
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        return tuple(name for name in super().trained if name != "decoder" or self.decoder == "full")
 
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
         rendered_latent = self.scene.render_latent(batch.cameras, batch.scene_index, self.jitter(batch, noise))
-        rendered_image = self.scene.decode(rendered_latent).clamp(-1, 1)
+        rendered_image = self.scene.decode(rendered_latent, self.decoder).clamp(-1, 1)
         return {"rgb": (1.0, rgb_loss(rendered_image, batch.pixels))}

@@ -23,6 +23,7 @@ PHASE_NAMES = {
     "autoencoder": "autoencoder",
     "warm_up": "warm-up",
     "joint": "joint training",
+    "distillation": "distillation",
     "latent_supervision": "latent supervision",
     "rgb_alignment": "RGB alignment",
 }

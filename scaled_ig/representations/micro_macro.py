@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scaled_ig.representations.base import PlaneRepresentation
+from scaled_ig.representations.mixture import mix
 from scaled_ig.representations.scene_table import SceneTable
 
 
@@ -55,13 +56,12 @@ class MicroMacro(PlaneRepresentation):
         return self.micro_channels + self.macro_channels
 
     def planes(self, scene_index: Tensor) -> Tensor:
-        parts = []
-        if self.micro is not None:
-            parts.append(self.micro(scene_index))
-        if self.mixing is not None:
-            macro = self.mixing(scene_index) @ self.bases.flatten(1)
-            parts.append(macro.unflatten(1, self.bases.shape[1:]))
-        return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+        if self.mixing is None:
+            assert self.micro is not None
+            return self.micro(scene_index)
+        shape = (len(scene_index), *self.bases.shape[1:-1], 0)
+        micro = self.bases.new_empty(shape) if self.micro is None else self.micro(scene_index)
+        return mix(micro, self.mixing(scene_index), self.bases)
 
     def scene_tables(self) -> dict[str, SceneTable]:
         tables = {"micro": self.micro, "mixing": self.mixing}

@@ -176,7 +176,7 @@ def test_gradients_of_the_whole_renderer(plan, monkeypatch):
             kept.append(importance(*arguments))
         return kept[0]
 
-    monkeypatch.setattr("scaled_ig.renderer.importance", importance_once)
+    monkeypatch.setattr("scaled_ig.kernels.reference.importance", importance_once)
     torch.manual_seed(0)
     representation = MicroMacro(1, 2, num_bases=2, plane_resolution=3, extent=0.5).double()
     representation.new_scenes(2)
@@ -242,3 +242,20 @@ def test_training_reads_the_same_planes_as_any_representation(representation, he
             renderer(representation, scenes, rays, BACKGROUND).pixels,
             renderer(General(), scenes, rays, BACKGROUND).pixels,
         )
+
+
+@pytest.mark.parametrize("kernel", ["reference", "auto"])
+def test_planes_in_bfloat16_cost_a_256th_of_a_feature(representation, head, kernel):
+    scenes, rays = torch.tensor([3, 1, 3]), orbit(3).rays(6)
+    target = torch.zeros(3, 36, 3)
+    seen, gradients = [], []
+    for precision in ("float32", "bfloat16"):
+        renderer = Renderer(head, InsideBall(12), kernel, precision)
+        representation.zero_grad()
+        renderer.squared_error(representation, scenes, rays, BACKGROUND, target).backward()
+        gradients.append(representation.bases.grad.clone())
+        seen.append(renderer(representation, scenes, rays, BACKGROUND).pixels.detach())
+    assert 1e-5 < (seen[0] - seen[1]).abs().max() < 2**-8 * 4
+    assert gradients[1].dtype == torch.float32
+    torch.testing.assert_close(*gradients, rtol=0.05, atol=0.05 * float(gradients[0].abs().max()))
+    assert not torch.equal(*gradients)

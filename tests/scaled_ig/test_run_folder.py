@@ -62,7 +62,8 @@ def test_metrics_are_written_twice(tmp_path):
     assert run.read_json("metrics.json") == metrics
     rows = list(csv.reader((run.path / "metrics.csv").open(newline="")))
     assert rows[0] == [
-        "split", "scene", "num_views", "psnr", "ssim", "lpips", "latent_psnr", "autoencoder_psnr", "nearest_view_psnr",
+        "split", "scene", "num_views", "psnr", "psnr_small", "ssim", "lpips", "latent_psnr", "autoencoder_psnr",
+        "nearest_view_psnr",
     ]  # fmt: skip
-    numbers = ["2", "20.5", "0.5", "", "", "30.0", ""]
+    numbers = ["2", "20.5", "", "0.5", "", "", "30.0", ""]
     assert rows[1:] == [[*names, *numbers] for names in (("s1", "a"), ("s1", "mean"), ("s2", "b"), ("s2", "mean"))]

@@ -1,15 +1,40 @@
 """The compiled inner loop against the plain one."""
 
+import copy
+import time
+
 import pytest
 import torch
 
+from scaled_ig import native
 from scaled_ig.cameras import Rays
 from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import choose_kernel, cpu, reference
+from scaled_ig.kernels import choose_kernel, cpu, describe_kernel, reference
 from scaled_ig.representations.base import PlaneRepresentation
 
 AXES = PlaneRepresentation.AXES
-needs_compiler = pytest.mark.skipif(cpu.compiler() is None, reason="no C compiler on this machine: set CC")
+needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="no C compiler on this machine: set CC")
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Memory that a function asks for is full of NaN: what it forgets to write is seen."""
+    monkeypatch.setattr(torch, "empty", lambda *size, **kind: torch.full(_shape(size), torch.nan, **kind))
+    monkeypatch.setattr(torch, "empty_like", lambda other: torch.full_like(other, torch.nan))
+
+
+def _shape(size):
+    return size[0] if len(size) == 1 and not isinstance(size[0], int) else size
+
+
+@pytest.fixture
+def fresh_seed():
+    """Another one in every run; said where a test fails."""
+    seed = int(
+        torch.empty((), dtype=torch.int64).random_(2**31, generator=torch.Generator().manual_seed(time.time_ns()))
+    )
+    print(f"seed {seed}")
+    return seed
 
 
 def inputs(features=10, values=4, samples=16, rays=(7, 0, 23, 1), resolution=9, hidden=64, seed=0):
@@ -44,16 +69,95 @@ def assert_close(ours, theirs):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max()), msg=lambda m, n=name: f"{n}: {m}")
 
 
+def squared_error_of(kernel, given, target):
+    """Error and the gradients of planes and head."""
+    planes, slot, rays, t, head, background = given
+    planes = planes.clone().requires_grad_()
+    head.zero_grad()
+    error = kernel.squared_error(planes, slot, rays, t, head, background, AXES["xy-xz-yz"], target)
+    (0.3 * error).backward()
+    return [error.detach(), planes.grad, *(parameter.grad.clone() for parameter in head.parameters())]
+
+
+def doubled(given):
+    planes, slot, rays, t, head, background = given
+    exact = copy.deepcopy(head).double()
+    return (
+        planes.double(),
+        slot,
+        Rays(rays.origins.double(), rays.directions.double()),
+        t.double(),
+        exact,
+        background.double(),
+    )
+
+
 @needs_compiler
 @pytest.mark.parametrize("features", [10, 22, 32])
 @pytest.mark.parametrize("values", [3, 4, 12])
 @pytest.mark.parametrize("samples", [5, 16, 96])
-def test_the_fast_loop_is_the_plain_one(features, values, samples):
-    given = inputs(features, values, samples)
+def test_the_fast_loop_is_the_plain_one(features, values, samples, fresh_seed, poisoned):
+    given = inputs(features, values, samples, seed=fresh_seed)
     outside = (given[2].at(given[3]).abs() > 1).any(-1).float().mean()
-    assert 0.1 < outside < 0.9, "some points lie beyond the planes, some between them"
-    assert_close(outcome(cpu.march, given), outcome(reference.march, given))
-    assert (outcome(cpu.march, given)[3][1] == 0).all(), "a scene without rays has no gradient"
+    assert 0.1 < outside < 0.95, "some points lie beyond the planes, some between them"
+    exact = doubled(given)
+    ours = outcome(cpu.march, given)
+    assert_close(ours, [value.float() for value in outcome(reference.march, exact)])
+    assert (ours[3][1] == 0).all(), "a scene without rays has no gradient"
+    axes = AXES["xy-xz-yz"]
+    raw = cpu.densities(*given[:5], axes)
+    torch.testing.assert_close(raw, reference.densities(*exact[:5], axes).float(), rtol=1e-5, atol=1e-5)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("features", "values", "samples"), [(32, 4, 96), (16, 3, 24), (10, 12, 5), (22, 7, 13)])
+def test_error_and_gradients_in_one_sweep(features, values, samples, fresh_seed, poisoned):
+    given = inputs(features, values, samples, seed=fresh_seed)
+    target = torch.rand(len(given[1]), values, generator=torch.Generator().manual_seed(fresh_seed))
+    ours = squared_error_of(cpu, given, target)
+    theirs = squared_error_of(reference, doubled(given), target.double())
+    assert (ours[1][1] == 0).all(), "a scene without rays has no gradient"
+    for name, a, b in zip(("error", "planes", "w1", "b1", "w2", "b2"), ours, theirs, strict=True):
+        bound = {"rtol": 1e-4, "atol": 1e-4 * float(b.abs().max())}
+        torch.testing.assert_close(a.double(), b, **bound, msg=lambda m, n=name: f"{n}: {m}", check_dtype=False)
+
+
+@needs_compiler
+def test_a_sweep_serves_twice_and_without_gradients():
+    given = inputs()
+    planes, slot, head = given[0].requires_grad_(), given[1], given[4]
+
+    def error():
+        return cpu.squared_error(*given, AXES["xy-xz-yz"], torch.zeros(len(slot), 4))
+
+    first_error = error()
+    (first,) = torch.autograd.grad(first_error, planes, retain_graph=True)
+    (second,) = torch.autograd.grad(2 * first_error, planes)
+    torch.testing.assert_close(second, 2 * first)
+    with torch.no_grad():
+        torch.testing.assert_close(error(), first_error.detach())
+    head.requires_grad_(False)
+    torch.testing.assert_close(torch.autograd.grad(error(), planes)[0], first)
+    planes.requires_grad_(False)
+    head.requires_grad_()
+    error().backward()
+    assert head.hidden.weight.grad.abs().max() > 0
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [0.1, 3.0, 300.0])
+@pytest.mark.parametrize(("samples", "more"), [(48, 48), (5, 30), (17, 1), (2, 3)])
+@pytest.mark.parametrize("jittered", [True, False])
+def test_the_second_pass_is_the_plain_one(size, samples, more, jittered, fresh_seed, poisoned):
+    generator = torch.Generator().manual_seed(fresh_seed)
+    t = (0.5 + 1.6 * torch.rand(50, samples, generator=generator)).sort(1).values
+    raw = size * torch.randn(50, samples, generator=generator)
+    u = torch.rand(50, more, generator=generator) if jittered else None
+    ours = cpu.resample(t, raw, more, u)
+    theirs = reference.resample(t.double(), raw.double(), more, None if u is None else u.double())
+    assert ours.shape == (50, samples + more)
+    assert (ours.diff(dim=1) >= 0).all()
+    torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=2e-5)
 
 
 @needs_compiler
@@ -87,7 +191,7 @@ def test_the_number_of_threads_changes_no_bit():
         results = []
         for count in (1, 2):
             torch.set_num_threads(count)
-            results.append(outcome(cpu.march, given))
+            results.append(outcome(cpu.march, given) + squared_error_of(cpu, given, torch.zeros(len(given[1]), 4)))
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
@@ -126,10 +230,12 @@ def test_the_plain_loop_is_chosen_where_the_fast_one_cannot_serve():
 def test_the_fast_loop_is_chosen_where_it_serves():
     planes, head = inputs()[0], inputs()[4]
     assert choose_kernel("auto", planes, head) is choose_kernel("fast", planes, head) is cpu
+    assert describe_kernel("auto", head) == "rendering kernel: compiled C, scaled_ig/native/march.c"
+    assert describe_kernel("reference", head) == "rendering kernel: plain PyTorch"
 
 
 def test_without_a_compiler_the_plain_loop_serves(monkeypatch):
-    monkeypatch.setattr(cpu, "compiler", lambda: None)
+    monkeypatch.setattr(native, "compiler", lambda: None)
     planes, head = inputs()[0], inputs()[4]
     assert choose_kernel("auto", planes, head) is reference
     with pytest.raises(ValueError, match="C compiler"):

@@ -1,4 +1,4 @@
-/* The zero-gradient updates that a row of parameters has missed, in one sweep over it: see missed_updates.py. */
+/* The zero-gradient updates that a row of parameters has missed, in one sweep over it: scaled_ig/optim/missed_updates.py. */
 #include <math.h>
 
 #define BLOCK 64 /* values that are worked on at a time, in registers */

@@ -1,0 +1,97 @@
+"""Where a step's time goes, phase by phase: python -m benchmarks.profile PACK [--config FILE …].
+
+A few steps of every phase of a real run are profiled by torch; the time of each operation on one thread is booked under
+what it is for, by its name. Prints milliseconds a step, and writes runs/bench/profile.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import tempfile
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+
+import torch
+from lightning.pytorch import Callback
+from torch.profiler import ProfilerActivity, profile
+
+from scaled_ig.commands.fit import Fit
+from scaled_ig.commands.training_cli import run_training
+
+BEFORE, STEPS = 4, 10  # steps of a phase that are let pass, and that count
+PURPOSES = {
+    "autoencoder": r"conv|pixel_|silu|clamp|tanh",
+    "renderer": r"^_(March|SquaredError)|grid_sampl|softplus|sigmoid|cumsum|searchsorted|sort|gather",
+    "mixing": r"::(addmm|mm|bmm|baddbmm|cat)$|^_Mi",
+    "scenes' rows": r"^_TakeRows|index_add|coalesce",
+    "optimiser": r"adam",
+}
+
+
+class ProfileSteps(Callback):
+    """Books the time of some steps of a phase in ``milliseconds``, by phase and purpose."""
+
+    def __init__(self, milliseconds: dict[str, dict[str, float]]) -> None:
+        self.milliseconds = milliseconds
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.global_step == BEFORE:
+            self._profile = profile(activities=[ProfilerActivity.CPU])
+            self._profile.start()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.global_step == BEFORE + STEPS:
+            self._profile.stop()
+            booked: dict[str, float] = defaultdict(float)
+            for event in self._profile.key_averages():
+                purposes = (name for name, pattern in PURPOSES.items() if re.search(pattern, event.key))
+                booked[next(purposes, "noise, depths, losses, copies")] += event.self_cpu_time_total / 1e3 / STEPS
+            self.milliseconds[pl_module.name] = dict(booked)
+
+
+def measure(pack: Path, configs: list[str]) -> dict[str, dict[str, float]]:
+    """Milliseconds a step, by phase and purpose."""
+    milliseconds: dict[str, dict[str, float]] = {}
+
+    def adjust(fit: Fit) -> Fit:
+        def make_trainer(callbacks: list[Callback], **arguments: Any):
+            return usual([*callbacks, ProfileSteps(milliseconds)], **arguments)
+
+        usual = fit.make_trainer
+        short = {name: replace(phase, max_steps=BEFORE + STEPS, max_epochs=None) for name, phase in fit.phases.items()}
+        return replace(fit, make_trainer=make_trainer, phases=short, eval_every_n_steps=0)
+
+    with tempfile.TemporaryDirectory() as folder:
+        given = [part for config in configs for part in ("--config", config)]
+        quiet = ["--trainer.enable_progress_bar=false", "--trainer.logger=false", "--lpips=off"]
+        run_training(["fit", *given, f"--data.path={pack}", f"--run_dir={folder}/run", *quiet], adjust=adjust)
+    return milliseconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pack", type=Path)
+    parser.add_argument("--config", action="append", help="of scaled-ig fit; the quickstart where there is none")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/profile.json"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    found = measure(options.pack, options.config or ["experiments/quickstart.yaml"])
+    purposes = [*PURPOSES, "noise, depths, losses, copies"]
+    print(f"| ms a step | {' | '.join(purposes)} | all |")
+    print("|---" * (len(purposes) + 2) + "|")
+    for phase, booked in found.items():
+        cells = [f"{booked.get(purpose, 0):.1f}" for purpose in purposes]
+        print(f"| {phase} | {' | '.join(cells)} | {sum(booked.values()):.1f} |")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""C for the CPU: the sources of this folder, compiled for this machine when they are first used.
+
+Tasks of a call run on as many threads as torch uses. What they compute must not depend on how many those are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_FOLDER = Path(__file__).parent
+_FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+@cache
+def compiler() -> list[str] | None:
+    """Command of a C compiler: ``$CC``, the system's, or the Python package ziglang's; None where there is none."""
+    if os.environ.get("CC"):
+        return shlex.split(os.environ["CC"])
+    for name in ("cc", "gcc", "clang"):
+        if shutil.which(name):
+            return [name]
+    return [sys.executable, "-m", "ziglang", "cc"] if importlib.util.find_spec("ziglang") else None
+
+
+@cache
+def library(name: str, **sizes: int) -> ctypes.CDLL:
+    """A source of this folder, compiled once for each machine and kept in the user's cache.
+
+    Args:
+        name: Of the source, without its ending.
+        sizes: What it is compiled for.
+
+    Raises:
+        subprocess.CalledProcessError: It does not compile.
+        OSError: The compiler cannot be run, or the cache not be written.
+    """
+    command = compiler()
+    assert command is not None
+    source, lanes = _FOLDER / f"{name}.c", _FOLDER / "lanes.h"
+    given = [f"-D{size}={value}" for size, value in sizes.items()]
+    key = [*command, *_FLAGS, *given, platform.machine(), _processor(), source.read_text(), lanes.read_text()]
+    digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaled-ig"
+    compiled = folder / f"{name}-{digest}.so"
+    if not compiled.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = compiled.with_name(f"{compiled.name}.{os.getpid()}.part")
+        subprocess.run(
+            [*command, *_FLAGS, *given, str(source), "-o", str(part), "-lm"], check=True, capture_output=True
+        )
+        os.replace(part, compiled)
+    _keep_freed_memory()
+    return ctypes.CDLL(str(compiled))
+
+
+def works() -> bool:
+    """Whether there is a compiler here that can compile these sources."""
+    return sys.platform != "win32" and compiler() is not None and _compiles()
+
+
+@cache
+def _compiles() -> bool:
+    """Says why not, once."""
+    try:
+        return library("mix") is not None
+    except (subprocess.CalledProcessError, OSError) as error:
+        output = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error).encode()
+        reason = output.decode(errors="replace")
+        first = next(iter(reason.strip().splitlines()), "no message")
+        print(f"the fast kernel cannot be compiled ({first}): the plain, slower one is used", file=sys.stderr)
+        return False
+
+
+def _processor() -> str:
+    """What ``-march=native`` depends on: a home folder may be shared by different machines."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else [platform.processor()]
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))} or lines))
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to reuse large blocks instead of returning them: their page faults cost as much as the sampling."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    """Where a contiguous tensor begins; NULL for None."""
+    assert tensor is None or tensor.is_contiguous()
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)
+
+
+def shares(count: int, number: int) -> list[int]:
+    """Ends of so many equal shares of ``count`` things, for :func:`run`."""
+    return [count * share // number for share in range(number + 1)]
+
+
+def run(task: Callable[[int, int, int], object], ends: list[int]) -> None:
+    """Call ``task(number, first, last)`` for each pair of neighbours in ``ends``; ctypes lets go of Python's lock."""
+    threads = torch.get_num_threads()
+    tasks = [(number, *ends) for number, ends in enumerate(pairwise(ends))]
+    if threads == 1 or len(tasks) == 1:
+        for each in tasks:
+            task(*each)
+    else:
+        for done in [_pool(threads).submit(task, *each) for each in tasks]:
+            done.result()

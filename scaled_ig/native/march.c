@@ -1,0 +1,358 @@
+/* The renderer's inner loop: gather, head and compositing of a ray while all of it lies in the nearest caches.
+ *
+ * The same functions as in scaled_ig/kernels/reference.py. A call handles the rays first ... last; in march_backward
+ * they all read the same scene, so that no two threads write the same texel. Sizes are fixed when this is compiled: F
+ * features (a multiple of 16), H hidden channels (a multiple of 16), C values. Samples are worked on in groups of 4, in
+ * backward of 8, and filled up with copies of the last one.
+ */
+#include "lanes.h"
+
+#define FV (F / LANES)
+#define HV (H / LANES)
+#define OUT (C + 1)
+#define YV ((OUT + 7) / 8)
+#define Y (8 * YV) /* outputs filled up with zeros; the density is the first */
+
+typedef struct {
+    int samples, resolution; /* P, K */
+    const float *texels;     /* [S, 3, K, K, F] */
+    const long *slot;        /* [N] */
+    const float *origins, *directions, *t; /* [N, 3], [N, 3], [N, P] */
+    const int *axes;                       /* [3, 2] */
+    const float *w1, *w1_rows, *b1; /* [F, H], [H, F], [H] */
+    const float *w2, *w2_rows, *b2; /* [H, Y], [OUT, H], [Y] */
+    const float *background;        /* [C] */
+} Inputs;
+
+/* What there is to know of a ray's samples, then of the intervals behind each of them. P is filled up. */
+typedef struct {
+    int samples, padded;
+    int *row;             /* [12, P] first float of the texels around a sample */
+    float *corner;        /* [12, P] their weights */
+    float *f, *h, *slope; /* [P, F], [P, H], [P, H]: slope of softplus, later the gradient before it */
+    float *y, *color, *dy;    /* [P, Y] */
+    float *t, *raw, *value;   /* [P + LANES] */
+    float *alpha, *passed, *pull, *through, *w, *at; /* [P + LANES] */
+    void *memory;
+} Ray;
+
+static Ray allocate(int samples) {
+    const int padded = (samples + LANES - 1) / LANES * LANES, tail = padded + LANES;
+    Ray s = {.samples = samples, .padded = padded};
+    float *p = s.memory = aligned_alloc(64, sizeof(float) * (padded * (24 + F + 2 * H + 3 * Y) + tail * 9));
+    memset(p, 0, sizeof(float) * (padded * (24 + F + 2 * H + 3 * Y) + tail * 9));
+    s.row = (int *)p; p += 12 * padded;
+    s.corner = p; p += 12 * padded;
+    s.f = p; p += padded * F;
+    s.h = p; p += padded * H;
+    s.slope = p; p += padded * H;
+    s.y = p; p += padded * Y;
+    s.color = p; p += padded * Y;
+    s.dy = p; p += padded * Y;
+    float **lines[] = {&s.t, &s.raw, &s.value, &s.alpha, &s.passed, &s.pull, &s.through, &s.w, &s.at};
+    for (int i = 0; i < 9; ++i, p += tail) *lines[i] = p;
+    return s;
+}
+
+static void take_depths(Ray *s, const float *t) {
+    memcpy(s->t, t, sizeof(float) * s->samples);
+    for (int p = s->samples; p < s->padded + LANES; ++p) s->t[p] = t[s->samples - 1];
+}
+
+/* The 12 texels around each sample of ray n. */
+static void place(const Inputs *in, long n, Ray *s) {
+    const int k = in->resolution;
+    take_depths(s, in->t + n * s->samples);
+    for (int p = 0; p < s->padded; p += LANES) {
+        veci low[3], high[3];
+        vec wl[3], wh[3], t = load(s->t + p);
+        for (int a = 0; a < 3; ++a) {
+            vec g = (in->origins[3 * n + a] + t * in->directions[3 * n + a] + 1.f) * (0.5f * k) - 0.5f;
+            g = choose(g > -2.f, g, splat(-2.f));
+            g = choose(g < k + 1.f, g, splat(k + 1.f));
+            veci i = to_int(g + 2.f) - 2; /* downwards */
+            vec part = g - to_float(i);
+            wl[a] = choose((i >= 0) & (i < k), 1.f - part, splat(0)); /* texels outside the plane count as zero */
+            wh[a] = choose((i >= -1) & (i < k - 1), part, splat(0));
+            veci zero = {0}, last = zero + (k - 1);
+            low[a] = choosei(i < 0, zero, choosei(i > last, last, i));
+            high[a] = choosei(i < -1, zero, choosei(i >= last, last, i + 1));
+        }
+        for (int plane = 0; plane < 3; ++plane) {
+            const int u = in->axes[2 * plane], v = in->axes[2 * plane + 1];
+            for (int e = 0; e < 4; ++e) {
+                veci row = (((e & 2 ? high[v] : low[v]) + plane * k) * k + (e & 1 ? high[u] : low[u])) * F;
+                memcpy(s->row + (4 * plane + e) * s->padded + p, &row, sizeof row);
+                store(s->corner + (4 * plane + e) * s->padded + p, (e & 2 ? wh[v] : wl[v]) * (e & 1 ? wh[u] : wl[u]));
+            }
+        }
+    }
+}
+
+/* Features and hidden activations of all samples; then the raw densities alone, or all outputs and what backward needs. */
+INLINE void see(const Inputs *in, long n, Ray *s, int densities_only) {
+    const float *texels = in->texels + in->slot[n] * 3 * in->resolution * in->resolution * F;
+    place(in, n, s);
+    for (int p = 0; p < (s->samples + 3) / 4 * 4; ++p) {
+        vec f[FV];
+        for (int k = 0; k < FV; ++k) f[k] = splat(0);
+        for (int e = 0; e < 12; ++e) {
+            const float *texel = texels + s->row[e * s->padded + p], weight = s->corner[e * s->padded + p];
+            for (int k = 0; k < FV; ++k) f[k] += load(texel + LANES * k) * weight;
+        }
+        for (int k = 0; k < FV; ++k) store(s->f + p * F + LANES * k, f[k]);
+    }
+    for (int q = 0; q < s->samples; q += 4) {
+        vec acc[4][HV];
+        for (int i = 0; i < 4; ++i) for (int j = 0; j < HV; ++j) acc[i][j] = load(in->b1 + LANES * j);
+        for (int k = 0; k < F; ++k)
+            for (int j = 0; j < HV; ++j) {
+                vec w = load(in->w1 + k * H + LANES * j);
+                for (int i = 0; i < 4; ++i) acc[i][j] += w * s->f[(q + i) * F + k];
+            }
+        if (densities_only) {
+            for (int i = 0; i < 4; ++i) {
+                vec sum = splat(0);
+                for (int j = 0; j < HV; ++j) sum += softplus(acc[i][j]) * load(in->w2_rows + LANES * j);
+                s->raw[q + i] = total(sum) + in->b2[0];
+            }
+            continue;
+        }
+        for (int i = 0; i < 4; ++i)
+            for (int j = 0; j < HV; ++j) {
+                vec slope;
+                store(s->h + (q + i) * H + LANES * j, softplus_slope(acc[i][j], &slope));
+                store(s->slope + (q + i) * H + LANES * j, slope);
+            }
+        for (int m = 0; m < YV; ++m) {
+            half even[4], odd[4]; /* two sums, neither of which waits for the other */
+            for (int i = 0; i < 4; ++i) { even[i] = load_half(in->b2 + 8 * m); odd[i] = (half){0}; }
+            for (int j = 0; j < H; j += 2) {
+                half a = load_half(in->w2 + j * Y + 8 * m), b = load_half(in->w2 + (j + 1) * Y + 8 * m);
+                for (int i = 0; i < 4; ++i) {
+                    even[i] += a * s->h[(q + i) * H + j];
+                    odd[i] += b * s->h[(q + i) * H + j + 1];
+                }
+            }
+            for (int i = 0; i < 4; ++i) store_half(s->y + (q + i) * Y + 8 * m, even[i] + odd[i]);
+        }
+        for (int i = 0; i < 4; ++i) s->raw[q + i] = s->y[(q + i) * Y];
+        for (int i = 0; i < 4 * Y; i += LANES) store(s->color + q * Y + i, sigmoid(load(s->y + q * Y + i)));
+    }
+}
+
+/* Weights of the intervals behind each sample, from raw densities and depths. */
+static void weigh(Ray *s) {
+    for (int p = 0; p < s->samples; p += LANES) {
+        vec slope, delta = load(s->t + p + 1) - load(s->t + p);
+        vec sigma = softplus_slope(0.5f * (load(s->raw + p) + load(s->raw + p + 1)) - 1.f, &slope);
+        vec depth = sigma * delta, passed = exp_minus(depth);
+        /* 1 - exp(-x) of small x by its series. */
+        vec series = depth * (1.f - depth * (0.5f - depth * (1.f / 6 - depth * (1.f / 24))));
+        store(s->alpha + p, choose(depth < 0.05f, series, 1.f - passed));
+        store(s->passed + p, passed);
+        store(s->pull + p, 0.5f * slope * delta);
+    }
+    float through = 1;
+    const int end = s->samples - 1;
+    for (int p = 0; p < end; ++p) {
+        s->through[p] = through;
+        s->w[p] = s->alpha[p] * through;
+        through *= s->passed[p];
+    }
+    s->through[end] = through;
+    /* An interval has the mean of its ends: half of its weight goes to either. */
+    s->at[0] = 0.5f * s->w[0];
+    for (int p = 1; p < end; ++p) s->at[p] = 0.5f * (s->w[p - 1] + s->w[p]);
+    s->at[end] = end ? 0.5f * s->w[end - 1] : 0;
+}
+
+INLINE void composite(const Inputs *in, const Ray *s, float *pixel) {
+    const float left = s->through[s->samples - 1];
+    for (int m = 0; m < YV; ++m) {
+        half even = {0}, odd = {0};
+        for (int p = 0; p < s->padded; p += 2) {
+            even += load_half(s->color + p * Y + 8 * m) * s->at[p];
+            odd += load_half(s->color + (p + 1) * Y + 8 * m) * s->at[p + 1];
+        }
+        float sum[8];
+        store_half(sum, even + odd);
+        for (int i = 0; i < 8; ++i) {
+            const int c = 8 * m + i - 1;
+            if (c >= 0 && c < C) pixel[c] = 1.002f * sum[i] - 0.001f * (1 - left) + left * in->background[c];
+        }
+    }
+}
+
+/* Raw densities [N, P]. */
+void march_densities(const Inputs *in, float *densities, long first, long last) {
+    Ray s = allocate(in->samples);
+    for (long n = first; n < last; ++n) {
+        see(in, n, &s, 1);
+        memcpy(densities + n * s.samples, s.raw, sizeof(float) * s.samples);
+    }
+    free(s.memory);
+}
+
+/* Depths [N, P + count]: those of the first pass, and as many by importance as there are u [N, count]. */
+void march_resample(int samples, int count, const float *t, const float *densities, const float *u, float *out,
+                    long first, long last) {
+    Ray s = allocate(samples);
+    const int bins = samples - 1;
+    float *smooth = s.value, *cdf = s.at;
+    for (long n = first; n < last; ++n) {
+        take_depths(&s, t + n * samples);
+        memcpy(s.raw, densities + n * samples, sizeof(float) * samples);
+        weigh(&s);
+        float sum = 0;
+        for (int b = 0; b < bins; ++b) {
+            float left = fmaxf(b ? s.w[b - 1] : s.w[b], s.w[b]), right = fmaxf(s.w[b], b + 1 < bins ? s.w[b + 1] : s.w[b]);
+            smooth[b] = sum += 0.5f * (left + right) + 0.01f;
+        }
+        cdf[0] = 0;
+        for (int b = 0; b < bins; ++b) cdf[b + 1] = smooth[b] / sum;
+        float *next = out + n * (samples + count);
+        int b = 0;
+        *next++ = s.t[0];
+        for (int k = 0; k < count; ++k) {
+            float wanted = fminf((k + (u ? u[n * count + k] : 0.5f)) / count, 1 - 1e-6f);
+            while (b + 1 < bins && cdf[b + 1] <= wanted) *next++ = s.t[++b];
+            float part = fminf(fmaxf((wanted - cdf[b]) / fmaxf(cdf[b + 1] - cdf[b], 1e-8f), 0), 1);
+            *next++ = fminf(s.t[b] + (s.t[b + 1] - s.t[b]) * part, s.t[b + 1]);
+        }
+        while (b < bins) *next++ = s.t[++b];
+    }
+    free(s.memory);
+}
+
+/* pixels [N, C]; opacity and depth in extra [N, 2]. */
+void march_forward(const Inputs *in, float *pixels, float *extra, long first, long last) {
+    Ray s = allocate(in->samples);
+    const int end = in->samples - 1;
+    for (long n = first; n < last; ++n) {
+        see(in, n, &s, 0);
+        weigh(&s);
+        composite(in, &s, pixels + n * C);
+        float depth = 0, opacity = 1 - s.through[end];
+        for (int p = 0; p <= end; ++p) depth += s.at[p] * s.t[p];
+        extra[2 * n] = opacity;
+        extra[2 * n + 1] = opacity > 1e-3f ? depth / opacity : s.t[end];
+    }
+    free(s.memory);
+}
+
+/* Gradient of the outputs y of a ray from that of its pixel [C]. */
+static void uncomposite(const Inputs *in, const float *gradient, Ray *s) {
+    const int end = s->samples - 1;
+    float g[Y] = {0}, sum = 0, behind = 0, before = 0;
+    for (int c = 0; c < C; ++c) {
+        g[c + 1] = 1.002f * gradient[c];
+        sum += 0.001f * gradient[c];
+        behind += s->through[end] * gradient[c] * in->background[c];
+    }
+    for (int p = 0; p <= end; ++p) {
+        float value = -sum;
+        for (int c = 1; c < OUT; ++c) value += g[c] * s->color[p * Y + c];
+        s->value[p] = value;
+    }
+    for (int p = 0; p < s->padded; ++p)
+        for (int m = 0; m < Y; m += 8) {
+            half a = load_half(s->color + p * Y + m);
+            store_half(s->dy + p * Y + m, load_half(g + m) * (a - a * a) * (p <= end ? s->at[p] : 0));
+        }
+    /* What is seen behind an interval falls by itself per unit of the interval's optical depth. */
+    for (int p = end - 1; p >= 0; --p) {
+        float seen = 0.5f * (s->value[p] + s->value[p + 1]), d = (s->through[p + 1] * seen - behind) * s->pull[p];
+        s->dy[(p + 1) * Y] = d + before;
+        before = d;
+        behind += s->w[p] * seen;
+    }
+    s->dy[0] = before;
+}
+
+/* Add gradients of the head, from those of the outputs of a ray; leaves those before softplus where its slopes were. */
+static void unsee_head(const Inputs *in, Ray *s, float *d_w1, float *d_b1, float *d_w2, float *d_b2) {
+    const int padded = (s->samples + 7) / 8 * 8;
+    for (int p = 0; p < padded; ++p) for (int m = 0; m < OUT; ++m) d_b2[m] += s->dy[p * Y + m];
+    for (int j = 0; j < H; j += LANES) {
+        vec w[OUT], dw[OUT], db = load(d_b1 + j);
+        for (int m = 0; m < OUT; ++m) { w[m] = load(in->w2_rows + m * H + j); dw[m] = load(d_w2 + m * H + j); }
+        for (int p = 0; p < padded; ++p) {
+            vec h = load(s->h + p * H + j), dh = splat(0);
+            for (int m = 0; m < OUT; ++m) {
+                dh += w[m] * s->dy[p * Y + m];
+                dw[m] += h * s->dy[p * Y + m];
+            }
+            dh *= load(s->slope + p * H + j);
+            db += dh;
+            store(s->slope + p * H + j, dh);
+        }
+        for (int m = 0; m < OUT; ++m) store(d_w2 + m * H + j, dw[m]);
+        store(d_b1 + j, db);
+    }
+    for (int k = 0; k < F; k += 4) {
+        vec dw[4][HV];
+        for (int c = 0; c < 4; ++c) for (int j = 0; j < HV; ++j) dw[c][j] = load(d_w1 + (k + c) * H + LANES * j);
+        for (int p = 0; p < padded; ++p)
+            for (int j = 0; j < HV; ++j) {
+                vec dh = load(s->slope + p * H + LANES * j);
+                for (int c = 0; c < 4; ++c) dw[c][j] += dh * s->f[p * F + k + c];
+            }
+        for (int c = 0; c < 4; ++c) for (int j = 0; j < HV; ++j) store(d_w1 + (k + c) * H + LANES * j, dw[c][j]);
+    }
+}
+
+/* Add gradients of the texels around a ray, after unsee_head; its features are overwritten by their gradients. */
+static void unsee_texels(const Inputs *in, Ray *s, float *d_texels) {
+    const int padded = (s->samples + 7) / 8 * 8;
+    for (int q = 0; q < padded; q += 8) {
+        vec df[8][FV];
+        for (int i = 0; i < 8; ++i) for (int k = 0; k < FV; ++k) df[i][k] = splat(0);
+        for (int j = 0; j < H; ++j)
+            for (int k = 0; k < FV; ++k) {
+                vec w = load(in->w1_rows + j * F + LANES * k);
+                for (int i = 0; i < 8; ++i) df[i][k] += w * s->slope[(q + i) * H + j];
+            }
+        for (int i = 0; i < 8; ++i) for (int k = 0; k < FV; ++k) store(s->f + (q + i) * F + LANES * k, df[i][k]);
+    }
+    for (int p = 0; p < s->samples; ++p) {
+        vec df[FV];
+        for (int k = 0; k < FV; ++k) df[k] = load(s->f + p * F + LANES * k);
+        for (int e = 0; e < 12; ++e) {
+            float *texel = d_texels + s->row[e * s->padded + p], weight = s->corner[e * s->padded + p];
+            for (int k = 0; k < FV; ++k) store(texel + LANES * k, load(texel + LANES * k) + df[k] * weight);
+        }
+    }
+}
+
+/* Squared error and gradients of the rays of one scene. `given` [N, C] is the gradient of the pixels where error is
+ * NULL, and else what they should be. Writes d_texels [3, K, K, F] unless it is NULL, d_w1 [F, H], d_b1 [H],
+ * d_w2 [OUT, H] and d_b2 [OUT]. */
+void march_backward(const Inputs *in, const float *given, double *error, float *d_texels, float *d_w1, float *d_b1,
+                    float *d_w2, float *d_b2, long first, long last) {
+    Ray s = allocate(in->samples);
+    if (error) *error = 0;
+    if (d_texels) memset(d_texels, 0, sizeof(float) * 3 * in->resolution * in->resolution * F);
+    memset(d_w1, 0, sizeof(float) * F * H);
+    memset(d_b1, 0, sizeof(float) * H);
+    memset(d_w2, 0, sizeof(float) * OUT * H);
+    memset(d_b2, 0, sizeof(float) * OUT);
+    for (long n = first; n < last; ++n) {
+        float pixel[C], gradient[C];
+        memcpy(gradient, given + n * C, sizeof gradient);
+        see(in, n, &s, 0);
+        weigh(&s);
+        if (error) {
+            composite(in, &s, pixel);
+            for (int c = 0; c < C; ++c) {
+                float off = pixel[c] - gradient[c];
+                *error += off * off;
+                gradient[c] = 2 * off;
+            }
+        }
+        uncomposite(in, gradient, &s);
+        unsee_head(in, &s, d_w1, d_b1, d_w2, d_b2);
+        if (d_texels) unsee_texels(in, &s, d_texels);
+    }
+    free(s.memory);
+}

@@ -1,0 +1,197 @@
+"""The CUDA kernels under Triton's interpreter, for test_cuda.py: TRITON_INTERPRET=1 before Triton is imported.
+
+Against the plain version in float64, on inputs that are new in every run; the seed is printed. What the kernels write
+to is NaN before. The interpreter computes TF32 products in float32, so float32 planes are equal to rounding.
+"""
+
+import secrets
+
+import pytest
+import torch
+
+from scaled_ig.cameras import Cameras, Rays
+from scaled_ig.field_head import FieldHead
+from scaled_ig.kernels import cuda, reference
+from scaled_ig.randomness import CounterNoise
+from scaled_ig.renderer import Jitter, Renderer
+from scaled_ig.representations import MicroMacro
+from scaled_ig.sampling import FullRay, InsideBall
+
+AXES = MicroMacro.AXES
+ROUNDING = 2e-5  # of the largest value of a tensor
+# F, C, P, H, K, rays of each scene; one program has 64 samples, or one ray.
+SIZES = [
+    (10, 4, 16, 64, 9, (2, 0, 4)),
+    (22, 3, 5, 16, 4, (7, 6, 0)),
+    (32, 12, 24, 16, 16, (0, 2)),
+    (32, 4, 96, 16, 8, (1, 1)),
+    (3, 16, 2, 24, 1, (3,)),  # more outputs than 16, hidden units that are no multiple of a block, one texel
+    (22, 12, 96, 64, 5, (1,)),
+    (10, 3, 24, 64, 7, (0, 3)),
+    (32, 4, 5, 64, 8, (9, 4)),
+]
+
+
+@pytest.fixture(autouse=True)
+def poison():
+    """Memory that nobody has written to is NaN."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(1).isnan()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    """Names of the kernels that are launched."""
+    names: list[str] = []
+    launch = cuda._launch
+
+    def note(name, *arguments, **flags):
+        names.append(name)
+        launch(name, *arguments, **flags)
+
+    monkeypatch.setattr(cuda, "_launch", note)
+    return names
+
+
+def draw(features, values, samples, hidden, resolution, rays):
+    """Planes, slot, rays, depths, head, background and target; rays begin and end beyond the planes."""
+    seed = secrets.randbits(32)
+    print(f"seed {seed}")
+    torch.manual_seed(seed)
+    planes = torch.randn(len(rays), 3, resolution, resolution, features)
+    slot = torch.arange(len(rays)).repeat_interleave(torch.tensor(rays))
+    directions = 2 * torch.nn.functional.normalize(torch.randn(len(slot), 3), dim=-1)
+    origins = 0.4 * torch.randn(len(slot), 3) - 0.6 * directions
+    t = 1.3 * torch.rand(len(slot), samples).sort(1).values
+    head = FieldHead(features, values, hidden)
+    head.out.bias.data[0] = 2.0
+    return planes, slot, Rays(origins, directions), t, head, torch.rand(values), torch.rand(len(slot), values)
+
+
+def doubled(planes, slot, rays, t, head, background, target):
+    """The same inputs in float64."""
+    exact = FieldHead(head.hidden.in_features, len(background), head.hidden.out_features).double()
+    exact.load_state_dict(head.state_dict())
+    rays = Rays(rays.origins.double(), rays.directions.double())
+    return planes.double(), slot, rays, t.double(), exact, background.double(), target.double()
+
+
+def outcome(kernel, planes, slot, rays, t, head, background, target, axes=AXES["xy-xz-yz"]):
+    """All that a kernel computes: densities, pixels, squared error, and the gradients of the last two."""
+    planes = planes.detach().requires_grad_()
+    given = planes, slot, rays, t, head, background, axes
+    found = {"densities": kernel.densities(*given[:5], axes)}
+    seen = kernel.march(*given)
+    found |= {"pixels": seen.pixels, "accumulation": seen.accumulation, "depth": seen.depth}
+    weight = target - 0.5  # any gradient of the pixels
+    wanted = [planes, *head.parameters()]
+    found["error"] = kernel.squared_error(*given, target)
+    for name, value in {"pixels": (seen.pixels * weight).sum(), "error": 3 * found["error"]}.items():
+        gradients = torch.autograd.grad(value, wanted)
+        found |= {
+            f"d {name} / d {of}": own
+            for of, own in zip(("planes", "w1", "b1", "w2", "b2"), gradients, strict=True)
+        }  # fmt: skip
+    return {name: value.detach() for name, value in found.items()}
+
+
+def assert_equal(ours, exact, tolerances=None):
+    for name, value in exact.items():
+        largest = float(value.abs().max()) if value.numel() else 0.0
+        tolerance = (tolerances or {}).get(name, ROUNDING) * largest
+        assert ours[name].shape == value.shape
+        torch.testing.assert_close(
+            ours[name].double(), value, rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_equals_the_plain_version_in_float64(size):
+    given = draw(*size)
+    ours = outcome(cuda, *given)
+    assert_equal(ours, outcome(reference, *doubled(*given)))
+    empty = [scene for scene, rays in enumerate(size[-1]) if not rays]
+    assert (ours["d error / d planes"][empty] == 0).all()
+
+
+def test_points_lie_beyond_the_planes_and_between_them():
+    outside = [draw(*size) for size in SIZES]
+    parts = [(rays.at(t).abs() > 1).any(-1).float() for _, _, rays, t, *_ in outside]
+    assert 0.1 < torch.cat([part.flatten() for part in parts]).mean() < 0.9
+
+
+def test_planes_in_bfloat16():
+    """The planes' rounding is the only one: sums are float32. Their gradient is rounded when it is handed over."""
+    planes, *others = draw(32, 4, 16, 16, 8, (3, 2))
+    planes = planes.bfloat16()
+    ours, exact = outcome(cuda, planes, *others), outcome(reference, *doubled(planes, *others))
+    assert ours["d error / d planes"].dtype == torch.bfloat16
+    assert_equal(ours, exact, {"d error / d planes": 2**-8, "d pixels / d planes": 2**-8})
+
+
+def test_the_authors_planes():
+    given = draw(10, 3, 8, 16, 6, (3, 2))
+    ours = outcome(cuda, *given, axes=AXES["xy-xz-zx"])
+    assert_equal(ours, outcome(reference, *doubled(*given), axes=AXES["xy-xz-zx"]))
+
+
+def test_no_rays():
+    given = draw(10, 4, 8, 16, 6, (0, 0))
+    ours = outcome(cuda, *given)
+    assert ours["pixels"].shape == (0, 4)
+    assert ours["error"] == 0
+    assert all((value == 0).all() for value in ours.values())
+
+
+def test_dense_fog_is_seen_as_it_is():
+    planes, slot, rays, t, head, background, target = draw(10, 4, 8, 16, 6, (3, 2))
+    given = 300 * planes, slot, rays, t, head, background, target
+    ours, exact = outcome(cuda, *given), outcome(reference, *doubled(*given))
+    assert_equal(ours, exact, dict.fromkeys(exact, 0.001))
+
+
+def test_long_rays_are_left_to_the_plain_version(launches):
+    given = draw(10, 4, 129, 16, 6, (1,))
+    assert_equal(outcome(cuda, *given), outcome(reference, *doubled(*given)))
+    assert launches == []
+
+
+def test_what_is_frozen_has_no_gradient():
+    planes, slot, rays, t, head, background, target = draw(10, 4, 8, 16, 6, (3, 2))
+    given = slot, rays, t, head, background, AXES["xy-xz-yz"], target
+    both = torch.autograd.grad(cuda.squared_error(planes.requires_grad_(), *given), [planes, head.out.weight])
+    head.requires_grad_(False)
+    cuda.squared_error(planes, *given).backward()
+    torch.testing.assert_close(planes.grad, both[0])
+    head.requires_grad_(True)
+    cuda.squared_error(planes.detach(), *given).backward()
+    torch.testing.assert_close(head.out.weight.grad, both[1])
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"), [(InsideBall(5), ["sweep"]), (FullRay(4, 4), ["densities", "sweep"])]
+)
+def test_latent_supervision_is_one_launch_and_one_for_each_pass_before(sampling, expected, launches, monkeypatch):
+    """Value and all gradients of a step's loss; only the papers' first pass has to be looked at beforehand."""
+    monkeypatch.setattr(cuda, "serves", lambda planes, head: True)
+    monkeypatch.setattr("scaled_ig.kernels.FAST", (cuda,))
+    scenes = MicroMacro(micro_channels=2, macro_channels=3, num_bases=2, plane_resolution=4)
+    scenes.new_scenes(3)
+    pose = torch.eye(4).repeat(2, 1, 1)
+    pose[:, 2, 3] = -1.3
+    rays = Cameras(pose, torch.tensor([[1.0, 1.0, 0.5, 0.5]] * 2)).rays(2)
+    renderer = Renderer(FieldHead(5, 4, 16), sampling)
+    jitter = Jitter(CounterNoise(0), torch.arange(8).view(2, 4))
+    loss = renderer.squared_error(scenes, torch.tensor([2, 0]), rays, torch.ones(4), torch.zeros(2, 4, 4), jitter)
+    loss.backward()
+    assert launches == expected
+    assert scenes.bases.grad.abs().max() > 0
+
+
+def test_alignment_is_a_launch_forward_and_one_backward(launches):
+    planes, slot, rays, t, head, background, _ = draw(10, 4, 8, 16, 6, (3, 2))
+    seen = cuda.march(planes.requires_grad_(), slot, rays, t, head, background, AXES["xy-xz-yz"])
+    seen.pixels.sum().backward()
+    assert launches == ["render", "sweep"]

@@ -1,0 +1,51 @@
+"""Planes by the compiled mixture against a product of matrices."""
+
+import pytest
+import torch
+
+from scaled_ig import native
+from scaled_ig.representations import MicroMacro
+from scaled_ig.representations.mixture import mix
+
+
+@pytest.mark.skipif(native.compiler() is None, reason="no C compiler on this machine: set CC")
+@pytest.mark.parametrize(("micro", "macro", "bases", "resolution"), [(10, 22, 50, 6), (0, 7, 3, 9), (3, 5, 1, 1)])
+@pytest.mark.parametrize("num_scenes", [1, 4, 6])
+def test_planes_and_gradients(micro, macro, bases, resolution, num_scenes, monkeypatch):
+    monkeypatch.setattr(torch, "empty_like", lambda other: torch.full_like(other, torch.nan))
+    generator = torch.Generator().manual_seed(3)
+    shapes = (
+        (num_scenes, 3, resolution, resolution, micro),
+        (num_scenes, bases),
+        (bases, 3, resolution, resolution, macro),
+    )
+    given = [torch.randn(shape, generator=generator) for shape in shapes]
+    results = []
+    for dtype in (torch.float32, torch.float64):  # the second one is a product of matrices
+        parts = [part.to(dtype).requires_grad_() for part in given]
+        planes = mix(*parts)
+        weight = torch.randn(planes.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+        results.append([planes, *torch.autograd.grad((planes * weight.to(dtype)).sum(), parts)])
+    for ours, exact in zip(*results, strict=True):
+        bound = 1e-5 * float(exact.detach().norm())
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=bound)
+
+
+def test_parts_without_gradients_and_any_number_of_threads():
+    scenes, threads = MicroMacro(3, 5, num_bases=4, plane_resolution=16), torch.get_num_threads()
+    scenes.new_scenes(6)
+    results, names = [], [name for name, _ in scenes.named_parameters()]
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            scenes.zero_grad()
+            scenes.planes(torch.tensor([4, 1, 5])).square().sum().backward()
+            results.append([parameter.grad.to_dense().clone() for parameter in scenes.parameters()])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    scenes.bases.requires_grad_(False)
+    scenes.zero_grad()
+    scenes.planes(torch.tensor([4, 1, 5])).square().sum().backward()
+    assert scenes.bases.grad is None
+    assert torch.equal(scenes.micro.weight.grad.to_dense(), results[0][names.index("micro.weight")])

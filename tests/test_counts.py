@@ -1,0 +1,97 @@
+"""What a step of latent supervision does, in counts that no busy machine changes: operations, bytes, calls.
+
+A step that grows with the number of scenes, keeps what the kernels exist not to keep, or encodes what is cached, fails
+here.
+"""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from scaled_ig import native
+from scaled_ig.autoencoders import SmallAutoencoder
+from scaled_ig.cameras import orbit
+from scaled_ig.optim import SceneAdam
+from scaled_ig.randomness import CounterNoise
+from scaled_ig.renderer import Jitter
+from scaled_ig.representations import MicroMacro
+from scaled_ig.sampling import FullRay, InsideBall
+from scaled_ig.scene_model import SceneModel
+
+SAMPLES, FEATURES, LATENTS, VIEWS = 24, 32, 16, 8
+PLANS = {"one pass": InsideBall(SAMPLES), "two passes": FullRay(SAMPLES // 2, SAMPLES // 2)}
+
+
+class Counts(TorchDispatchMode):
+    """Operations by name, but for views; bytes that they return in memory of their own, and the largest such tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations, self.bytes, self.largest = Counter(), 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view and func is not torch.ops.aten.detach.default:
+            self.operations[str(func)] += 1
+        known = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if is_strided(t)}
+        for tensor in tree_leaves(result):
+            if is_strided(tensor) and tensor.untyped_storage().data_ptr() not in known:
+                self.bytes += tensor.nbytes
+                self.largest = max(self.largest, tensor.numel())
+        return result
+
+
+def is_strided(value) -> bool:
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided
+
+
+def counts(num_scenes: int, scenes_of_step: int, sampling, clock: str = "per_scene") -> Counts:
+    """Those of the third step: the first ones make what later ones find."""
+    torch.manual_seed(0)
+    representation = MicroMacro(10, FEATURES - 10, num_bases=4, plane_resolution=16, extent=0.5)
+    scene = SceneModel(representation, SmallAutoencoder(8, 4, 16, 1), sampling, resolution=8 * LATENTS)
+    representation.new_scenes(num_scenes)
+    tables = representation.scene_tables()
+    groups = [{"name": name, "params": [table.weight], "lr": 1e-2, "rows": True} for name, table in tables.items()]
+    shared = [*representation.shared_parameters().values(), *scene.renderer.head.parameters()]
+    adam = SceneAdam([*groups, {"name": "shared", "params": shared, "lr": 1e-2}], clock)
+    index = torch.arange(VIEWS) * scenes_of_step // VIEWS
+    target = torch.zeros(VIEWS, LATENTS**2, 4)
+    rays = (index << 32)[:, None] + torch.arange(LATENTS**2)
+    for number in range(3):
+        with Counts() as found:
+            for table in tables.values():
+                adam.catch_up(table.weight, index.unique())
+            jitter = Jitter(CounterNoise(0, 3, number), rays)
+            scene.rendering_loss(orbit(VIEWS), index, target, jitter).backward()
+            adam.step()
+            adam.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("clock", ["per_scene", "exact_dense"])
+def test_a_step_does_the_same_whatever_the_number_of_scenes(clock):
+    few, many = counts(16, 4, PLANS["one pass"], clock), counts(512, 4, PLANS["one pass"], clock)
+    assert few.operations == many.operations
+    assert few.bytes == many.bytes
+
+
+@pytest.mark.skipif(native.compiler() is None, reason="no C compiler on this machine: set CC")
+@pytest.mark.parametrize("plan", PLANS)
+def test_nothing_is_kept_of_samples(plan):
+    """Depths are as many as samples; features would be 32 times as many, hidden activations 64 times."""
+    rays, planes = VIEWS * LATENTS**2, 4 * 3 * 16 * 16 * FEATURES
+    found = counts(16, 4, PLANS[plan])
+    assert found.largest <= max(rays * SAMPLES, planes)
+    samples_of_noise = 12 * 8 * rays * SAMPLES  # int64: the counter's arithmetic
+    assert found.bytes < samples_of_noise + 40 * 4 * planes
+
+
+def test_operations_do_not_grow_with_views_or_samples():
+    """A kernel is called once, whatever it is given; the optimiser's rows are the scenes of the step."""
+    usual, other = counts(16, 4, InsideBall(8)), counts(16, 4, InsideBall(40))
+    assert usual.operations == other.operations
+    assert sum(usual.operations.values()) < 250
