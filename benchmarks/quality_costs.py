@@ -76,15 +76,20 @@ def time_steps(fit: Fit, phase: str, folder: str) -> StepTimes:
 def measure_costs(runs: list[Run], pack: Path, lists: dict[str, Path]) -> dict[str, Any]:
     """Milliseconds of every kind of step, in turns; and of encoding a view."""
     fits: dict[str, tuple[Fit, str]] = {}
+    kinds = set()  # of runs; some leave the last phase out
     data = None
     for run in runs:
         phases = STAGE1 if run.stage1 is None else STAGE2
-        if any(f"{run.step}: {phase}" in fits for phase in phases):
+        kind = run.step, phases, "phases.rgb_alignment" in run.options
+        if kind in kinds:
             continue
+        kinds.add(kind)
         fit = build(arguments(run, pack, lists, both_stages=True))
         data = data or fit.data
         fit.data = data
-        fits |= {f"{run.step}: {phase}": (fit, phase) for phase in fit.phases if phase in phases}
+        for phase in fit.phases:
+            if phase in phases:
+                fits.setdefault(f"{run.step}: {phase}", (fit, phase))
     times: dict[str, list[float]] = {name: [] for name in fits}
     encoding = []
     with tempfile.TemporaryDirectory() as scratch:

@@ -16,19 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.contest import Elsewhere, in_turns, seconds
 from benchmarks.naive import NaiveScenes, channels_first
 from benchmarks.step_batches import CHANNELS, SIZE, VIEWS, Batch, draw_batch, learnable, make_model
-from benchmarks.step_contestants import (
-    RATE,
-    SCENE_RATE,
-    Elsewhere,
-    NaiveSteps,
-    OurSteps,
-    in_turns,
-    naive_loss,
-    our_loss,
-    seconds,
-)
+from benchmarks.step_contestants import RATE, SCENE_RATE, NaiveSteps, OurSteps, naive_loss, our_loss
 from scaled_ig.kernels import describe_kernel
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.representations import MicroMacro
@@ -94,7 +85,7 @@ def g1(repeats: int = 5, views_per_scene: tuple[int, ...] = (1, 4, 16)) -> dict[
             "naive, same allocator": partial(seconds, _naive_gradients(), views),
             "ours": partial(seconds, OurSteps(make_model(VIEWS), VIEWS, None), views),
         }
-        times = in_turns(contestants, repeats)
+        times = in_turns(contestants, repeats, f"G1, {views} views a scene")
         rows.append({"views_per_scene": views, "worst_gradient": worst_gradient(views)} | _ratios(times))
     elsewhere.close()
     worst = max(row["worst_gradient"] for row in rows)
@@ -150,7 +141,7 @@ def g2(repeats: int = 5, num_scenes: int = 500, learning_steps: int = 200) -> di
         if steps.adam.clock == "exact_dense":
             steps.begin_within_an_epoch(VIEWS // views)
         contestants[name] = partial(seconds, steps, views)
-    times = in_turns(contestants, repeats)
+    times = in_turns(contestants, repeats, "G2")
     elsewhere.close()
     parts = {
         name: _ratios(times | {"ours": times[name]}) | {"parts_milliseconds": steps.milliseconds()}

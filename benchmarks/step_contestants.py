@@ -1,13 +1,10 @@
-"""Contestants of benchmarks of a step on the CPU, and how they take turns."""
+"""Contestants of benchmarks of a step on the CPU."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 from itertools import pairwise
-from multiprocessing import get_context
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,50 +109,3 @@ class OurSteps:
     def milliseconds(self) -> dict[str, float]:
         """Median of each part."""
         return {name: 1e3 * statistics.median(laps) for name, laps in self.parts.items()}
-
-
-class Elsewhere:
-    """A contestant in a process of its own, with the allocator as it is by default.
-
-    Args:
-        make: Makes it there.
-    """
-
-    def __init__(self, make: Callable[[], Callable[[int], None]]) -> None:
-        self._mine, theirs = get_context("spawn").Pipe()
-        self._process = get_context("spawn").Process(target=_serve, args=(make, theirs), daemon=True)
-        self._process.start()
-
-    def __call__(self, views_per_scene: int) -> float:
-        """CPU seconds of a step."""
-        self._mine.send(views_per_scene)
-        return self._mine.recv()
-
-    def close(self) -> None:
-        self._mine.send(None)
-        self._process.join()
-
-
-def _serve(make: Callable[[], Callable[[int], None]], pipe: Any) -> None:
-    torch.set_num_threads(1)
-    contestant = make()
-    while (views_per_scene := pipe.recv()) is not None:
-        pipe.send(seconds(contestant, views_per_scene))
-
-
-def seconds(contestant: Callable[[int], None], views_per_scene: int) -> float:
-    """CPU seconds of a step of this process."""
-    begun = time.process_time()
-    contestant(views_per_scene)
-    return time.process_time() - begun
-
-
-def in_turns(contestants: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, after a turn that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(repeats + 1):
-        for name, contestant in contestants.items():
-            taken = contestant()
-            if turn:
-                times[name].append(taken)
-    return {name: statistics.median(own) for name, own in times.items()}
