@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from data_modules.layout import PackIndex, split_views
-from scaled_ig.cli import main as scaled_ig
 
 STAGE2_SCENES, STAGE1_SCENES = 16, 8
 SCENES = 28  # of packs that it makes itself
@@ -19,10 +20,17 @@ def synthesize(what: str, packs: Path) -> Path:
     """A pack of procedural cars or faces."""
     pack, folder = packs / what, packs / f"{what}_source"
     if not (pack / "pack.json").is_file():
-        scaled_ig(["synthesize", what, "--scenes", str(SCENES), "--out", str(folder)])
-        source = ["shapenet", str(folder)] if what == "cars" else ["basel", str(folder / "face_model.h5")]
-        scaled_ig(["pack", *source, "--views", "40", "--scenes", str(SCENES), "--out", str(pack)])
+        scenes = ["--scenes", str(SCENES)]
+        _scaled_ig("synthesize", what, *(scenes if what == "cars" else []), "--out", str(folder))
+        source = ["shapenet", str(folder)] if what == "cars" else ["basel", str(folder / "face_model.h5"), *scenes]
+        _scaled_ig("pack", *source, "--views", "40", "--out", str(pack))
     return pack
+
+
+def _scaled_ig(*arguments: str) -> None:
+    """In a process of its own: the program leaves when it is done."""
+    program = "from scaled_ig.cli import main; main()"
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True)
 
 
 def choose_scenes(pack: Path, folder: Path) -> dict[str, Path]:

@@ -1,7 +1,7 @@
-"""Where a step's time goes, phase by phase: python -m benchmarks.profile PACK [--config FILE …].
+"""Where a step's time goes, phase by phase: python -m benchmarks.phase_times PACK [--config FILE …].
 
 A few steps of every phase of a real run are profiled by torch; the time of each operation on one thread is booked under
-what it is for, by its name. Prints milliseconds a step, and writes runs/bench/profile.json.
+what it is for, by its name. Prints milliseconds a step, and writes runs/bench/phase_times.json.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pack", type=Path)
     parser.add_argument("--config", action="append", help="of scaled-ig fit; the quickstart where there is none")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench/profile.json"))
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/phase_times.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = measure(options.pack, options.config or ["experiments/quickstart.yaml"])
