@@ -7,7 +7,7 @@ BIN := .venv/bin
 RUN := runs/demo
 FIT := $(BIN)/scaled-ig fit --config experiments/quickstart.yaml
 
-.PHONY: help venv demo demo-plateau test faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint clean-demo
+.PHONY: help venv demo demo-long test faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint clean-demo
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -32,7 +32,7 @@ demo: venv
 	$(BIN)/scaled-ig report $(RUN) --no_prior $(RUN)-no-prior --rgb $(RUN)-rgb
 
 # The RGB baseline four times as long, to see where it ends; then the report with it.
-demo-plateau: demo
+demo-long: demo
 	$(FIT) --config experiments/demo/rgb.yaml --data.path data/demo/pack --run_dir $(RUN)-rgb-long --resume true \
 	  --phases.latent_supervision.max_steps 7600
 	$(BIN)/scaled-ig report $(RUN) --no_prior $(RUN)-no-prior --rgb $(RUN)-rgb --compare '["RGB tri-planes, 4 times as long=$(RUN)-rgb-long"]'

@@ -9,7 +9,7 @@ from tests.test_ddp import assert_same_training, checkpoint, on, the_error, use_
 
 PHASES = ("latent_supervision", "rgb_alignment")
 EARLIER = [f"--phases.{name}=null" for name in ("autoencoder", "warm_up", "joint")]
-PLATEAU = ("--plateau.min_gain_decibels", 0.15, "--plateau.patience", 1)
+PLATEAU = ("--plateau.min_gain_decibels", 0.5, "--plateau.patience", 1)
 STEPS = 40
 LONG = [f"--phases.{name}.max_steps={STEPS}" for name in PHASES]
 KEPT = """
@@ -32,7 +32,7 @@ class Kept(Callback):
 @pytest.fixture(scope="module")
 def stage2(run_scaled_ig, tiny_config, one_rank):
     def run(folder, *more, **environment):
-        options = ("--adam.clock", "per_scene", "--eval_every_n_steps", 4, "--data.val_fraction", 0.2)
+        options = ("--adam.clock", "per_scene", "--data.val_fraction", 0.2)
         call = ("fit", "--config", tiny_config, "--run_dir", folder, "--init_from", one_rank, *EARLIER, *LONG)
         return run_scaled_ig(*call, *NO_STEPS_OF_ROUNDING, *options, *PLATEAU, *more, **environment)
 
@@ -73,10 +73,17 @@ def test_a_resumed_run_knows_which_scenes_are_learned(tmp_path, stage2, alone):
 
 def test_what_it_needs_is_said(tmp_path, stage2):
     for options, sentence in (
-        (("--eval_every_n_steps", 0), "plateau needs views that are watched: give --eval_every_n_steps"),
+        (("--data.val_fraction", 0), "plateau needs views that are watched: give --data.val_fraction"),
         (("--adam.clock", "exact_dense"), "plateau needs --adam.clock per_scene"),
     ):
         status, output = stage2(tmp_path / "run", *options)
         assert status != 0
         assert sentence in the_error(output)
     assert not (tmp_path / "run").exists()
+
+
+def test_scenes_alone_may_be_trained(tmp_path, stage2):
+    """Waves freeze what scenes share: batches whose scenes are all learned have nothing left to train."""
+    options = ("--waves.scenes", 2, "--data.batch_size", 1)
+    status, output = stage2(tmp_path / "run", *options, "--phases.rgb_alignment=null")
+    assert status == 0, output[-3000:]

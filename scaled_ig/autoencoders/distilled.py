@@ -22,11 +22,15 @@ class SmallDecoder(nn.Module):
         blocks: Its residual blocks.
     """
 
+    fitted: Tensor  # whether it has begun to imitate anything
+
     def __init__(self, latent_channels: int, downsampling: int, channels: int, blocks: int = 3) -> None:
         super().__init__()
         self.downsampling = downsampling
         self.linear = nn.Conv2d(latent_channels, 3 * downsampling**2, 1)
         self.residual = residual_network(latent_channels, 3 * downsampling**2, channels, blocks)
+
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
 
     def forward(self, latents: Tensor) -> Tensor:
         """Images [B, 3, H, W], about [-1, 1] but not clamped, of normalised latents [B, C, h, w]."""
@@ -41,3 +45,4 @@ class SmallDecoder(nn.Module):
         assert self.linear.bias is not None
         self.linear.weight.copy_(solution[:-1].T[..., None, None])
         self.linear.bias.copy_(solution[-1])
+        self.fitted.fill_(True)

@@ -20,7 +20,7 @@ class Evaluation(Callback):
         run: Where ``training.csv`` is.
         clock: Training time, which stands still meanwhile.
         every_n_steps: Steps between measurements of ``val`` views; 0 for none.
-        max_views: Most ``val`` views of a measurement, spread evenly over the scenes; all of them where it is None.
+        max_views: Most ``val`` views of a measurement, spread evenly over the scenes.
         lpips: The metric, where its weights are here.
     """
 
@@ -29,7 +29,7 @@ class Evaluation(Callback):
         run: RunFolder,
         clock: TrainingClock,
         every_n_steps: int = 0,
-        max_views: int | None = 64,
+        max_views: int = 64,
         lpips: Lpips | None = None,
     ) -> None:
         self.run, self.clock, self.every_n_steps, self.max_views, self.lpips = (
@@ -40,8 +40,6 @@ class Evaluation(Callback):
             lpips,
         )
         self.scenes: list[dict[str, Any]] = []  # of the test views, once they are measured
-        self.watched: list[dict[str, Any]] = []  # of the val views, as they were at a step
-        self.watched_at = 0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         step = trainer.global_step
@@ -52,23 +50,27 @@ class Evaluation(Callback):
             self.every_n_steps // 2,
         )
         if step and self.every_n_steps and (early or step % self.every_n_steps == 0):
-            self.watched, self.watched_at = self._measure(trainer, pl_module, "val"), step
+            self._measure(trainer, pl_module, "val", self.max_views)
 
     def on_train_end(self, trainer, pl_module) -> None:
         if self.every_n_steps and trainer.global_step % self.every_n_steps:
-            self._measure(trainer, pl_module, "val")
+            self._measure(trainer, pl_module, "val", self.max_views)
         self.measure_test(trainer, pl_module)
 
     def measure_test(self, trainer, phase) -> None:
         """Measure the test views; collective."""
         self.scenes = self._measure(trainer, phase, "test")
 
-    def _measure(self, trainer, phase, split: str) -> list[dict[str, Any]]:
+    def measure_watched(self, trainer, phase) -> list[dict[str, Any]]:
+        """Measure all ``val`` views: a record a scene; collective."""
+        return self._measure(trainer, phase, "val")
+
+    def _measure(self, trainer, phase, split: str, at_most: int | None = None) -> list[dict[str, Any]]:
         with self.clock.paused():
             if trainer.training and trainer.optimizers:
                 phase.scene_adam().flush()
             data = trainer.datamodule
-            keys = data.own_views(phase.stage, split, self.max_views if split == "val" else None)
+            keys = data.own_views(phase.stage, split, at_most)
             phase.scene.eval()
             records = evaluate(phase.scene, data.batches(phase.stage, keys), self.lpips, phase.name != "autoencoder")
             phase.scene.train()

@@ -9,34 +9,44 @@ import torch
 from lightning.pytorch import Callback
 
 from scaled_ig.callbacks.evaluation import Evaluation
+from scaled_ig.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Plateau:
     """When a scene of stage 2 is learned: its watched (``val``) views no longer improve (method 6).
 
+    They are measured after every epoch, in which each view of each scene is trained once.
+
     Args:
-        min_gain_decibels: What a measurement must have over the scene's best so far.
-        patience: Measurements in a row that had less.
+        min_gain_decibels: What an epoch must bring over the scene's best so far.
+        patience: Epochs in a row that brought less.
     """
 
     min_gain_decibels: float = 0.02
     patience: int = 2
 
+    def __post_init__(self) -> None:
+        if self.patience < 1 or self.min_gain_decibels < 0:
+            raise UsageError(
+                f"plateau.patience {self.patience} must be 1 or more, and plateau.min_gain_decibels "
+                f"{self.min_gain_decibels} not negative"
+            )
+
 
 class PlateauStop(Callback):
     """Takes learned scenes out of a phase's batches, and ends the phase when none is left.
 
-    It stands behind the evaluation that it reads. All ranks know the measurements of all scenes, and decide alike.
+    All ranks know the measurements of all scenes, and decide alike.
 
     Args:
         plateau: When a scene is learned.
-        evaluation: Measures ``val`` views of every scene.
+        evaluation: Measures ``val`` views.
     """
 
     def __init__(self, plateau: Plateau, evaluation: Evaluation) -> None:
         self.plateau, self.evaluation = plateau, evaluation
-        self._best = self._waited = torch.empty(0)  # [N] dB of each scene, and measurements since then
+        self._best = self._waited = torch.empty(0)  # [N] dB of each scene, and epochs since then
 
     def on_train_start(self, trainer, pl_module) -> None:
         if not len(self._best):
@@ -44,11 +54,10 @@ class PlateauStop(Callback):
             self._best, self._waited = torch.full((num_scenes,), -torch.inf), torch.zeros(num_scenes)
         self._decide(trainer, pl_module)
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        if self.evaluation.watched_at != trainer.global_step:
-            return
-        scenes = torch.tensor([record["scene"] for record in self.evaluation.watched])
-        quality = torch.tensor([record[pl_module.watches] for record in self.evaluation.watched])
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        measured = self.evaluation.measure_watched(trainer, pl_module)
+        scenes = torch.tensor([record["scene"] for record in measured])
+        quality = torch.tensor([record[pl_module.watches] for record in measured])
         gained = quality > self._best[scenes] + self.plateau.min_gain_decibels
         going_on = self._waited[scenes] < self.plateau.patience  # a learned scene stays so, though shared parts move
         self._waited[scenes] = torch.where(gained & going_on, 0, self._waited[scenes] + 1)

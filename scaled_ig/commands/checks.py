@@ -31,7 +31,14 @@ def check_phases(phases: dict[str, PhaseConfig], scene: SceneModel, data: MultiV
     for name, phase in phases.items():
         if bool(phase.max_epochs) == bool(phase.max_steps):
             raise UsageError(f"phases.{name} needs either max_epochs or max_steps: set the other one to null")
-        phase.module(scene)  # which says what it lacks
+        module = phase.module(scene)  # which says what it lacks
+        if not any(module.parts()[part] for part in module.trained):
+            raise UsageError(f"phases.{name} trains nothing: all its learning rates are 0; set it to null instead")
+        if getattr(module, "decoder", None) == "small" and "joint" in phases and "distillation" not in phases:
+            raise UsageError(
+                f"phases.{name} goes through the small decoder, which nothing has trained: add phases.distillation "
+                "(experiments/presets/small_decoder.yaml)"
+            )
         if not all(data.split(stage_of(name), "test")):
             raise UsageError(
                 f"{data.path}: a scene of stage {stage_of(name)} has no test view: it needs 10 views, or a pack made "
@@ -39,12 +46,10 @@ def check_phases(phases: dict[str, PhaseConfig], scene: SceneModel, data: MultiV
             )
 
 
-def check_plateau(eval_every_n_steps: int, val_fraction: float, adam: AdamSettings) -> None:
+def check_plateau(val_fraction: float, adam: AdamSettings) -> None:
     """Raise UsageError where nothing would tell that a scene is learned, or it would go on moving."""
-    if not eval_every_n_steps or not val_fraction:
-        raise UsageError(
-            "plateau needs views that are watched: give --eval_every_n_steps and --data.val_fraction, or plateau: null"
-        )
+    if not val_fraction:
+        raise UsageError("plateau needs views that are watched: give --data.val_fraction, or plateau: null")
     if adam.clock != "per_scene":
         raise UsageError("plateau needs --adam.clock per_scene: dense Adam moves scenes that are left out of batches")
 

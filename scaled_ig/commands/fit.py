@@ -165,7 +165,7 @@ class Fit:
     def _check(self) -> dict[str, Any]:
         check_phases(self.phases, self.scene, self.data)
         if self.plateau is not None:
-            check_plateau(self.eval_every_n_steps, self.data.val_fraction, self.adam)
+            check_plateau(self.data.val_fraction, self.adam)
         self.check()
         return scenes_of(self.data, self.phases, self.waves) | self.terms
 
@@ -259,8 +259,7 @@ class Fit:
         module.shared_frozen = self.shared_frozen or (job.wave > 0 and self.waves.shared == "freeze")
         clock = TrainingClock()
         plateau = self.plateau if stage == 2 else None
-        all_or_some = {"max_views": None} if plateau else {}
-        evaluation = Evaluation(job.run, clock, self.eval_every_n_steps, lpips=self.lpips, **all_or_some)
+        evaluation = Evaluation(job.run, clock, self.eval_every_n_steps, lpips=self.lpips)
         stop = [PlateauStop(plateau, evaluation)] if plateau else []
         dashboard = Dashboard(clock, self.eval_every_n_steps)
         keep = KeepLast(job.run.checkpoint(job.phase).parent, self.checkpoint_every_n_steps)

@@ -31,7 +31,8 @@ def missed_updates(
         beta2: Decay of the second moment.
         tolerance: Relative error of the sum.
     """
-    t0 = np.asarray(last, dtype=np.float64)[:, None]
+    steps, row = np.unique(np.asarray(last, dtype=np.float64), return_inverse=True)  # many rows were seen together
+    t0 = steps[:, None]
     missed = (now - t0).astype(np.int64)
     decay = beta1 / beta2**0.5
     longest = int(missed.max())
@@ -42,7 +43,8 @@ def missed_updates(
     rate = np.where(k <= missed, np.asarray(rates, dtype=np.float64)[place], 0.0)
     correction = np.sqrt(1 - beta2 ** (t0 + k))
     weights = rate * correction / (1 - beta1 ** (t0 + k)) * decay**k
-    return gauss_rules(correction / beta2 ** (k / 2), weights, tolerance)
+    x, w = gauss_rules(correction / beta2 ** (k / 2), weights, tolerance)
+    return x[row], w[row]
 
 
 def gauss_rules(nodes: Array, weights: Array, tolerance: float = 1e-12) -> tuple[Array, Array]:

@@ -122,7 +122,7 @@ class Phase(LightningModule, ABC):
             self._catch_up(own)
             terms = self.terms(own, noise)
             total = torch.stack([weight * value for weight, value in terms.values()]).sum()
-        else:  # the others wait for this rank's part of the sums, though it has none
+        else:  # a step like any other, for other ranks may have views: its gradient is zero
             with torch.no_grad():
                 terms = self.terms(batch, noise)
             total = torch.stack([0 * parameter.sum() for parameter in self._trained_shared()]).sum()
@@ -195,8 +195,8 @@ class Phase(LightningModule, ABC):
         for name, parameters in self.parts().items():
             for parameter in parameters:
                 parameter.requires_grad_(name in self.trained)
-        if self.shared_frozen and self.trainer.world_size > 1:
-            self._anchor = nn.Parameter(torch.zeros((), device=self.device))  # DDP refuses to reduce nothing
+        if not self._trained_shared():  # DDP refuses to reduce nothing
+            self._anchor = nn.Parameter(torch.zeros((), device=self.device))
 
     def on_fit_start(self) -> None:
         """Sum gradients over ranks: each computes its part of the global batch's mean, and a scene's own is whole."""
@@ -205,9 +205,10 @@ class Phase(LightningModule, ABC):
             model.register_comm_hook(None, _sum_gradients)
 
     def _trained_shared(self) -> list[nn.Parameter]:
-        tables = self.scene.representation.scene_tables()
-        names = [name for name in self.trained if name not in tables]
-        return [parameter for name in names for parameter in self.parts()[name]] or [self._anchor]  # type: ignore[list-item]
+        """What DDP waits for."""
+        tables, parts = self.scene.representation.scene_tables(), self.parts()
+        shared = [parameter for name in self.trained if name not in tables for parameter in parts[name]]
+        return shared if self._anchor is None else [self._anchor]
 
     def _tables(self) -> dict[str, SceneTable]:
         """Scene tables by their name in this module's state."""

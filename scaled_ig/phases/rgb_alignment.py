@@ -8,6 +8,7 @@ from torch import Tensor
 
 from scaled_ig.autoencoders import DecoderChoice
 from scaled_ig.batch import ViewBatch
+from scaled_ig.errors import UsageError
 from scaled_ig.losses import rgb_loss
 from scaled_ig.phases.base import LearningRates, Phase
 from scaled_ig.randomness import CounterNoise
@@ -50,6 +51,14 @@ class RgbAlignment(Phase):
     @property
     def trained(self) -> tuple[str, ...]:
         return tuple(name for name in super().trained if name != "decoder" or self.decoder == "full")
+
+    def on_train_start(self) -> None:
+        small = self.scene.autoencoder.small_decoder
+        if self.decoder == "small" and small is not None and not small.fitted:
+            raise UsageError(
+                "the small decoder has learned nothing yet: train stage 1 with the distillation phase "
+                "(experiments/presets/small_decoder.yaml), or give rgb_alignment decoder: full"
+            )
 
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
         rendered_latent = self.scene.render_latent(batch.cameras, batch.scene_index, self.jitter(batch, noise))

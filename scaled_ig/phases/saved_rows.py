@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -246,7 +247,8 @@ def load_checkpoint(scene: SceneModel, path: Path, with_scenes: bool) -> None:
             read_shards(places, path.parent / rows)
         scene.load_state_dict(weights)
     except (RuntimeError, KeyError) as error:
+        reason = shorten(str(error).splitlines()[-1], 120)  # it would list every name
         raise UsageError(
-            f"{path} does not fit this scene model ({str(error).splitlines()[-1].strip()}): use the representation and "
-            "autoencoder that it was trained with"
+            f"{path} does not fit this scene model ({reason}): use the representation and autoencoder that it was "
+            "trained with"
         ) from None

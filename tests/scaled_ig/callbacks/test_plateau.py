@@ -2,31 +2,28 @@
 
 from types import SimpleNamespace
 
-import torch
+import pytest
 
 from scaled_ig.callbacks import Plateau, PlateauStop
+from scaled_ig.errors import UsageError
 
 
-def follow(measurements: list[list[float]], **settings) -> tuple[list[list[bool]], list[bool]]:
-    """Which scenes are learned after each measurement of all scenes, and whether the phase then stops."""
-    evaluation = SimpleNamespace(watched=[], watched_at=0)
-    trainer = SimpleNamespace(global_step=0, should_stop=False)
-    representation = SimpleNamespace(num_scenes=len(measurements[0]))
+def follow(epochs: list[list[float]], **settings) -> tuple[list[list[bool]], list[bool]]:
+    """Which scenes are learned after each epoch, whose measurements are given, and whether the phase then stops."""
+    representation = SimpleNamespace(num_scenes=len(epochs[0]))
     phase = SimpleNamespace(scene=SimpleNamespace(representation=representation), device="cpu", watches="psnr")
+    trainer, evaluation = SimpleNamespace(should_stop=False), SimpleNamespace()
     stop = PlateauStop(Plateau(**settings), evaluation)
     stop.on_train_start(trainer, phase)
     learned, stops = [], []
-    for row in measurements:
-        for measured in (True, False):  # a step with a measurement, and one without
-            trainer.global_step += 1
-            if measured:
-                evaluation.watched = [{"scene": scene, "psnr": value} for scene, value in enumerate(row)]
-                evaluation.watched_at = trainer.global_step
-            stop.on_train_batch_end(trainer, phase, None, None, 0)
+    for measured in epochs:
+        records = [{"scene": scene, "psnr": value} for scene, value in enumerate(measured)]
+        evaluation.measure_watched = lambda trainer, phase, records=records: records
+        stop.on_train_epoch_end(trainer, phase)
         learned.append(phase.learned.tolist())
         stops.append(trainer.should_stop)
         again = PlateauStop(Plateau(**settings), evaluation)  # as after a resume
-        again.load_state_dict(torch.utils._pytree.tree_map(torch.clone, stop.state_dict()))
+        again.load_state_dict({name: value.clone() for name, value in stop.state_dict().items()})
         again.on_train_start(trainer, phase)
         stop = again
     return learned, stops
@@ -45,3 +42,9 @@ def test_slow_gains_add_up():
     assert [scene for (scene,) in learned] == [False, False, False, True]
     learned, _ = follow([[20.0], [20.06], [20.12], [20.18]], min_gain_decibels=0.1, patience=3)
     assert not any(scene for (scene,) in learned)
+
+
+@pytest.mark.parametrize("settings", [{"patience": 0}, {"min_gain_decibels": -0.1}])
+def test_settings_that_would_train_nothing_or_for_ever_are_refused(settings):
+    with pytest.raises(UsageError, match="must be 1 or more"):
+        Plateau(**settings)
