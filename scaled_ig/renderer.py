@@ -61,7 +61,7 @@ class _Field(Protocol):
         """What the rays see."""
 
     def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
-        """Σ (pixel − target)², target [R, C] in [0, 1]."""
+        """Σ (pixel − target)², target [R, C] in [0, 1]; no gradient flows to target and background."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ class Renderer(nn.Module):
         head: The tiny MLP.
         sampling: Where rays are sampled.
         kernel: Which version of the inner loop reads planes.
-        table_precision: What planes are rounded to before they are read; parameters and gradients stay float32.
+        table_precision: What planes are rounded to before they are read; parameters and sums of gradients stay float32.
+            The fast CUDA kernel reads planes of this type, and autograd rounds their gradient to it once.
     """
 
     def __init__(
@@ -179,6 +180,8 @@ class Renderer(nn.Module):
     ) -> Tensor:
         """Mean squared error of the pixels of :meth:`forward`; cheaper than by way of them.
 
+        No gradient flows to target and background.
+
         Args:
             representation: As in :meth:`forward`.
             scene_index: ...
@@ -187,7 +190,7 @@ class Renderer(nn.Module):
             target: [B, R, C] in [-1, 1].
             jitter: ...
         """
-        behind, wanted = (background + 1) / 2, (target.flatten(0, 1) + 1) / 2
+        behind, wanted = (background.detach() + 1) / 2, (target.detach().flatten(0, 1) + 1) / 2
         hit, t, field, t_far = self._cast(representation, scene_index, rays, behind, jitter)
         missed = torch.ones_like(t_far, dtype=torch.bool)
         missed[hit] = False
@@ -227,7 +230,8 @@ class Renderer(nn.Module):
         kernel = choose_kernel(self.kernel, planes, self.head)
         if self.table_precision == "bfloat16":
             rounded = planes.bfloat16()
-            planes = rounded if kernel.serves(rounded, self.head) else rounded.to(planes.dtype)
+            # Else straight through: the sum is exact, and the gradient not rounded.
+            planes = rounded if kernel.serves(rounded, self.head) else planes + (rounded - planes).detach()
         return _Planes(kernel, planes, slot, scaled, self.head, background, axes)
 
     def _depths(self, field: _Field, t_near: Tensor, t_far: Tensor, jitter: Jitter | None) -> Tensor:

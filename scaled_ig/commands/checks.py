@@ -32,7 +32,7 @@ def check_phases(phases: dict[str, PhaseConfig], scene: SceneModel, data: MultiV
         if bool(phase.max_epochs) == bool(phase.max_steps):
             raise UsageError(f"phases.{name} needs either max_epochs or max_steps: set the other one to null")
         module = phase.module(scene)  # which says what it lacks
-        if not any(module.parts()[part] for part in module.trained):
+        if not any(parameters for part, parameters in module.parts().items() if part in module.trained):
             raise UsageError(f"phases.{name} trains nothing: all its learning rates are 0; set it to null instead")
         if getattr(module, "decoder", None) == "small" and "joint" in phases and "distillation" not in phases:
             raise UsageError(

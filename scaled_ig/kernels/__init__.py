@@ -54,7 +54,7 @@ class Kernel(Protocol):
         axes: PlaneAxes,
         target: Tensor,
     ) -> Tensor:
-        """Squared error of the pixels of rays, with a gradient."""
+        """Squared error of the pixels of rays, with a gradient; no gradient flows to target and background."""
 
 
 FAST: tuple[Kernel, ...] = (cuda, cpu)

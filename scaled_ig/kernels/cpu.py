@@ -23,6 +23,14 @@ from scaled_ig.representations.planes import PlaneAxes
 _LANES = 16
 
 
+def _readable(name: str, tensor: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The tensor, contiguous, for C, which sees an address only; ValueError where it is not what C reads there."""
+    if tensor.dtype != dtype or tensor.device.type != "cpu":
+        found = f"{tensor.dtype} on {tensor.device}"
+        raise ValueError(f"{name} is {found}, and the compiled kernel reads {dtype} on the CPU: convert it")
+    return tensor.contiguous()
+
+
 class _Inputs(ctypes.Structure):
     """``Inputs`` of march.c, and the tensors that it points into."""
 
@@ -47,8 +55,8 @@ class _Inputs(ctypes.Structure):
             "w2": F.pad(w2.T, fill), "w2_rows": w2, "b2": F.pad(b2, fill), "background": background,
         }  # fmt: skip
         for name in cls._NAMES:
-            tensor = made.tensors[name] = made.tensors[name].detach().contiguous()
-            assert tensor.dtype == {"slot": torch.int64, "axes": torch.int32}.get(name, torch.float32), name
+            dtype = {"slot": torch.int64, "axes": torch.int32}.get(name, torch.float32)
+            tensor = made.tensors[name] = _readable(name, made.tensors[name].detach(), dtype)
             setattr(made, name, tensor.data_ptr())
         return made
 
@@ -76,7 +84,7 @@ class _Inputs(ctypes.Structure):
         # One set of weight gradients a scene, summed in order.
         shapes = (features, hidden), (hidden,), (1 + values, hidden), (1 + values,)
         d_head = [torch.empty(self.num_scenes, *shape) for shape in shapes]
-        given = given.contiguous()
+        given = _readable("target" if is_target else "gradient", given)
 
         def scene(number: int) -> tuple[Tensor | None, ...]:
             of_planes = None if d_planes is None else d_planes[number]
@@ -143,7 +151,7 @@ def serves(planes: Tensor, head: FieldHead) -> bool:
 
 @torch.no_grad()
 def densities(planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, axes: PlaneAxes) -> Tensor:
-    """As :func:`scaled_ig.kernels.reference.densities`."""
+    """As :func:`scaled_ig.kernels.reference.densities`; raises as :func:`march`."""
     planes, *parameters = _parameters(planes, head)
     found = torch.empty(t.shape)
     inputs = _Inputs.of(planes, slot, rays, t, tuple(parameters), t.new_empty(0), axes)
@@ -152,8 +160,8 @@ def densities(planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHe
 
 
 def resample(t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
-    """As :func:`scaled_ig.kernels.reference.resample`."""
-    given = t.contiguous(), raw_densities.contiguous(), None if u is None else u.contiguous()
+    """As :func:`scaled_ig.kernels.reference.resample`; raises as :func:`march`."""
+    given = _readable("t", t), _readable("raw_densities", raw_densities), None if u is None else _readable("u", u)
     found = torch.empty(len(t), t.shape[1] + num_samples)
     function = native.library("march", F=_LANES, H=_LANES, C=1).march_resample
 
@@ -168,7 +176,11 @@ def resample(t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | Non
 def march(
     planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, background: Tensor, axes: PlaneAxes
 ) -> Composite:
-    """As :func:`scaled_ig.kernels.reference.march`, float32 on the CPU; gradients of the pixels to planes and head."""
+    """As :func:`scaled_ig.kernels.reference.march`, float32 on the CPU; gradients of the pixels to planes and head.
+
+    Raises:
+        ValueError: A tensor is of another type or elsewhere; the message names it.
+    """
     pixels, extra = _March.apply(slot, rays, t, background, axes, *_parameters(planes, head))
     return Composite(pixels, extra[:, 0], extra[:, 1])
 
@@ -183,7 +195,7 @@ def squared_error(
     axes: PlaneAxes,
     target: Tensor,
 ) -> Tensor:
-    """As :func:`scaled_ig.kernels.reference.squared_error`, loss and gradients in one sweep."""
+    """As :func:`scaled_ig.kernels.reference.squared_error`, in one sweep; raises as :func:`march`."""
     if not torch.is_grad_enabled():
         return (march(planes, slot, rays, t, head, background, axes).pixels - target).square().sum()
     return _SquaredError.apply(target, slot, rays, t, background, axes, *_parameters(planes, head))  # type: ignore

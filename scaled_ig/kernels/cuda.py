@@ -1,9 +1,9 @@
 """The renderer's inner loop on CUDA, in Triton: a squared error and all its gradients are one launch.
 
 The same functions as those of :mod:`scaled_ig.kernels.reference`. Planes are float32, or bfloat16 for half the traffic;
-all sums are float32. Products with the head's weights are as exact as float32 where PyTorch's own are
-(``torch.set_float32_matmul_precision("highest")``), else TF32. Gradients are sums by atomic additions: they differ from
-run to run by the rounding of their order.
+all sums are float32, but autograd rounds the finished gradient of bfloat16 planes to their type. Products with the
+head's weights are as exact as float32 where PyTorch's own are (``torch.set_float32_matmul_precision("highest")``), else
+TF32. Gradients are sums by atomic additions: they differ from run to run by the rounding of their order.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def squared_error(
 ) -> Tensor:
     """As :func:`scaled_ig.kernels.reference.squared_error`. One launch for the error and its gradients."""
     if t.shape[1] > _MOST_SAMPLES or not torch.is_grad_enabled():
-        return (march(planes, slot, rays, t, head, background, axes).pixels - target).square().sum()
+        return (march(planes, slot, rays, t, head, background.detach(), axes).pixels - target.detach()).square().sum()
     given = _Given.of(slot, rays, t, axes)
     parameters = planes.contiguous(), *_parameters(head)
     return _SquaredError.apply(given, background.contiguous(), target.contiguous(), *parameters)

@@ -79,6 +79,8 @@ def squared_error(
 ) -> Tensor:
     """Σ (pixel − target)² over the pixels of :func:`march`, a scalar: loss and gradients can be had in one sweep.
 
+    No gradient flows to target and background.
+
     Args:
         planes: As in :func:`march`, like all up to ``axes``.
         slot: ...
@@ -89,4 +91,5 @@ def squared_error(
         axes: ...
         target: [N, C] in [0, 1].
     """
-    return (march(planes, slot, rays, t, head, background, axes).pixels - target).square().sum()
+    seen = march(planes, slot, rays, t, head, background.detach(), axes)
+    return (seen.pixels - target.detach()).square().sum()

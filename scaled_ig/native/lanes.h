@@ -29,9 +29,9 @@ INLINE float total(vec x) {
     return ((b[0] + b[4]) + (b[2] + b[6])) + ((b[1] + b[5]) + (b[3] + b[7]));
 }
 
-/* exp(-x) for x >= 0, to 1e-7 of itself: 2^-n exp(r) with r = n ln 2 - x within half of ln 2. */
+/* exp(-x) for x >= 0, to 1e-7 of itself; NaN stays NaN: 2^-n exp(r) with r = n ln 2 - x within half of ln 2. */
 INLINE vec exp_minus(vec x) {
-    x = choose(x < 87.f, x, splat(87.f));
+    x = choose(x > 87.f, splat(87.f), x);
     veci n = to_int(x * 1.44269504f + 0.5f);
     vec r = to_float(n) * 0.69314718f - x, p = splat(0.008297653868f);
     p = p * r + 0.041915390640f; p = p * r + 0.166675746441f; p = p * r + 0.499988943338f;
@@ -48,7 +48,7 @@ INLINE vec log_one_plus(vec e) {
 }
 
 INLINE vec magnitude(vec x) { return (vec)((veci)x & 0x7fffffff); }
-INLINE vec at_least_zero(vec x) { return choose(x > 0.f, x, splat(0.f)); }
+INLINE vec at_least_zero(vec x) { return choose(x < 0.f, splat(0.f), x); } /* NaN stays NaN */
 
 INLINE vec softplus(vec x) { return at_least_zero(x) + log_one_plus(exp_minus(magnitude(x))); }
 INLINE vec sigmoid(vec x) {

@@ -207,7 +207,9 @@ class Phase(LightningModule, ABC):
     def _trained_shared(self) -> list[nn.Parameter]:
         """What DDP waits for."""
         tables, parts = self.scene.representation.scene_tables(), self.parts()
-        shared = [parameter for name in self.trained if name not in tables for parameter in parts[name]]
+        shared = [
+            parameter for name in parts if name in self.trained and name not in tables for parameter in parts[name]
+        ]
         return shared if self._anchor is None else [self._anchor]
 
     def _tables(self) -> dict[str, SceneTable]:

@@ -259,3 +259,31 @@ def test_planes_in_bfloat16_cost_a_256th_of_a_feature(representation, head, kern
     assert gradients[1].dtype == torch.float32
     torch.testing.assert_close(*gradients, rtol=0.05, atol=0.05 * float(gradients[0].abs().max()))
     assert not torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("kernel", ["reference", "auto"])
+def test_gradients_of_rounded_planes_are_not_rounded(representation, head, kernel):
+    """They are those of planes that are what rounding makes of them."""
+    scenes, rays = torch.tensor([3, 1]), orbit(2).rays(6)
+    target, gradients, planes = torch.zeros(2, 36, 3), [], representation.planes
+    for precision in ("bfloat16", "float32"):
+        seen = planes(torch.tensor([1, 3])).detach()
+        seen = (seen if precision == "bfloat16" else seen.bfloat16().float()).requires_grad_()
+        representation.planes = lambda scenes, given=seen: given
+        renderer = Renderer(head, InsideBall(12), kernel, precision)
+        renderer.squared_error(representation, scenes, rays, BACKGROUND, target).backward()
+        gradients.append(seen.grad)
+    assert torch.equal(*gradients)
+    assert not torch.equal(gradients[0], gradients[0].bfloat16().float())
+
+
+@pytest.mark.parametrize("kernel", ["reference", "auto"])
+def test_a_squared_error_has_no_gradient_to_target_and_background(representation, head, kernel):
+    """Neither by rays that hit nor by those that miss, of which a part would be wrong."""
+    rays, scenes = orbit(3).rays(8), torch.tensor([0, 1, 2])
+    background, target = BACKGROUND.clone().requires_grad_(), torch.zeros(3, 64, 3, requires_grad=True)
+    renderer = Renderer(head, InsideBall(8, radius=0.3), kernel)
+    renderer.squared_error(representation, scenes, rays, background, target).backward()
+    assert background.grad is None
+    assert target.grad is None
+    assert representation.bases.grad.abs().max() > 0

@@ -1,6 +1,7 @@
 """The compiled inner loop against the plain one."""
 
 import copy
+import subprocess
 import time
 
 import pytest
@@ -185,6 +186,42 @@ def test_densities_of_any_size_stay_finite():
 
 
 @needs_compiler
+def test_nan_is_seen_in_its_own_scene_only():
+    given = inputs(rays=(7, 11, 23))
+    planes, slot, *others = given
+    broken = planes.clone()
+    broken[1] = torch.nan
+    ours, theirs = outcome(cpu.march, (broken, slot, *others)), outcome(reference.march, (broken, slot, *others))
+    for a, b in zip(ours[:2], theirs[:2], strict=True):
+        assert torch.equal(a.isnan(), b.isnan())
+    assert torch.equal(ours[0].isnan().all(1), slot == 1)
+    assert torch.equal(ours[0][slot != 1], outcome(cpu.march, given)[0][slot != 1])
+    assert ours[3][[0, 2]].isfinite().all()
+    assert squared_error_of(cpu, (broken, slot, *others), torch.zeros(len(slot), 4))[0].isnan()
+    raw = cpu.densities(broken, slot, *others[:3], AXES["xy-xz-yz"])
+    assert torch.equal(raw.isnan().any(1), slot == 1)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["planes", "slot", "rays", "t", "background", "target", "raw_densities", "u"])
+def test_tensors_of_another_type_are_refused(name):
+    """C would read them as what they are not."""
+    given = dict(zip(("planes", "slot", "rays", "t", "head", "background"), inputs(), strict=True))
+    given |= {"axes": AXES["xy-xz-yz"], "target": torch.zeros(31, 4)}
+    second = {"t": given["t"], "raw_densities": torch.zeros(31, 16), "num_samples": 4, "u": torch.zeros(31, 4)}
+    expected = {"planes": "texels is torch.float64", "slot": "slot is torch.int32", "rays": "origins is torch.float64"}
+    for function, arguments in ((cpu.squared_error, given), (cpu.resample, second)):
+        if name in arguments:
+            own = arguments[name]
+            if isinstance(own, Rays):
+                other = Rays(own.origins.double(), own.directions)
+            else:
+                other = own.to(torch.int32 if name == "slot" else torch.float64)
+            with pytest.raises(ValueError, match=expected.get(name, f"{name} is torch.float64")):
+                function(**arguments | {name: other})
+
+
+@needs_compiler
 def test_the_number_of_threads_changes_no_bit():
     given, threads = inputs(rays=(40, 3, 0, 60, 17)), torch.get_num_threads()
     try:
@@ -240,3 +277,22 @@ def test_without_a_compiler_the_plain_loop_serves(monkeypatch):
     assert choose_kernel("auto", planes, head) is reference
     with pytest.raises(ValueError, match="C compiler"):
         choose_kernel("fast", planes, head)
+
+
+@needs_compiler
+@pytest.mark.parametrize("broken", ["march", "coast", "mix"])
+def test_where_one_source_does_not_compile_the_plain_loop_serves(broken, monkeypatch, capsys):
+    library = native.library
+
+    def fail(name, **sizes):
+        if name == broken:
+            raise subprocess.CalledProcessError(1, "cc", stderr=f"{name}.c: unknown type".encode())
+        return library(name, **sizes)
+
+    monkeypatch.setattr(native, "library", fail)
+    native._compiles.cache_clear()
+    try:
+        assert choose_kernel("auto", inputs()[0], inputs()[4]) is reference
+        assert f"cannot be compiled ({broken}.c: unknown type)" in capsys.readouterr().err
+    finally:
+        native._compiles.cache_clear()
