@@ -114,6 +114,7 @@ def test_quality_is_told_with_either_decoder(scene, data):
     ids=["trained", "shared_frozen", "no rate", "small"],
 )
 def test_alignment_computes_no_gradient_of_what_it_does_not_train(options, frozen, trained, scene, data):
+    scene.autoencoder.small_decoder.fit_linear(torch.randn(4, 5, 8, 8), torch.randn(4, 3, 32, 32))
     phase = RgbAlignment(scene, **options)
     phase.shared_frozen = frozen
     before = {name: value.clone() for name, value in scene.state_dict().items()}
@@ -131,6 +132,11 @@ def test_alignment_computes_no_gradient_of_what_it_does_not_train(options, froze
     products = 2 if trained else 1  # gradient of the input, and that of the weights
     assert backward.get_total_flops() == products * forward.get_total_flops()
     assert latents.grad.abs().sum() > 0
+
+
+def test_a_small_decoder_that_has_learned_nothing_is_refused(scene, data):
+    with pytest.raises(UsageError, match="has learned nothing yet: train stage 1 with the distillation phase"):
+        train(RgbAlignment(scene, decoder="small"), data, 1)
 
 
 def test_the_joint_phase_decodes_once_a_step(scene, data, monkeypatch):
