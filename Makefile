@@ -34,7 +34,7 @@ demo: venv
 # The RGB baseline four times as long, to see where it ends; then the report with it.
 demo-long: demo
 	$(FIT) --config experiments/demo/rgb.yaml --data.path data/demo/pack --run_dir $(RUN)-rgb-long --resume true \
-	  --phases.latent_supervision.max_steps 12000
+	  --phases.latent_supervision.max_steps 8400
 	$(BIN)/scaled-ig report $(RUN) --no_prior $(RUN)-no-prior --rgb $(RUN)-rgb --compare '["RGB tri-planes, 4 times as long=$(RUN)-rgb-long"]'
 
 clean-demo:
