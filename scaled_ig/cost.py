@@ -1,7 +1,9 @@
-"""What scenes cost: bytes per scene and shared, itemised, and milliseconds per image (method 8)."""
+"""What scenes cost: bytes per scene and shared, itemised, raw and on disk, and milliseconds per image (method 8)."""
 
 from __future__ import annotations
 
+import json
+import math
 import platform
 import statistics
 import time
@@ -11,31 +13,94 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from scaled_ig.bank_files.blocks import BLOCKS, MEAN
+from scaled_ig.bank_files.changes import files_of
+from scaled_ig.bank_files.index import INDEX_FILE, BankVersion, Index
+from scaled_ig.bank_files.table import RecordTable
 from scaled_ig.cameras import orbit
+from scaled_ig.description import build
 from scaled_ig.scene_model import SceneModel
 
 
-def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
 def bytes_per_scene(scene: SceneModel) -> dict[str, int]:
-    """Bytes of a scene's own parameters, by part."""
+    """Bytes of a scene's own parameters, by table."""
     tables = scene.representation.scene_tables()
-    return {name: _bytes([table.weight[:1]]) for name, table in tables.items()}
+    return {name: math.prod(table.row_shape) * table.weight.element_size() for name, table in tables.items()}
+
+
+def shared_parts(scene: SceneModel) -> dict[str, str]:
+    """Which part each entry of the shared state belongs to: a shared parameter's name, head, encoder, …, buffers."""
+    autoencoder = scene.autoencoder
+    parts: dict[str, Iterable[Tensor]] = {
+        **{name: [parameter] for name, parameter in scene.representation.shared_parameters().items()},
+        "head": scene.renderer.head.parameters(),
+        "encoder": autoencoder.encoder_parameters(),
+        "decoder": autoencoder.decoder_parameters(),
+        "small_decoder": autoencoder.small_decoder_parameters(),
+    }
+    part_of = {id(parameter): part for part, parameters in parts.items() for parameter in parameters}
+    named = dict(scene.named_parameters(remove_duplicate=False))
+    return {name: part_of.get(id(named.get(name)), "buffers") for name in scene.shared_state()}
 
 
 def shared_bytes(scene: SceneModel) -> dict[str, int]:
-    """Bytes of what all scenes share, by part."""
-    autoencoder = scene.autoencoder
-    return {
-        **{name: _bytes([parameter]) for name, parameter in scene.representation.shared_parameters().items()},
-        "head": _bytes(scene.renderer.head.parameters()),
-        "encoder": _bytes(autoencoder.encoder_parameters()),
-        "decoder": _bytes(autoencoder.decoder_parameters()),
-        "small_decoder": _bytes(autoencoder.small_decoder_parameters()),
-        "buffers": _bytes([scene.background, *autoencoder.buffers()]),
-    }
+    """Bytes of what all scenes share, by part; halves that an autoencoder has not are 0."""
+    state, sizes = scene.shared_state(), dict.fromkeys(scene.representation.shared_parameters(), 0)
+    sizes |= dict.fromkeys(("head", "encoder", "decoder", "small_decoder", "buffers"), 0)
+    for name, part in shared_parts(scene).items():
+        sizes[part] += state[name].numel() * state[name].element_size()
+    return sizes
+
+
+def bank_bytes(folder: Path) -> dict[str, dict[str, int]]:
+    """Bytes on disk of all files of a bank, by what they hold.
+
+    Counted from the contents: lengths of records, extents of tensors. They add up to the sizes of the files unless
+    some file has bytes that nothing in the bank names.
+
+    Args:
+        folder: Of the bank.
+
+    Returns:
+        ``records`` by version; ``shared`` of each file of shared parts, by part; ``index``: what finds them;
+        ``other``: files of somebody else. The shared entry of several versions bears all their names.
+
+    Raises:
+        UsageError: There is no bank, or it is damaged.
+    """
+    index = Index.read(folder)
+    table = RecordTable(folder / index.table)
+    versions = index.versions
+    items = {"records": {name: table.total(name) for name, version in versions.items() if version.num_scenes}}
+    for names in versions_by_file(versions):
+        items[f"shared {', '.join(names)}"] = _shared_file_bytes(folder, versions[names[0]])
+    items["index"] = {name: (folder / name).stat().st_size for name in (INDEX_FILE, index.table)}
+    named = {INDEX_FILE, index.table, *(f"{BLOCKS}/{name}" for name in table.blocks())}
+    named |= {version.shared_file for version in versions.values()}
+    others = files_of(folder) - named
+    return items | ({"other": {name: (folder / name).stat().st_size for name in sorted(others)}} if others else {})
+
+
+def versions_by_file(versions: dict[str, BankVersion]) -> list[list[str]]:
+    """Names of versions, those together whose shared parts are one file."""
+    groups: dict[str, list[str]] = {}
+    for name, version in versions.items():
+        groups.setdefault(version.shared_sha256, []).append(name)
+    return list(groups.values())
+
+
+def _shared_file_bytes(folder: Path, version: BankVersion) -> dict[str, int]:
+    """Bytes of a file of shared parts, by part; its table of contents and the reference rows apart."""
+    with (folder / version.shared_file).open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        contents = json.loads(stream.read(length))
+    parts, sizes = shared_parts(build(version.model)), {"contents": 8 + length}
+    for name, tensor in contents.items():
+        if name != "__metadata__":
+            start, end = tensor["data_offsets"]
+            part = "mean scene" if name.startswith(MEAN) else parts[name]
+            sizes[part] = sizes.get(part, 0) + end - start
+    return sizes
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ def describe(scene: SceneModel) -> dict[str, Any]:
     }
     described = {name: {"class": type(part).__name__, "arguments": _arguments(part)} for name, part in parts.items()}
     hidden = scene.renderer.head.hidden.out_features
-    return {**described, "hidden_channels": hidden, "resolution": scene.resolution}
+    return {**described, "hidden_channels": hidden, "resolution": scene.resolution, "own_heads": scene.own_heads}
 
 
 def build(description: dict[str, Any]) -> SceneModel:
@@ -44,4 +44,9 @@ def build(description: dict[str, Any]) -> SceneModel:
         if not hasattr(module, part["class"]):
             raise ValueError(f"{name} {part['class']} is unknown to this version of scaled_ig")
         made[name] = getattr(module, part["class"])(**part["arguments"])
-    return SceneModel(**made, hidden_channels=description["hidden_channels"], resolution=description["resolution"])
+    return SceneModel(
+        **made,
+        hidden_channels=description["hidden_channels"],
+        resolution=description["resolution"],
+        own_heads=description.get("own_heads", False),  # older descriptions do not say
+    )

@@ -1,13 +1,18 @@
-"""The tiny MLP R_α: features become a raw density and values."""
+"""The tiny MLP R_α, of all scenes or of each: features become a raw density and values."""
 
 from __future__ import annotations
 
+from functools import partial
+
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
+from torch.nn.utils import parameters_to_vector
 
 
 class FieldHead(nn.Module):
-    """Linear(F, 64) – Softplus – Linear(64, 1 + C); values sigmoid(·)·1.002 − 0.001 (method 3). Shared by all scenes.
+    """Linear(F, 64) – Softplus – Linear(64, 1 + C); values sigmoid(·)·1.002 − 0.001 (method 3).
 
     Args:
         feature_channels: F.
@@ -24,3 +29,40 @@ class FieldHead(nn.Module):
         """Raw densities [...] and values [..., C] in [-0.001, 1.001] of features [..., F]."""
         out = self.out(F.softplus(self.hidden(features)))
         return out[..., 0], out[..., 1:].sigmoid() * 1.002 - 0.001
+
+    @property
+    def row(self) -> Tensor:
+        """Its parameters, one after the other, [n]."""
+        return parameters_to_vector(self.parameters()).detach()
+
+
+class SceneHeads:
+    """A head for each of some scenes.
+
+    Args:
+        like: A head of the same sizes.
+        rows: [S, n] their parameters, in the order of :attr:`FieldHead.row`; gradients reach them.
+    """
+
+    def __init__(self, like: FieldHead, rows: Tensor) -> None:
+        self.like, shapes = like, {name: parameter.shape for name, parameter in like.named_parameters()}
+        parts = rows.split([shape.numel() for shape in shapes.values()], 1)
+        self.parameters = {name: part.unflatten(1, shapes[name]) for name, part in zip(shapes, parts, strict=True)}
+
+    def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw densities [S, P] and values [S, P, C] of features [S, P, F]."""
+        return torch.vmap(partial(functional_call, self.like))(self.parameters, (features,))  # type: ignore[no-any-return]
+
+    def split(self) -> list[FieldHead]:
+        """The heads one by one."""
+        return [self._of(own) for own in zip(*(part.unbind() for part in self.parameters.values()), strict=True)]
+
+    def _of(self, own: tuple[Tensor, ...]) -> FieldHead:
+        with torch.device("meta"):
+            hidden, out = self.like.hidden, self.like.out
+            made = FieldHead(hidden.in_features, out.out_features - 1, hidden.out_features)
+        for name, tensor in zip(self.parameters, own, strict=True):
+            layer, kind = name.split(".")
+            delattr(made.get_submodule(layer), kind)  # a parameter would end the gradient's way to the rows
+            setattr(made.get_submodule(layer), kind, tensor)
+        return made

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from scaled_ig.cameras import Rays
-from scaled_ig.compositing import Composite, composite
-from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import Kernel, KernelChoice, choose_kernel, reference
+from scaled_ig.field_head import FieldHead, SceneHeads
+from scaled_ig.fields import Field, Planes, Points
+from scaled_ig.kernels import KernelChoice, choose_kernel
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.representations import PlaneRepresentation, SceneRepresentation
-from scaled_ig.representations.planes import PlaneAxes
 from scaled_ig.sampling import SamplingPlan, stratified
 
 TablePrecision = Literal["float32", "bfloat16"]
@@ -48,80 +47,11 @@ class Rendering:
     depth: Tensor
 
 
-class _Field(Protocol):
-    """What some rays meet, at depths [R, S] along them."""
-
-    def densities(self, t: Tensor) -> Tensor:
-        """Raw densities [R, S], without a gradient."""
-
-    def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
-        """``t`` and as many depths more by importance, ascending."""
-
-    def march(self, t: Tensor) -> Composite:
-        """What the rays see."""
-
-    def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
-        """Σ (pixel − target)², target [R, C] in [0, 1]; no gradient flows to target and background."""
-
-
-@dataclass(frozen=True)
-class _Planes:
-    """Planes, read by a kernel; rays are in the planes' coordinates, slot is ascending."""
-
-    kernel: Kernel
-    planes: Tensor
-    slot: Tensor
-    rays: Rays
-    head: FieldHead
-    background: Tensor
-    axes: PlaneAxes
-
-    def densities(self, t: Tensor) -> Tensor:
-        return self.kernel.densities(self.planes, self.slot, self.rays, t, self.head, self.axes)
-
-    def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
-        return self.kernel.resample(t, raw_densities, num_samples, u)
-
-    def march(self, t: Tensor) -> Composite:
-        return self.kernel.march(self.planes, self.slot, self.rays, t, self.head, self.background, self.axes)
-
-    def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
-        given = self.planes, self.slot, self.rays, t, self.head, self.background, self.axes
-        return self.kernel.squared_error(*given, target)
-
-
-@dataclass(frozen=True)
-class _Points:
-    """Any representation, read point by point."""
-
-    representation: SceneRepresentation
-    scene_index: Tensor
-    rays: Rays
-    head: FieldHead
-    background: Tensor
-
-    def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return self.head(self.representation(self.scene_index, self.rays.at(t)))
-
-    @torch.no_grad()
-    def densities(self, t: Tensor) -> Tensor:
-        return self._at(t)[0]
-
-    def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
-        return reference.resample(t, raw_densities, num_samples, u)
-
-    def march(self, t: Tensor) -> Composite:
-        return composite(*self._at(t), t, self.background)
-
-    def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
-        return (self.march(t).pixels - target).square().sum()
-
-
 class Renderer(nn.Module):
-    """Volume rendering of a scene representation through the shared head.
+    """Volume rendering of a scene representation through the field head.
 
     Args:
-        head: The tiny MLP.
+        head: The tiny MLP of all scenes; where they have heads of their own, one of the same sizes.
         sampling: Where rays are sampled.
         kernel: Which version of the inner loop reads planes.
         table_precision: What planes are rounded to before they are read; parameters and sums of gradients stay float32.
@@ -197,6 +127,11 @@ class Renderer(nn.Module):
         beside = (wanted - behind).square().sum(1)[missed].sum()  # rays that see the background only
         return (field.squared_error(t, wanted[hit]) + beside) * (4 / wanted.numel())
 
+    @torch.no_grad()
+    def raw_densities(self, representation: SceneRepresentation, scene_index: Tensor, positions: Tensor) -> Tensor:
+        """Raw densities [S, P] at positions [S, P, 3], world units, of scenes [S] long; without a gradient."""
+        return self._head(representation, scene_index)(representation(scene_index, positions))[0]
+
     def _cast(
         self,
         representation: SceneRepresentation,
@@ -204,7 +139,7 @@ class Renderer(nn.Module):
         rays: Rays,
         background: Tensor,
         jitter: Jitter | None,
-    ) -> tuple[Tensor, Tensor, _Field, Tensor]:
+    ) -> tuple[Tensor, Tensor, Field, Tensor]:
         """Places [H] of the rays that meet something, their depths [H, S], what they meet, and the end of every ray."""
         rays_per_view = rays.origins.shape[1]
         flat = rays.flatten()
@@ -220,10 +155,11 @@ class Renderer(nn.Module):
 
     def _field(
         self, representation: SceneRepresentation, scenes: Tensor, slot: Tensor, rays: Rays, background: Tensor
-    ) -> _Field:
+    ) -> Field:
         """What rays meet that read ``scenes[slot]``."""
+        head = self._head(representation, scenes)
         if not isinstance(representation, PlaneRepresentation):
-            return _Points(representation, scenes[slot], rays, self.head, background)
+            return Points(representation, scenes, slot, rays, head, background)
         planes, axes = representation.planes(scenes), representation.axes
         # In the planes' coordinates, where they cover [-1, 1]³; depths stay as they are.
         scaled = Rays(rays.origins / representation.extent, rays.directions / representation.extent)
@@ -232,9 +168,15 @@ class Renderer(nn.Module):
             rounded = planes.bfloat16()
             # Else straight through: the sum is exact, and the gradient not rounded.
             planes = rounded if kernel.serves(rounded, self.head) else planes + (rounded - planes).detach()
-        return _Planes(kernel, planes, slot, scaled, self.head, background, axes)
+        field = Planes(kernel, planes, slot, scaled, self.head, background, axes)
+        return field.split(head) if isinstance(head, SceneHeads) else field
 
-    def _depths(self, field: _Field, t_near: Tensor, t_far: Tensor, jitter: Jitter | None) -> Tensor:
+    def _head(self, representation: SceneRepresentation, scenes: Tensor) -> FieldHead | SceneHeads:
+        """The head of all scenes, or those of ``scenes``."""
+        own = representation.head
+        return self.head if own is None else SceneHeads(self.head, own(scenes))
+
+    def _depths(self, field: Field, t_near: Tensor, t_far: Tensor, jitter: Jitter | None) -> Tensor:
         """Ascending depths [R, S] of the sampling plan; no gradient flows through where samples lie."""
 
         def noise(count: int, stream: int) -> Tensor | None:

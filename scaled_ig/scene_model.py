@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -10,8 +12,10 @@ from scaled_ig.cameras import Cameras, Rays
 from scaled_ig.errors import UsageError
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import KernelChoice
+from scaled_ig.randomness import CounterNoise
 from scaled_ig.renderer import Jitter, Renderer, Rendering, TablePrecision
 from scaled_ig.representations import SceneRepresentation
+from scaled_ig.representations.scene_table import SceneTable
 from scaled_ig.sampling import SamplingPlan
 
 
@@ -30,6 +34,8 @@ class SceneModel(nn.Module):
         resolution: Pixels along each side of the images.
         seed: Seed of the field head's first weights.
         table_precision: What planes are rounded to before they are rendered; parameters stay float32.
+        own_heads: Every scene has a field head of its own, so that scenes are independent (the papers' baselines);
+            all start from the same weights.
     """
 
     background: Tensor
@@ -45,6 +51,7 @@ class SceneModel(nn.Module):
         resolution: int = 128,
         seed: int = 0,
         table_precision: TablePrecision = "float32",
+        own_heads: bool = False,
     ) -> None:
         super().__init__()
         if resolution % autoencoder.downsampling:
@@ -55,6 +62,10 @@ class SceneModel(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             head = FieldHead(representation.feature_channels, autoencoder.latent_channels, hidden_channels)
+        if own_heads:
+            head.requires_grad_(False)  # the rows start from it, and it stays
+            representation.head = SceneTable(head.row.shape, std=0.0, mean=head.row)
+            representation.head.new_scenes(representation.num_scenes, seed)
         self.renderer = Renderer(head, sampling, kernel, table_precision)
         self.register_buffer("background", torch.ones(autoencoder.latent_channels))
 
@@ -62,6 +73,11 @@ class SceneModel(nn.Module):
     def latent_resolution(self) -> int:
         """Pixels along each side of a latent image."""
         return self.resolution // self.autoencoder.downsampling
+
+    @property
+    def own_heads(self) -> bool:
+        """Whether every scene has a field head of its own."""
+        return self.representation.head is not None
 
     @property
     def is_rgb(self) -> bool:
@@ -120,6 +136,13 @@ class SceneModel(nn.Module):
             rays = self._rays(cameras, pixels)
             return self.renderer.squared_error(self.representation, scene_index, rays, self.background, target, jitter)
 
+    @torch.no_grad()
+    def refresh(self, scene_index: Tensor, noise: CounterNoise) -> None:
+        """See :meth:`SceneRepresentation.refresh`."""
+        with _float32(scene_index):
+            densities = partial(self.renderer.raw_densities, self.representation, scene_index)
+            self.representation.refresh(scene_index, densities, noise)
+
     def _rays(self, cameras: Cameras, pixels: Tensor | None) -> Rays:
         size = self.latent_resolution
         return cameras.rays(size) if pixels is None else cameras.rays_at(pixels, size)
@@ -134,8 +157,9 @@ class SceneModel(nn.Module):
 
     def shared_state(self) -> dict[str, Tensor]:
         """All that scenes share: autoencoder, head, bases, background."""
-        tables = tuple(f"representation.{name}." for name in self.representation.scene_tables())
-        return {name: value for name, value in self.state_dict().items() if not name.startswith(tables)}
+        own = [f"representation.{name}." for name in self.representation.scene_tables()]
+        own += ["renderer.head."] if self.own_heads else []
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(tuple(own))}
 
 
 def _float32(anything: Tensor) -> torch.autocast:

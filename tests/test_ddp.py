@@ -1,5 +1,6 @@
 """Any number of ranks trains what one trains, and goes on where another number stopped."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -116,8 +117,12 @@ def finished(tmp_path_factory, run_scaled_ig, tiny_config):
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_ranks_end_where_one_does(finished, one_rank, ranks):
-    """Three ranks have one shard, one shard and two."""
+    """Three ranks have one shard, one shard and two. What is measured at the end is gathered from all."""
     assert_same_training(one_rank, finished / str(ranks))
+    ours, theirs = (json.loads((run / "metrics.json").read_text()) for run in (one_rank, finished / str(ranks)))
+    assert [scene["id"] for scene in theirs["scenes"]] == [scene["id"] for scene in ours["scenes"]]
+    for split in ("s1", "s2", "all"):
+        assert theirs[split] == pytest.approx(ours[split], abs=1e-4)
 
 
 def test_a_run_goes_on_with_other_numbers_of_ranks(finished, one_rank):
@@ -125,8 +130,9 @@ def test_a_run_goes_on_with_other_numbers_of_ranks(finished, one_rank):
 
 
 def test_clipping_is_by_the_norm_over_all_ranks(tmp_path, run_scaled_ig, tiny_config):
-    """By its own norm, a rank would move away from the others. The other clock, too."""
-    options = ("--adam.clock", "per_scene", "--trainer.gradient_clip_val", 0.001, *NO_STEPS_OF_ROUNDING)
+    """By its own norm, a rank would move away from the others. The other clock and heads of the scenes' own, too."""
+    options = ("--adam.clock", "per_scene", "--trainer.gradient_clip_val", 0.001, "--scene.own_heads", "true")
+    options += NO_STEPS_OF_ROUNDING
     later = [f"--phases.{name}=null" for name in PHASES[2:]]
     watch = use_callback(tmp_path, "SameEverywhere", SAME_EVERYWHERE)
     for ranks in (1, 2):

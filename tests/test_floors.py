@@ -18,8 +18,8 @@ FLOORS = [
     ],
     ["representations", "field_head", "autoencoders", "optim"],
     [
-        "kernels", "renderer", "scene_model", "description", "latent_cache", "scene_records", "bank_files",
-        "scene_bank", "cost", "evaluation", "nearest_view",
+        "kernels", "fields", "renderer", "scene_model", "description", "latent_cache", "scene_records", "bank_files",
+        "scene_bank", "accounting", "cost", "evaluation", "nearest_view", "consistency", "bases",
     ],
     ["phases"],
     ["callbacks"],

@@ -29,8 +29,7 @@ def build_version(folder: Path, version: BankVersion) -> tuple[SceneModel, dict[
     except ValueError as error:
         raise UsageError(f"{folder}: version {version.name!r} cannot be built: {error}") from None
     missing, unexpected = model.load_state_dict(shared, strict=False)
-    own = {f"representation.{name}.weight" for name in model.representation.scene_tables()}
-    if unexpected or set(missing) - own:
+    if unexpected or model.shared_state().keys() & missing:
         raise UsageError(f"{folder / version.shared_file} does not fit its description: copy the bank again")
     model.representation.new_scenes(1)
     return model.eval().requires_grad_(False), mean

@@ -119,7 +119,7 @@ class Phase(LightningModule, ABC):
         own = batch if self.learned is None else batch[~self.learned[batch.scene_index]]
         share = self._share(len(own))
         if len(own):
-            self._catch_up(own)
+            self._catch_up(own, noise)
             terms = self.terms(own, noise)
             total = torch.stack([weight * value for weight, value in terms.values()]).sum()
         else:  # a step like any other, for other ranks may have views: its gradient is zero
@@ -172,10 +172,11 @@ class Phase(LightningModule, ABC):
         scene = self.scene
         tables = {name: [table.weight] for name, table in scene.representation.scene_tables().items()}
         shared = {name: [parameter] for name, parameter in scene.representation.shared_parameters().items()}
+        if not scene.own_heads:
+            shared["head"] = list(scene.renderer.head.parameters())
         return {
             **tables,
             **shared,
-            "head": list(scene.renderer.head.parameters()),
             "encoder": list(scene.autoencoder.encoder_parameters()),
             "decoder": list(scene.autoencoder.decoder_parameters()),
             "small_decoder": list(scene.autoencoder.small_decoder_parameters()),
@@ -246,11 +247,13 @@ class Phase(LightningModule, ABC):
         assert isinstance(inner, SceneAdam)
         return inner
 
-    def _catch_up(self, batch: ViewBatch) -> None:
+    def _catch_up(self, batch: ViewBatch, noise: CounterNoise) -> None:
+        """Bring the scenes of a batch up to date before they are read."""
         scenes = batch.scene_index.unique()
         for name, table in self.scene.representation.scene_tables().items():
             if name in self.trained:
                 self.scene_adam().catch_up(table.weight, table.row_of(scenes))
+        self.scene.refresh(scenes, noise)
 
     def on_train_epoch_end(self) -> None:
         self.scene_adam().flush()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from scaled_ig.randomness import CounterNoise
 from scaled_ig.representations.planes import sample_planes
 from scaled_ig.representations.scene_table import SceneTable
 
@@ -14,7 +16,14 @@ class SceneRepresentation(nn.Module, ABC):
     """Features at points of scenes, from parameters in two roles: a scene's own, and those that all scenes share.
 
     The roles give optimiser groups, cost tables, hand-over between stages and sharding over ranks with no further code.
+    ``head`` has the weights of a field head for each scene, one flat row, where scenes share none.
     """
+
+    head: SceneTable | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = None
 
     @property
     @abstractmethod
@@ -34,12 +43,39 @@ class SceneRepresentation(nn.Module, ABC):
         """
 
     @abstractmethod
+    def own_tables(self) -> dict[str, SceneTable]:
+        """The scenes' own parameters that features are made of, by attribute; a table without a rate is not trained."""
+
     def scene_tables(self) -> dict[str, SceneTable]:
-        """The scenes' own parameters by name; the name is that of their learning rate."""
+        """All of the scenes' own parameters by name, which is that of their learning rate."""
+        return self.own_tables() | ({} if self.head is None else {"head": self.head})
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters that all scenes share, by name."""
         return {}
+
+    def occupied(self, scene_index: Tensor, positions: Tensor) -> Tensor | None:
+        """Where scenes may hold something, so that rendering reads nothing else; None where that is not known.
+
+        Args:
+            scene_index: [S] long.
+            positions: [S, P, 3], world units.
+
+        Returns:
+            [S, P] bool.
+        """
+        return None
+
+    def refresh(self, scene_index: Tensor, densities: Callable[[Tensor], Tensor], noise: CounterNoise) -> None:
+        """Bring up to date what a scene knows of itself beside its parameters, before a training step reads it.
+
+        Without a gradient. What must outlive the step belongs in a table, which is sharded and saved with the others.
+
+        Args:
+            scene_index: [S] long, the scenes of the step, without repetition.
+            densities: Raw densities [S, P] of these scenes at positions [S, P, 3], world units.
+            noise: Noise of the step, to be drawn for scenes; the renderer draws for rays, in streams 0 and 1.
+        """
 
     @property
     def num_scenes(self) -> int:

@@ -63,7 +63,7 @@ class MicroMacro(PlaneRepresentation):
         micro = self.bases.new_empty(shape) if self.micro is None else self.micro(scene_index)
         return mix(micro, self.mixing(scene_index), self.bases)
 
-    def scene_tables(self) -> dict[str, SceneTable]:
+    def own_tables(self) -> dict[str, SceneTable]:
         tables = {"micro": self.micro, "mixing": self.mixing}
         return {name: table for name, table in tables.items() if table is not None}
 

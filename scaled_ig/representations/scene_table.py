@@ -43,14 +43,15 @@ class SceneTable(nn.Module):
 
     Args:
         row_shape: Shape of one scene's parameters.
-        std: Standard deviation of a new row, N(0, std²).
+        std: Standard deviation of a new row, N(mean, std²); one, or any shape that broadcasts to that of a row.
+        mean: Its mean, likewise.
     """
 
     weight: nn.Parameter
 
-    def __init__(self, row_shape: tuple[int, ...], std: float) -> None:
+    def __init__(self, row_shape: tuple[int, ...], std: float | Tensor, mean: float | Tensor = 0.0) -> None:
         super().__init__()
-        self.row_shape, self.std = tuple(row_shape), std
+        self.row_shape, self.std, self._mean = tuple(row_shape), std, mean
         self.rank, self.world_size, self.num_scenes = 0, 1, 0
         self.weight = nn.Parameter(torch.empty(0, *self.row_shape))
 
@@ -76,7 +77,11 @@ class SceneTable(nn.Module):
             rows = torch.empty(len(owned), *self.row_shape)
             for row, scene in zip(rows, owned, strict=True):
                 generator = torch.Generator().manual_seed(seed * 1_000_003 + scene)
-                row.normal_(0, self.std, generator=generator)
+                if isinstance(self.std, Tensor):
+                    row.normal_(generator=generator).mul_(self.std)
+                else:  # short rows are scaled in double precision
+                    row.normal_(0, self.std, generator=generator)
+                row += self._mean
             rows = rows.to(device)
         self.weight = nn.Parameter(rows)
 

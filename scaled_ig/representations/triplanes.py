@@ -40,5 +40,5 @@ class TriPlanes(PlaneRepresentation):
     def planes(self, scene_index: Tensor) -> Tensor:
         return self.micro(scene_index)
 
-    def scene_tables(self) -> dict[str, SceneTable]:
+    def own_tables(self) -> dict[str, SceneTable]:
         return {"micro": self.micro}

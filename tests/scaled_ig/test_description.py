@@ -1,5 +1,6 @@
 """A described model can be built again."""
 
+import copy
 import json
 
 import pytest
@@ -24,10 +25,13 @@ SAMPLINGS = (InsideBall(7, 0.4), FullRay(5, 3, 0.4, 1.9))
 @pytest.mark.parametrize("representation", REPRESENTATIONS, ids=lambda part: type(part).__name__)
 @pytest.mark.parametrize("autoencoder", AUTOENCODERS, ids=lambda part: type(part).__name__)
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=lambda part: type(part).__name__)
+@pytest.mark.parametrize("own_heads", [False, True], ids=["one head", "own heads"])
 @torch.no_grad()
-def test_a_built_model_with_the_same_weights_renders_the_same(representation, autoencoder, sampling):
+def test_a_built_model_with_the_same_weights_renders_the_same(representation, autoencoder, sampling, own_heads):
+    representation = copy.deepcopy(representation)
     representation.new_scenes(2)
-    scene = SceneModel(representation, autoencoder, sampling, hidden_channels=32, resolution=16)
+    options = {"hidden_channels": 32, "resolution": 16, "own_heads": own_heads}
+    scene = SceneModel(representation, autoencoder, sampling, **options)
     description = describe(scene)
     again = build(json.loads(json.dumps(description)))
     assert describe(again) == description

@@ -7,12 +7,15 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import vector_to_parameters
 
 from scaled_ig.cameras import Rays, orbit
 from scaled_ig.field_head import FieldHead
+from scaled_ig.fields import EMPTY
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.renderer import Jitter, Renderer
 from scaled_ig.representations import MicroMacro, SceneRepresentation
+from scaled_ig.representations.scene_table import SceneTable
 from scaled_ig.sampling import FullRay, InsideBall, importance
 
 PLANS = {"ball": InsideBall(12), "one-pass": FullRay(24, 0), "two-pass": FullRay(12, 12)}
@@ -112,7 +115,7 @@ class SolidBall(SceneRepresentation):
         radius = 0.2 + 0.05 * scene_index[:, None].to(positions.dtype)
         return ((positions - positions.new_tensor([0.1, 0, 0])).norm(dim=-1) < radius)[..., None].to(positions.dtype)
 
-    def scene_tables(self):
+    def own_tables(self):
         return {}
 
 
@@ -223,25 +226,153 @@ def test_gradients_of_the_whole_renderer(plan, monkeypatch):
             assert float(gradient.view(-1)[place]) == pytest.approx(slope, rel=1e-4, abs=1e-7), f"{name}[{place}]"
 
 
-def test_training_reads_the_same_planes_as_any_representation(representation, head):
-    """The planes' short cut against the general way through ``forward``."""
+class ByPoint(SceneRepresentation):
+    """Another representation, read point by point; remembers what it was asked for."""
 
-    class General(SceneRepresentation):
-        feature_channels = 8
+    def __init__(self, read: SceneRepresentation) -> None:
+        super().__init__()
+        self.read, self.head, self.asked = read, read.head, []
 
-        def forward(self, scene_index, positions):
-            return representation(scene_index, positions)
+    @property
+    def feature_channels(self):
+        return self.read.feature_channels
 
-        def scene_tables(self):
-            return {}
+    def forward(self, scene_index, positions):
+        self.asked.append((scene_index.tolist(), positions))
+        return self.read(scene_index, positions)
 
-    scenes, rays = torch.tensor([3, 1, 3]), orbit(3).rays(6)
-    for plan in PLANS.values():
-        renderer = Renderer(copy.deepcopy(head), plan, "reference")
-        torch.testing.assert_close(
-            renderer(representation, scenes, rays, BACKGROUND).pixels,
-            renderer(General(), scenes, rays, BACKGROUND).pixels,
-        )
+    def own_tables(self):
+        return self.read.own_tables()
+
+
+def gradients(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Dense ones by name, which they leave."""
+    found = {name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None}
+    module.zero_grad()
+    return {name: gradient.to_dense() if gradient.is_sparse else gradient for name, gradient in found.items()}
+
+
+def assert_same_training(first, second, *given) -> None:
+    """Pixels, error and gradients of two renderers, each with its representation."""
+    outcomes = []
+    for renderer, representation in (first, second):
+        seen = renderer(representation, *given)
+        target = torch.linspace(-1, 1, seen.pixels.numel()).view_as(seen.pixels)
+        error = renderer.squared_error(representation, *given, target)
+        error.backward()
+        parts = {**vars(seen), "error": error, **gradients(representation), **gradients(renderer.head)}
+        outcomes.append({name.removeprefix("read."): value for name, value in parts.items()})
+    assert outcomes[0].keys() == outcomes[1].keys()
+    for name, ours in outcomes[0].items():
+        theirs = outcomes[1][name]
+        bound = {"rtol": 1e-4, "atol": 1e-4 * float(theirs.detach().abs().max())}
+        torch.testing.assert_close(ours, theirs, **bound, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("plan", [*PLANS.values(), InsideBall(12, 0.3)], ids=[*PLANS, "small ball"])
+def test_planes_are_read_as_any_representation_is(representation, head, plan):
+    """The planes' short cut against the general way through ``forward``; a scene's rows are read once, not by ray."""
+    general, renderer = ByPoint(representation), Renderer(head, plan, "reference")
+    rays = orbit(5).rays(6)
+    assert_same_training(
+        (renderer, representation), (renderer, general), torch.tensor([3, 1, 3, 0, 3]), rays, BACKGROUND
+    )
+    assert all(scenes == [0, 1, 3] for scenes, _ in general.asked)
+    assert len(general.asked) == 2 + 2 * (plan is PLANS["two-pass"])
+
+
+class InBox(ByPoint):
+    """Holds something where x is more than a bound of each scene alone."""
+
+    def __init__(self, read: SceneRepresentation, bounds: torch.Tensor) -> None:
+        super().__init__(read)
+        self.bounds = bounds
+
+    def occupied(self, scene_index, positions):
+        return positions[..., 0] > self.bounds[scene_index][:, None]
+
+
+class Marked(InBox):
+    """The same by a further feature, for :class:`Marking`; all points are read."""
+
+    def forward(self, scene_index, positions):
+        kept = super().occupied(scene_index, positions)
+        return torch.cat([kept[..., None].float(), super().forward(scene_index, positions)], -1)
+
+    def occupied(self, scene_index, positions):
+        return None
+
+
+class Marking(nn.Module):
+    """A head that sees nothing where the first feature is 0."""
+
+    def __init__(self, head: FieldHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features):
+        densities, values = self.head(features[..., 1:])
+        kept = features[..., 0] > 0
+        return torch.where(kept, densities, EMPTY), torch.where(kept[..., None], values, 0)
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_points_that_hold_nothing_are_not_read(representation, head, plan):
+    """As slowly by reading all of them. Scene 1 is empty, scene 3 is full."""
+    bounds, scenes, rays = torch.tensor([0.1, 9, 0, -9, 0]), torch.tensor([3, 1, 3, 0]), orbit(4).rays(6)
+    some = InBox(representation, bounds)
+    ours, theirs = Renderer(head, plan), Renderer(Marking(head), plan)
+    outcomes = []
+    for renderer, scenery in ((ours, some), (theirs, Marked(representation, bounds))):
+        seen = renderer(scenery, scenes, rays, BACKGROUND)
+        seen.pixels.square().sum().backward()
+        outcomes.append([seen.pixels, seen.depth, *gradients(representation).values(), *gradients(head).values()])
+    for one, other in zip(*outcomes, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.detach().abs().max()))
+    torch.testing.assert_close(outcomes[0][0][1], BACKGROUND.expand(36, 3), rtol=0, atol=1e-4)
+    for _, positions in some.asked:
+        read = positions.norm(dim=-1) > 0  # what fills up lies in the middle
+        assert (positions[0][read[0]][:, 0] > 0.1).all()
+        assert read.sum(1).tolist()[1] == 0
+        assert 0 < int(read[0].sum()) < int(read[2].sum())
+    nothing = ours(InBox(representation, torch.full((5,), 9.0)), scenes, rays, BACKGROUND)
+    torch.testing.assert_close(nothing.pixels, BACKGROUND.expand(4, 36, 3), rtol=0, atol=1e-4)
+
+
+@pytest.fixture
+def with_own_heads(representation, head):
+    """Five scenes, whose heads differ."""
+    representation.head = SceneTable(head.row.shape, std=0.2, mean=head.row)
+    representation.head.new_scenes(5, seed=3)
+    return representation
+
+
+@pytest.mark.parametrize("kernel", ["reference", "auto"])
+@torch.no_grad()
+def test_a_scene_is_seen_through_its_own_head(with_own_heads, head, kernel):
+    scenes, rays = torch.tensor([3, 1, 3, 0]), orbit(4).rays(6)
+    whole = Renderer(head, PLANS["two-pass"], kernel)(with_own_heads, scenes, rays, BACKGROUND)
+    rows, with_own_heads.head = with_own_heads.head.weight.detach(), None
+    for view, scene in enumerate(scenes.tolist()):
+        own = copy.deepcopy(head)
+        vector_to_parameters(rows[scene], own.parameters())
+        alone = Renderer(own, PLANS["two-pass"], kernel)(with_own_heads, scenes[[view]], rays[[view]], BACKGROUND)
+        for part, value in vars(alone).items():
+            torch.testing.assert_close(getattr(whole, part)[view], value[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("plan", [*PLANS.values(), InsideBall(12, 0.3)], ids=[*PLANS, "small ball"])
+def test_all_ways_agree_on_heads_of_scenes(with_own_heads, head, plan):
+    """Compiled and plain kernel, scene by scene, and all scenes at once point by point; a ball may be missed."""
+    rays, lift = orbit(5).rays(6), torch.zeros(5, 1, 3)
+    lift[1, 0, 2] = 3
+    given = torch.tensor([3, 1, 3, 0, 4]), Rays(rays.origins + lift, rays.directions), BACKGROUND
+    plain = Renderer(head.requires_grad_(False), plan, "reference"), with_own_heads
+    assert_same_training((Renderer(head, plan, "auto"), with_own_heads), plain, *given)
+    assert_same_training((Renderer(head, plan), ByPoint(with_own_heads)), plain, *given)
+    plain[0](with_own_heads, *given).pixels.square().sum().backward()
+    rows = gradients(with_own_heads)["head.weight"].abs().amax(1)
+    assert (rows > 0).tolist() == [True, isinstance(plan, FullRay), False, True, True]
 
 
 @pytest.mark.parametrize("kernel", ["reference", "auto"])

@@ -14,11 +14,15 @@ import numpy as np
 import pytest
 import torch
 
+from scaled_ig.autoencoders import IdentityAutoencoder
 from scaled_ig.bank_files.storage import LOCK_FILE, alone_in
 from scaled_ig.cameras import orbit
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics import to_unit_range
+from scaled_ig.representations import TriPlanes
+from scaled_ig.sampling import InsideBall
 from scaled_ig.scene_bank import SceneBank
+from scaled_ig.scene_model import SceneModel
 
 IDS = ["a", "b", "c", "d"]
 
@@ -66,6 +70,22 @@ def test_a_scene_renders_bit_by_bit_as_it_was_trained(scene, bank):
         assert bank[name].record.source_sha256 == f"digest-{name}"
     latent = bank["c"].render_latent(orbit(3))
     assert torch.equal(latent.pixels, scene.render(orbit(3), torch.full((3,), 2)).pixels.detach())
+
+
+@torch.no_grad()
+def test_heads_of_scenes_are_kept_with_them(tmp_path):
+    """Nothing of a field head is in the parts that they share."""
+    scene = SceneModel(TriPlanes(3, 8, 0.5), IdentityAutoencoder(), InsideBall(8), resolution=16, own_heads=True)
+    scene.representation.new_scenes(4, seed=5)
+    head = scene.representation.head.weight
+    head += torch.randn(head.shape, generator=torch.Generator().manual_seed(0))
+    SceneBank.write(tmp_path / "bank", scene, IDS, "stage2", [""] * 4)
+    bank = SceneBank.open(tmp_path / "bank")
+    for row, name in enumerate(IDS):
+        assert torch.equal(bank[name].render(orbit(3)), expected(scene, row))
+    loaded = bank.load_version("stage2", ["d", "b"])
+    assert torch.equal(loaded.representation.head.weight, head[[3, 1]])
+    assert not any("head" in name for name in loaded.shared_state())
 
 
 def test_two_scenes_can_be_held_at_once(scene, bank):

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from scaled_ig.autoencoders import SmallAutoencoder
+from scaled_ig.autoencoders import IdentityAutoencoder, SmallAutoencoder
 from scaled_ig.cameras import orbit
-from scaled_ig.representations import MicroMacro
+from scaled_ig.cost import bytes_per_scene, shared_bytes
+from scaled_ig.representations import MicroMacro, TriPlanes
 from scaled_ig.sampling import InsideBall
 from scaled_ig.scene_model import SceneModel, to_image
 
@@ -56,6 +57,26 @@ def test_shared_state_is_all_but_the_scenes(tiny_scene):
     shared, every = scene.shared_state(), scene.state_dict()
     assert set(every) - set(shared) == {"representation.micro.weight", "representation.mixing.weight"}
     assert {"representation.bases", "background"} <= set(shared)
+
+
+def test_heads_of_scenes_start_from_the_same_weights_and_none_is_shared(tiny_scene):
+    scene, usual = tiny_scene(own_heads=True), tiny_scene()
+    row = usual.renderer.head.row
+    assert torch.equal(scene.representation.head.weight.detach(), row.expand(4, -1))
+    assert list(scene.representation.scene_tables()) == ["micro", "mixing", "head"]
+    assert set(scene.shared_state()) == {name for name in usual.shared_state() if not name.startswith("renderer.head")}
+    assert bytes_per_scene(scene) == bytes_per_scene(usual) | {"head": 4 * len(row)}
+    assert shared_bytes(scene) == shared_bytes(usual) | {"head": 0}
+    cameras, index = orbit(2), torch.tensor([2, 0])
+    own, shared = (made.render(cameras, index).pixels.detach() for made in (scene, usual))
+    torch.testing.assert_close(own, shared)
+
+
+def test_scenes_that_were_there_before_the_model_have_heads():
+    representation = TriPlanes(2, plane_resolution=4)
+    representation.new_scenes(3)
+    scene = SceneModel(representation, IdentityAutoencoder(), InsideBall(4), resolution=8, own_heads=True)
+    assert len(scene.representation.head.weight) == 3
 
 
 def test_the_global_generator_is_left_alone():

@@ -49,6 +49,23 @@ def test_a_foreign_scene_is_refused():
         table_of(1, 2)(torch.tensor([1, 2]))
 
 
+@pytest.mark.parametrize("row_shape", [(5,), (40,)], ids=["scalar loop", "vector loop"])
+def test_a_row_may_have_spreads_and_means_of_its_own(row_shape):
+    """One flat row holds several layers, each with its own scale."""
+
+    def rows(*given) -> torch.Tensor:
+        table = SceneTable(row_shape, *given)
+        table.new_scenes(3, seed=4)
+        return table.weight.detach()
+
+    noise = rows(1.0)
+    std, mean = torch.linspace(0.1, 2, *row_shape), torch.linspace(-3, 3, *row_shape)
+    torch.testing.assert_close(rows(std, mean), mean + std * noise)
+    torch.testing.assert_close(rows(0.3, mean), mean + 0.3 * noise)
+    assert torch.equal(rows(0.0, mean), mean.expand(3, -1))
+    assert torch.equal(rows(torch.tensor(1.0)), noise)
+
+
 def test_rows_may_start_from_a_given_row():
     table = table_of(0, 1)
     mean = table.mean()

@@ -1,0 +1,160 @@
+"""What rays meet: feature planes, which a kernel reads, or any representation, point by point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from scaled_ig.cameras import Rays
+from scaled_ig.compositing import Composite, composite
+from scaled_ig.field_head import FieldHead, SceneHeads
+from scaled_ig.kernels import Kernel, reference
+from scaled_ig.representations import SceneRepresentation
+from scaled_ig.representations.planes import PlaneAxes
+
+EMPTY = -10.0
+"""Raw density where a representation says that nothing is: less than 1e-4 of the light is lost on 2 world units."""
+
+
+class Field(Protocol):
+    """What some rays meet, at depths [R, S] along them."""
+
+    def densities(self, t: Tensor) -> Tensor:
+        """Raw densities [R, S], without a gradient."""
+
+    def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
+        """``t`` and as many depths more by importance, ascending."""
+
+    def march(self, t: Tensor) -> Composite:
+        """What the rays see."""
+
+    def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
+        """Σ (pixel − target)², target [R, C] in [0, 1]; no gradient flows to target and background."""
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Planes, read by a kernel; rays are in the planes' coordinates, slot is ascending."""
+
+    kernel: Kernel
+    planes: Tensor
+    slot: Tensor
+    rays: Rays
+    head: FieldHead
+    background: Tensor
+    axes: PlaneAxes
+
+    def densities(self, t: Tensor) -> Tensor:
+        return self.kernel.densities(self.planes, self.slot, self.rays, t, self.head, self.axes)
+
+    def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
+        return self.kernel.resample(t, raw_densities, num_samples, u)
+
+    def march(self, t: Tensor) -> Composite:
+        return self.kernel.march(self.planes, self.slot, self.rays, t, self.head, self.background, self.axes)
+
+    def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
+        given = self.planes, self.slot, self.rays, t, self.head, self.background, self.axes
+        return self.kernel.squared_error(*given, target)
+
+    def split(self, heads: SceneHeads) -> PlanesByScene:
+        """The same planes, each read by the head of its scene."""
+        num_rays = torch.bincount(self.slot, minlength=len(self.planes)).tolist()
+        origins, directions = self.rays.origins.split(num_rays), self.rays.directions.split(num_rays)
+        slots = (self.slot.new_zeros(count) for count in num_rays)
+        parts = zip(self.planes.split(1), slots, map(Rays, origins, directions), heads.split(), strict=True)
+        return PlanesByScene([Planes(self.kernel, *part, self.background, self.axes) for part in parts])
+
+
+@dataclass(frozen=True)
+class PlanesByScene:
+    """Planes of scenes with heads of their own, one after the other, for a kernel knows one head."""
+
+    scenes: list[Planes]
+
+    def _each(self, *of_rays: Tensor) -> Iterator[tuple[Planes, tuple[Tensor, ...]]]:
+        """Every scene, with its part of what rays have."""
+        num_rays = [len(scene.slot) for scene in self.scenes]
+        return zip(self.scenes, zip(*(each.split(num_rays) for each in of_rays), strict=True), strict=True)
+
+    def densities(self, t: Tensor) -> Tensor:
+        return torch.cat([scene.densities(*own) for scene, own in self._each(t)])
+
+    def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
+        return self.scenes[0].resample(t, raw_densities, num_samples, u)
+
+    def march(self, t: Tensor) -> Composite:
+        seen = [scene.march(*own) for scene, own in self._each(t)]
+        parts = zip(*((own.pixels, own.accumulation, own.depth) for own in seen), strict=True)
+        return Composite(*map(torch.cat, parts))
+
+    def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
+        return torch.stack([scene.squared_error(*own) for scene, own in self._each(t, target)]).sum()
+
+
+class _Groups:
+    """Items in the order of their groups, padded so that each group has as many.
+
+    Args:
+        group: [N] long, ascending.
+        num_groups: G.
+    """
+
+    def __init__(self, group: Tensor, num_groups: int) -> None:
+        sizes = torch.bincount(group, minlength=num_groups)
+        self.shape = num_groups, max(1, int(sizes.max()))
+        shift = torch.arange(num_groups, device=group.device) * self.shape[1] - (sizes.cumsum(0) - sizes)
+        self.places = torch.arange(len(group), device=group.device) + shift[group]
+
+    def pad(self, items: Tensor) -> Tensor:
+        """[G, L, ...] of items [N, ...], zeros after those of a group."""
+        room = items.new_zeros(self.shape[0] * self.shape[1], *items.shape[1:])
+        return room.index_copy(0, self.places, items).unflatten(0, self.shape)
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """Items [N, ...] of what :meth:`pad` returned."""
+        return padded.flatten(0, 1).index_select(0, self.places)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Any representation, read point by point; slot, the place in ``scenes`` of each ray's, is ascending."""
+
+    representation: SceneRepresentation
+    scenes: Tensor
+    slot: Tensor
+    rays: Rays
+    head: FieldHead | SceneHeads
+    background: Tensor
+
+    def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw densities [R, S] and values [R, S, C]; of points that may hold something alone where that is known."""
+        positions, by_scene = self.rays.at(t), _Groups(self.slot, len(self.scenes))
+        points = by_scene.pad(positions)
+        kept = self.representation.occupied(self.scenes, points.flatten(1, 2))
+        if kept is None:
+            raw, values = self.head(self.representation(self.scenes, points.flatten(1, 2)))
+            size = points.shape[1:3]
+            return by_scene.unpad(raw.unflatten(1, size)), by_scene.unpad(values.unflatten(1, size))
+        chosen = by_scene.unpad(kept.unflatten(1, points.shape[1:3]))
+        by_scene = _Groups(self.slot[:, None].expand_as(chosen)[chosen], len(self.scenes))
+        raw, values = self.head(self.representation(self.scenes, by_scene.pad(positions[chosen])))
+        densities, colours = t.new_full(t.shape, EMPTY), values.new_zeros(*t.shape, values.shape[-1])
+        return densities.index_put((chosen,), by_scene.unpad(raw)), colours.index_put((chosen,), by_scene.unpad(values))
+
+    @torch.no_grad()
+    def densities(self, t: Tensor) -> Tensor:
+        return self._at(t)[0]
+
+    def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
+        return reference.resample(t, raw_densities, num_samples, u)
+
+    def march(self, t: Tensor) -> Composite:
+        return composite(*self._at(t), t, self.background)
+
+    def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
+        return (self.march(t).pixels - target).square().sum()
