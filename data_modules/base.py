@@ -181,7 +181,7 @@ class MultiViewDataModule(LightningDataModule):
                 yield views.__getitems__(keys[start : start + batch_size])
                 bar.update(min(batch_size, len(keys) - start))
 
-    def views_of(self, stage: int, ids: Sequence[str], split: Split) -> Iterator[ViewBatch]:
+    def views_of(self, stage: int, ids: Sequence[str], split: Split, batch_size: int = 32) -> Iterator[ViewBatch]:
         """Views of some scenes of a stage, which are numbered as they are given.
 
         Raises:
@@ -194,7 +194,7 @@ class MultiViewDataModule(LightningDataModule):
         views, row = self.split(stage, split), torch.full((len(place),), -1)
         row[[place[name] for name in ids]] = torch.arange(len(ids))
         keys = [(place[name], view) for name in ids for view in views[place[name]]]
-        for batch in self.batches(stage, keys):
+        for batch in self.batches(stage, keys, batch_size):
             yield replace(batch, scene_index=row[batch.scene_index])
 
     def own_views(self, stage: int, split: Split, at_most: int | None = None) -> list[ViewKey]:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 from scaled_ig.batch import ViewBatch
-from scaled_ig.metrics import Lpips, psnr, ssim, to_unit_range
+from scaled_ig.metrics import Lpips, psnr, ssim, ssim_signed, to_unit_range
 from scaled_ig.scene_model import SceneModel
 
 PROTOCOL = {
     "psnr": "per image on decoded renderings clamped to [0, 1], mean over views, then over scenes; dB",
+    "psnr_pooled": "one PSNR over all pixels of all test views of a scene, then the mean over scenes, as in the "
+    "authors' code, which takes the views of a process's batch; dB, never above psnr",
     "psnr_small": "as psnr, decoded by the small decoder; null where there is none",
-    "ssim": "torchmetrics, Gaussian window 11, sigma 1.5",
+    "ssim": "torchmetrics on [0, 1], Gaussian window 11, sigma 1.5",
+    "ssim_signed": "as ssim, but on [-1, 1] with a data range of 2, as in the authors' code: luminance is compared "
+    "about mid-grey; this one and psnr_pooled stand beside the papers' numbers",
     "lpips": "AlexNet, version 0.1; null where it was left out or its backbone is not on this machine",
     "autoencoder_psnr": "encoded and decoded without rendering; the upper bound until RGB alignment fits the decoder",
     "nearest_view_psnr": "the training view whose camera stands nearest in angle, in place of the test view",
     "rgb_triplanes_psnr": "RGB tri-planes on the same scenes, where such a run was given; null for s1, of which an RGB "
     "run trains no more than a short start",
+    "std": "standard deviation over scenes, with n - 1; null for one scene",
+    "all": "scenes of both stages together, each counted once: with 10 + 40 of them the mixture of the papers' Table 1",
     "views": "test views, never trained on",
 }
+SPREAD = ("psnr", "ssim", "lpips")  # the papers' quantities, whose standard deviation stands beside the mean
 
 
 @torch.no_grad()
@@ -38,7 +46,7 @@ def evaluate(
 
     Returns:
         One record a view: ``scene`` (index), ``view``, ``autoencoder_psnr``; and of renderings ``psnr``, ``ssim``,
-        ``lpips``, ``latent_psnr``, and ``psnr_small`` where there is a small decoder.
+        ``ssim_signed``, ``lpips``, ``latent_psnr``, and ``psnr_small`` where there is a small decoder.
     """
     records = []
     device = scene.background.device
@@ -55,6 +63,7 @@ def evaluate(
             columns |= {
                 "psnr": psnr(image, target),
                 "ssim": ssim(image, target),
+                "ssim_signed": ssim_signed(image, target),
                 "latent_psnr": psnr(to_unit_range(rendered_latent), to_unit_range(latent)),
             }
             if scene.autoencoder.small_decoder is not None:
@@ -68,24 +77,59 @@ def evaluate(
 
 
 def per_scene(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over the views of each scene: one record a scene, ordered by scene."""
+    """Means over the views of each scene: one record a scene, ordered by scene; and of renderings ``psnr_pooled``."""
     scenes: dict[int, list[dict[str, Any]]] = {}
     for record in records:
         scenes.setdefault(record["scene"], []).append(record)
     names = [name for name in records[0] if name not in ("scene", "view")] if records else []
-    return [
-        {"scene": scene, "num_views": len(own)} | {name: _mean([record[name] for record in own]) for name in names}
-        for scene, own in sorted(scenes.items())
-    ]
+    measured = []
+    for scene, own in sorted(scenes.items()):
+        means = {name: _mean([record[name] for record in own]) for name in names}
+        if "psnr" in means:
+            means["psnr_pooled"] = _pooled([record["psnr"] for record in own])
+        measured.append({"scene": scene, "num_views": len(own)} | means)
+    return measured
 
 
 def over_scenes(scenes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over scenes of :func:`per_scene`'s records, with their numbers."""
+    """Means over scenes of :func:`per_scene`'s records, with their numbers; ``psnr_std`` and others of the papers'.
+
+    A mean is None where it is not known of every scene: the rest would be another set of scenes.
+    """
     names = [name for name in scenes[0] if name not in ("scene", "num_views", "id", "stage")] if scenes else []
     counts = {"num_scenes": len(scenes), "num_views": sum(scene["num_views"] for scene in scenes)}
-    return counts | {name: _mean([scene[name] for scene in scenes]) for name in names}
+    columns = {name: [scene.get(name) for scene in scenes] for name in names}
+    spreads = {f"{name}_std": _standard_deviation(columns[name]) for name in SPREAD if name in columns}
+    return counts | {name: _mean(values) for name, values in columns.items()} | spreads
+
+
+def with_means(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Content of ``metrics.json`` with ``s1``, ``s2`` and ``all`` computed anew from its ``scenes``.
+
+    ``rgb_triplanes_psnr``, which they do not know, stays what it is.
+    """
+    rgb = metrics.get("s2", {}).get("rgb_triplanes_psnr")
+    means = {}
+    for split, stage in (("s1", 1), ("s2", 2)):
+        own = [scene for scene in metrics["scenes"] if scene["stage"] == stage]
+        if own:
+            means[split] = over_scenes(own) | {"rgb_triplanes_psnr": rgb if stage == 2 else None}
+    others = {name: value for name, value in metrics.items() if name not in ("s1", "s2", "all")}
+    return others | means | {"all": over_scenes(metrics["scenes"])}
 
 
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _standard_deviation(values: list[float | None]) -> float | None:
+    mean = _mean(values)
+    if mean is None or len(values) < 2:
+        return None
+    return math.sqrt(sum((value - mean) ** 2 for value in values if value is not None) / (len(values) - 1))
+
+
+def _pooled(values: list[float]) -> float:
+    """PSNR of images of one size taken together, from the PSNR of each."""
+    return -10 * math.log10(sum(10 ** (-value / 10) for value in values) / len(values))

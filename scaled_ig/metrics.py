@@ -33,21 +33,27 @@ def psnr(images: Tensor, targets: Tensor) -> Tensor:
     return -10 * (images - targets).square().flatten(1).mean(1).clamp(min=1e-10).log10()
 
 
-def ssim(images: Tensor, targets: Tensor) -> Tensor:
+def ssim(images: Tensor, targets: Tensor, data_range: float = 1.0) -> Tensor:
     """Structural similarity of each image: Gaussian window 11, σ 1.5.
 
     Args:
         images: [B, 3, H, W] in [0, 1], sides of at least 11.
         targets: as images.
+        data_range: Difference of the greatest and the least value, where it is not that of [0, 1].
 
     Returns:
         [B].
     """
     values = structural_similarity_index_measure(
-        images, targets, data_range=1.0, sigma=1.5, kernel_size=11, reduction="none"
+        images, targets, data_range=data_range, sigma=1.5, kernel_size=11, reduction="none"
     )
     assert isinstance(values, Tensor)
     return values.reshape(len(images))
+
+
+def ssim_signed(images: Tensor, targets: Tensor) -> Tensor:
+    """:func:`ssim` of images in [0, 1], compared in [-1, 1]: another number, since luminance is then about mid-grey."""
+    return ssim(images * 2 - 1, targets * 2 - 1, data_range=2.0)
 
 
 def find_lpips_backbone(path: str | None = None) -> Path:

@@ -15,8 +15,10 @@ QUALITY_COLUMNS = (
     "scene",
     "num_views",
     "psnr",
+    "psnr_pooled",
     "psnr_small",
     "ssim",
+    "ssim_signed",
     "lpips",
     "latent_psnr",
     "autoencoder_psnr",
@@ -52,21 +54,25 @@ class RunFolder:
         """Replace a JSON file of the run."""
         self._replace(name, json.dumps(content, indent=1))
 
-    def write_metrics(self, metrics: dict[str, Any]) -> None:
+    def write_metrics(self, metrics: dict[str, Any], name: str = "metrics") -> None:
         """Replace ``metrics.json`` and, by the same numbers, ``metrics.csv``.
 
         Args:
-            metrics: ``s1`` and ``s2`` with means, ``scenes`` with one record a scene, ``protocol``. The table has the
-                scenes of each split, then their mean; a number that is not known is an empty field.
+            metrics: ``s1``, ``s2`` and ``all`` with means, ``scenes`` with one record a scene, ``protocol``. The table
+                has the scenes of each split, then their mean and standard deviation; a number that is not known is an
+                empty field.
+            name: Of the files, without their endings.
         """
         rows: list[dict[str, Any]] = []
-        for stage in (1, 2):
-            if f"s{stage}" in metrics:
-                own = [scene | {"scene": scene["id"]} for scene in metrics["scenes"] if scene["stage"] == stage]
-                own.append(metrics[f"s{stage}"] | {"scene": "mean"})
-                rows += [row | {"split": f"s{stage}"} for row in own]
-        self.write_json("metrics.json", metrics)
-        self._replace("metrics.csv", _table(QUALITY_COLUMNS, rows))
+        for split in ("s1", "s2", "all"):
+            if split in metrics:
+                means = metrics[split]
+                own = [row | {"scene": row["id"]} for row in metrics["scenes"] if f"s{row['stage']}" == split]
+                own.append(means | {"scene": "mean"})
+                own.append({column: means.get(f"{column}_std") for column in QUALITY_COLUMNS} | {"scene": "std"})
+                rows += [row | {"split": split} for row in own]
+        self.write_json(f"{name}.json", metrics)
+        self._replace(f"{name}.csv", _table(QUALITY_COLUMNS, rows))
 
     def append_training(self, phase: str, step: int, seconds: float, values: dict[str, float]) -> None:
         """Add rows to ``training.csv``: phase, step, seconds of training in this phase, name, value."""

@@ -8,7 +8,7 @@ from data_modules.base import MultiViewDataModule
 from scaled_ig.callbacks.cost import peak_mebibytes
 from scaled_ig.commands.jobs import Job
 from scaled_ig.cost import bytes_per_scene, describe_machine, milliseconds_per_image, shared_bytes
-from scaled_ig.evaluation import PROTOCOL, over_scenes
+from scaled_ig.evaluation import PROTOCOL, over_scenes, with_means
 from scaled_ig.nearest_view import add_nearest_views
 from scaled_ig.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
@@ -58,12 +58,10 @@ def with_quality(
         values = {key: value for key, value in scene.items() if key != "scene"}
         rows.append({"id": name, "stage": stage} | values | known.get(name, {}))
     add_nearest_views(rows, ids, data.views(stage), data.split(stage, "train"), data.split(stage, "test"))
-    rgb = metrics.get("s2", {}).get("rgb_triplanes_psnr") if stage == 2 else None
     measured = {row["id"] for row in rows}
     others = [scene for scene in old if scene["stage"] != stage or scene["id"] not in measured]  # of other waves too
     everything = sorted(others + rows, key=lambda scene: scene["stage"])
-    means = over_scenes([scene for scene in everything if scene["stage"] == stage]) | {"rgb_triplanes_psnr": rgb}
-    return metrics | {"protocol": PROTOCOL, f"s{stage}": means, "scenes": everything}
+    return with_means(metrics | {"protocol": PROTOCOL, "scenes": everything})
 
 
 def keep_costs(run: RunFolder, scene: SceneModel, job: Job, steps: int, seconds: float, ranks: int) -> None:

@@ -6,32 +6,48 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from scaled_ig.errors import UsageError
+
 QUANTITIES = {
     "num_scenes": "scenes",
     "num_views": "views",
     "psnr": "PSNR dB",
+    "psnr_pooled": "pooled PSNR dB",
     "psnr_small": "small decoder dB",
     "ssim": "SSIM",
+    "ssim_signed": "SSIM of [-1, 1]",
     "lpips": "LPIPS",
     "latent_psnr": "latent dB",
     "autoencoder_psnr": "autoencoder dB",
     "nearest_view_psnr": "nearest view dB",
     "rgb_triplanes_psnr": "RGB tri-planes dB",
 }
+WORST = 5
 
 
 def test(
     run: str,
     *,
+    scenes: str = "all",
+    seed: int = 0,
+    batch_size: int = 32,
     pack: str | None = None,
     lpips: Literal["auto", "require", "off"] = "auto",
     lpips_weights: str | None = None,
     rgb: str | None = None,
 ) -> int:
-    """Renders the test views of all scenes of a run, measures them, and writes its metrics.json and metrics.csv.
+    """Renders the test views of a run's scenes, measures them, and writes its metrics.json and metrics.csv.
+
+    Those are of all scenes. Numbers of a draw, such as the papers' 10 scenes of stage 1 and 40 of stage 2, go into
+    files of their own, ``metrics_10+40_seed0.json`` and ``.csv``, and leave the others as they are. Started by
+    torchrun, every process measures a part of the scenes, and the first writes. Neither the number of processes nor the
+    batch size changes a number beyond the rounding of float32 sums.
 
     Args:
         run: Folder of a run.
+        scenes: ``all``, or how many of stage 1 and of stage 2, drawn by the seed: ``10+40``, ``0+all``.
+        seed: Of the draw; the same draw for all runs with the same data settings.
+        batch_size: Views that are rendered and decoded at once.
         pack: Folder of the pack, if it is no longer where the run read it.
         lpips: What to do where the weights of LPIPS are not on this machine: go on without, or stop.
         lpips_weights: File of the AlexNet backbone of LPIPS.
@@ -41,63 +57,58 @@ def test(
         Exit code 0.
 
     Raises:
-        UsageError: The run has no scenes yet, the pack is gone or has changed, LPIPS is required and not here, or the
-            RGB run has other scenes.
+        UsageError: The run has no scenes yet, or fewer than asked for, the pack is gone or has changed, LPIPS is
+            required and not here, or the RGB run has other scenes.
     """
-    import torch
-    from tqdm import tqdm
-
+    from scaled_ig.commands.measuring import choose_scenes, measure_scenes, ranks
     from scaled_ig.commands.results import with_quality
-    from scaled_ig.evaluation import evaluate, per_scene
+    from scaled_ig.evaluation import over_scenes
     from scaled_ig.metrics import load_lpips
     from scaled_ig.report.record import RunRecord
 
+    if batch_size < 1 or seed < 0:
+        raise UsageError(f"--batch_size {batch_size} must be 1 or more, --seed {seed} 0 or more")
     record = RunRecord.open(run, measured=False)
     data = record.open_data(pack)
     rival = RunRecord.open(rgb) if rgb else None
     if rival is not None:
         record.check_same_scenes(rival)
-    metric = load_lpips(lpips, lpips_weights)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    metrics = record.metrics
-    for stage in record.learned_stages():
-        place = {name: scene for scene, name in enumerate(data.scene_ids(stage))}
-        splits = data.split(stage, "test")
-        for version in record.versions(stage):  # one after another: all of them may be more than memory holds
-            ids = [scene.id for scene in record.bank.scenes(version)]
-            model = record.bank.load_version(version).to(device)
-            with tqdm(total=sum(len(splits[place[name]]) for name in ids), desc=version, unit="view") as bar:
-                views = _counted(data.views_of(stage, ids, "test"), bar)
-                measured = per_scene(evaluate(model, views, metric))
-            measured = [scene | {"scene": place[ids[scene["scene"]]]} for scene in measured]
-            metrics = with_quality(metrics, data, stage, measured)
+    chosen = choose_scenes(record, scenes, seed)
+    with ranks() as (rank, _):
+        measured = measure_scenes(record, data, chosen, batch_size, load_lpips(lpips, lpips_weights))
+    if rank:
+        return 0
+    metrics, name, ids = record.metrics, "metrics", {scene.id for scene in chosen}
+    if scenes != "all":
+        known = [scene for scene in metrics.get("scenes", []) if scene["id"] in ids]
+        metrics, name = {"drawn": {"scenes": scenes, "seed": seed}, "scenes": known}, f"metrics_{scenes}_seed{seed}"
+    for stage, records in measured.items():
+        metrics = with_quality(metrics, data, stage, records)
     if rival is not None and "s2" in metrics:
-        metrics["s2"]["rgb_triplanes_psnr"] = rival.metrics.get("s2", {}).get("psnr")
-    record.folder.write_metrics(metrics)
+        theirs = [scene for scene in rival.scenes(2) if scene["id"] in ids]
+        metrics["s2"]["rgb_triplanes_psnr"] = over_scenes(theirs).get("psnr")
+    record.folder.write_metrics(metrics, name)
     print(_table(metrics))
+    print(f"wrote {record.folder.path / name}.json and .csv, with the protocol")
     return 0
 
 
-def _counted(batches, bar):
-    """The batches; each moves the bar once it has been measured."""
-    for batch in batches:
-        yield batch
-        bar.update(len(batch))
-
-
 def _table(metrics: dict[str, Any]) -> str:
-    """Lines of aligned text: a row a quantity, a column a split."""
-    splits = [name for name in ("s1", "s2") if name in metrics]
+    """Lines of aligned text: a row a quantity, a column a split, mean ± standard deviation; then the worst scenes."""
+    splits = [name for name in ("s1", "s2", "all") if name in metrics]
     width = max(map(len, QUANTITIES.values()))
-    lines = [" " * width + "".join(f"{name.upper():>10}" for name in splits)]
+    lines = [" " * width + "".join(f"{name.upper():>18}" for name in splits)]
     for name, title in QUANTITIES.items():
-        lines.append(
-            f"{title:<{width}}" + "".join(f"{_number(name, metrics[split].get(name)):>10}" for split in splits)
-        )
+        lines.append(f"{title:<{width}}" + "".join(f"{_number(name, metrics[split]):>18}" for split in splits))
+    lines += ["", "worst scenes by PSNR, dB"]
+    for scene in sorted(metrics["scenes"], key=lambda scene: scene["psnr"])[:WORST]:
+        lines.append(f"S{scene['stage']}  {scene['psnr']:6.2f}  {scene['id']}")
     return "\n".join(lines)
 
 
-def _number(name: str, value: float | None) -> str:
+def _number(name: str, means: dict[str, Any]) -> str:
+    value, spread = means.get(name), means.get(f"{name}_std")
     if value is None:
         return "–"
-    return str(value) if name.startswith("num_") else f"{value:.{2 if 'psnr' in name else 4}f}"
+    digits = 0 if name.startswith("num_") else 2 if "psnr" in name else 4
+    return f"{value:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from data_modules.base import MultiViewDataModule
-from scaled_ig.evaluation import PROTOCOL, over_scenes
+from scaled_ig.evaluation import PROTOCOL, with_means
 from scaled_ig.nearest_view import add_nearest_views
 from scaled_ig.report.record import RunRecord
 
@@ -18,11 +18,9 @@ def add_bars(run: RunRecord, data: MultiViewDataModule, rgb: RunRecord | None) -
     """
     metrics = run.metrics
     for stage in run.stages():
-        scenes, means = run.scenes(stage), metrics[f"s{stage}"]
         splits = data.split(stage, "train"), data.split(stage, "test")
-        add_nearest_views(scenes, data.scene_ids(stage), data.views(stage), *splits)
-        means["nearest_view_psnr"] = over_scenes(scenes)["nearest_view_psnr"]
-        means["rgb_triplanes_psnr"] = means.get("rgb_triplanes_psnr") if stage == 2 else None
+        add_nearest_views(run.scenes(stage), data.scene_ids(stage), data.views(stage), *splits)
+    metrics |= with_means(metrics)
     if rgb is not None and "s2" in metrics:
         metrics["s2"]["rgb_triplanes_psnr"] = rgb.metrics.get("s2", {}).get("psnr")
     metrics["protocol"] = PROTOCOL | metrics.get("protocol", {})

@@ -15,7 +15,7 @@ from data_modules.basel import BaselFaces
 from data_modules.choice import SceneChoice
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.errors import UsageError
-from scaled_ig.evaluation import over_scenes
+from scaled_ig.evaluation import with_means
 from scaled_ig.run_folder import RunFolder
 from scaled_ig.scene_bank import SceneBank
 
@@ -249,10 +249,4 @@ def _curve(rows: list[dict[str, str]], phase: str, name: str) -> list[tuple[floa
 def _of_scenes(metrics: dict[str, Any], ids: set[str]) -> dict[str, Any]:
     """Content of ``metrics.json`` without scenes that have been removed from the bank."""
     kept = [scene for scene in metrics["scenes"] if scene["id"] in ids]
-    gone = {scene["stage"] for scene in metrics["scenes"] if scene["id"] not in ids}
-    metrics = metrics | {"scenes": kept}
-    for stage in gone:
-        rgb = metrics.pop(f"s{stage}").get("rgb_triplanes_psnr")
-        own = [scene for scene in kept if scene["stage"] == stage]
-        metrics |= {f"s{stage}": over_scenes(own) | {"rgb_triplanes_psnr": rgb}} if own else {}
-    return metrics
+    return metrics if len(kept) == len(metrics["scenes"]) else with_means(metrics | {"scenes": kept})

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+import socket
 
 import h5py
 import numpy as np
@@ -12,8 +14,10 @@ import torch
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.cli import main
 from scaled_ig.commands import test as command
+from scaled_ig.commands.measuring import choose_scenes
 from scaled_ig.errors import UsageError
 from scaled_ig.nearest_view import add_nearest_views, nearest_views
+from scaled_ig.report.record import RunRecord
 from scaled_ig.scene_bank import SceneBank
 from tests.banks import change_last_scene
 
@@ -62,10 +66,11 @@ def test_table_has_a_row_a_scene_and_a_mean_per_split(tiny_run, measured):
         with (run / "metrics.csv").open(newline="") as stream:
             rows = list(csv.DictReader(stream))
         named = [(f"s{scene['stage']}", scene["id"]) for scene in metrics["scenes"]]
-        expected = [*named[:4], ("s1", "mean"), *named[4:], ("s2", "mean")]
-        assert [(row["split"], row["scene"]) for row in rows] == expected
+        ends = [[(split, "mean"), (split, "std")] for split in ("s1", "s2", "all")]
+        assert [(row["split"], row["scene"]) for row in rows] == [*named[:4], *ends[0], *named[4:], *ends[1], *ends[2]]
         for split in ("s1", "s2"):
             own = [row for row in rows if row["split"] == split]
+            assert float(own.pop()["psnr"]) == metrics[split]["psnr_std"]
             for name in ("psnr", "ssim", "latent_psnr", "autoencoder_psnr", "nearest_view_psnr"):
                 values = [float(row[name]) for row in own]
                 assert values[-1] == pytest.approx(np.mean(values[:-1]))
@@ -73,14 +78,124 @@ def test_table_has_a_row_a_scene_and_a_mean_per_split(tiny_run, measured):
             assert {row["lpips"] for row in own} == {""}
 
 
-def test_table_is_printed_for_both_splits(tiny_run, tmp_path, capsys):
+def test_table_is_printed_for_both_splits_and_their_mixture(tiny_run, tmp_path, capsys):
     run = copy_parts(tiny_run, tmp_path / "run", *PARTS)
     command.test(str(run), lpips="off")
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["S1", "S2"]
-    psnr = next(line for line in lines if line.startswith("PSNR"))
-    assert psnr.split()[-2:] == [f"{read(run)[split]['psnr']:.2f}" for split in ("s1", "s2")]
-    assert len({len(line) for line in lines}) == 1, "columns are aligned"
+    metrics, lines = read(run), capsys.readouterr().out.splitlines()
+    table, worst = lines[: lines.index("")], lines[lines.index("") + 1 :]
+    assert table[0].split() == ["S1", "S2", "ALL"]
+    psnr = next(line for line in table if line.startswith("PSNR"))
+    means = [metrics[split] for split in ("s1", "s2", "all")]
+    assert psnr.split()[2:] == " ".join(f"{own['psnr']:.2f} ± {own['psnr_std']:.2f}" for own in means).split()
+    assert len({len(line) for line in table}) == 1, "columns are aligned"
+    scenes = sorted((scene["psnr"], scene["id"], f"S{scene['stage']}") for scene in metrics["scenes"])
+    assert [line.split() for line in worst[1:6]] == [[s, f"{psnr:.2f}", name] for psnr, name, s in scenes[:5]]
+
+
+def ids_of(metrics) -> dict[int, list[str]]:
+    return {stage: [scene["id"] for scene in metrics["scenes"] if scene["stage"] == stage] for stage in (1, 2)}
+
+
+def test_a_draw_is_measured_beside_the_whole(tiny_run, tmp_path):
+    run = copy_parts(tiny_run, tmp_path / "run", *PARTS)
+    before = [(run / name).read_bytes() for name in ("metrics.json", "metrics.csv")]
+    everything = {scene["id"]: scene for scene in read(run)["scenes"]}
+    drawn = {}
+    for scenes in ("1+3", "1+2", "all+0"):
+        command.test(str(run), scenes=scenes, lpips="off")
+        metrics = drawn[scenes] = json.loads((run / f"metrics_{scenes}_seed0.json").read_text())
+        assert metrics["drawn"] == {"scenes": scenes, "seed": 0}
+        assert metrics["protocol"] == read(run)["protocol"]
+        for scene in metrics["scenes"]:
+            assert scene["psnr"] == pytest.approx(everything[scene["id"]]["psnr"], abs=1e-4)
+        assert metrics["all"]["psnr"] == pytest.approx(np.mean([scene["psnr"] for scene in metrics["scenes"]]))
+        assert (run / f"metrics_{scenes}_seed0.csv").is_file()
+    assert [(run / name).read_bytes() for name in ("metrics.json", "metrics.csv")] == before
+    large, small, first = (ids_of(drawn[scenes]) for scenes in ("1+3", "1+2", "all+0"))
+    assert (len(large[1]), len(large[2])) == (1, 3)
+    assert small[1] == large[1]
+    assert set(small[2]) < set(large[2]), "a smaller draw is a part of a larger one"
+    assert (first[1], first[2], "s2" in drawn["all+0"]) == (ids_of(read(run))[1], [], False)
+
+
+def test_seeds_draw_different_scenes_in_order(tiny_run):
+    record = RunRecord.open(tiny_run)
+    order = [scene.id for stage in (1, 2) for scene in choose_scenes(record, "all", 0) if scene.stage == stage]
+    draws = {seed: [scene.id for scene in choose_scenes(record, "2+2", seed)] for seed in range(8)}
+    assert draws[3] == [scene.id for scene in choose_scenes(record, "2+2", 3)]
+    assert len({tuple(ids) for ids in draws.values()}) > 4
+    assert set(order) == {name for ids in draws.values() for name in ids}, "each is drawn sometimes"
+    for ids in draws.values():
+        assert [order.index(name) for name in ids] == sorted(order.index(name) for name in ids)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"scenes": "10+40"}, "4 scenes of stage 1 and 4 of stage 2: give at most 4+4, or all"),
+        ({"scenes": "ten"}, "--scenes ten is not known: give all, or numbers"),
+        ({"scenes": "1+-1"}, "is not known"),
+        ({"scenes": "0+0"}, "chooses none of the 8 scenes"),
+        ({"batch_size": 0}, "--batch_size 0 must be 1 or more"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(tiny_run, options, said):
+    before = sorted(tiny_run.iterdir())
+    with pytest.raises(UsageError, match=re.escape(said)):
+        command.test(str(tiny_run), **options)
+    assert sorted(tiny_run.iterdir()) == before
+
+
+SEVERAL = """
+import os, sys
+import scaled_ig.commands.measuring, scaled_ig.commands.results  # once, not by every rank
+from scaled_ig.commands.test import test
+from scaled_ig.errors import UsageError
+
+*runs, lost, port = sys.argv[1:]
+for run, ranks in zip([*runs, lost], (2, 4, 2)):
+    children = {}
+    for rank in range(ranks):
+        child = os.fork()
+        if not child:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+            try:
+                test(run, lpips="off", batch_size=7)
+            except UsageError as error:
+                print(f"rank {rank}: {error}", flush=True)
+                os._exit(2)
+            os._exit(0)
+        children[child] = rank
+    statuses = {os.waitpid(child, 0)[1] >> 8 for child in children}
+    print(f"{ranks} ranks end with {statuses}", flush=True)
+"""
+
+
+def test_ranks_measure_what_one_process_does(tiny_run, measured, tmp_path, run_scaled_ig):
+    """One of them finds its part of a bank damaged: all stop."""
+    runs = [copy_parts(tiny_run, tmp_path / name, "config.yaml") for name in ("two", "four", "lost")]
+    change_last_scene(runs[2] / "bank", "sha256", bytes(32))
+    (tmp_path / "several.py").write_text(SEVERAL)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    status, output = run_scaled_ig(*runs, port, program=tmp_path / "several.py", GLOO_SOCKET_IFNAME="lo")
+    assert status == 0, output[-3000:]
+    assert "2 ranks end with {0}\n" in output
+    assert "4 ranks end with {0}\n" in output
+    assert output.count("ALL") == 2, "the first rank alone prints"
+    for run in runs[:2]:
+        ours, theirs = read(run), read(measured)
+        assert ours.keys() == theirs.keys()
+        assert ids_of(ours) == ids_of(theirs)
+        for own, other in zip(ours["scenes"], theirs["scenes"], strict=True):
+            assert own == pytest.approx(other, abs=1e-5)
+        for split in ("s1", "s2", "all"):
+            assert ours[split] == pytest.approx(theirs[split], abs=1e-5)
+    assert "2 ranks end with {2}\n" in output
+    assert sorted(re.findall(r"rank (\d): .* is damaged", output)) == ["0", "1"]
+    assert not (runs[2] / "metrics.json").exists()
 
 
 def test_nearest_views_are_measured_once(tiny_run, tmp_path, monkeypatch):
@@ -97,6 +212,9 @@ def test_rgb_run_stands_beside_stage_2_alone(tiny_run, tmp_path):
     assert read(run)["s2"]["rgb_triplanes_psnr"] == read(rgb)["s2"]["psnr"]
     command.test(str(run), lpips="off")
     assert read(run)["s2"]["rgb_triplanes_psnr"] == read(rgb)["s2"]["psnr"], "what is known stays"
+    command.test(str(run), scenes="0+2", lpips="off", rgb=str(rgb))
+    drawn = json.loads((run / "metrics_0+2_seed0.json").read_text())
+    assert drawn["s2"]["rgb_triplanes_psnr"] == pytest.approx(drawn["s2"]["psnr"], abs=1e-4), "of the same scenes"
     change_last_scene(rgb / "bank", "id", "somebody-else")
     with pytest.raises(UsageError, match="differ in their stage-2 scenes"):
         command.test(str(run), lpips="off", rgb=str(rgb))

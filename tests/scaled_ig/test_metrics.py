@@ -1,12 +1,11 @@
-"""Metrics of each image against slow versions."""
+"""Metrics of each image against their definitions in NumPy, float64."""
 
-import math
-
+import numpy as np
 import pytest
 import torch
 
 from scaled_ig.errors import UsageError
-from scaled_ig.metrics import ALEXNET, Lpips, find_lpips_backbone, psnr, ssim, to_unit_range
+from scaled_ig.metrics import ALEXNET, Lpips, find_lpips_backbone, psnr, ssim, ssim_signed, to_unit_range
 
 
 def pairs(count: int = 3, size: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
@@ -16,40 +15,60 @@ def pairs(count: int = 3, size: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
     return (targets + 0.05 * torch.arange(1, count + 1).view(-1, 1, 1, 1) * noise).clamp(0, 1), targets
 
 
-def slow_ssim(image: torch.Tensor, target: torch.Tensor) -> float:
-    """Wang et al. 2004 pixel by pixel, a window around each; images continue by reflection, as in torchmetrics."""
-    one_side = torch.tensor([math.exp(-((k - 5) ** 2) / (2 * 1.5**2)) for k in range(11)], dtype=torch.float64)
-    window = one_side[:, None] * one_side / one_side.sum() ** 2
-    values = []
-    image, target = (torch.nn.functional.pad(x.double(), (5, 5, 5, 5), mode="reflect") for x in (image, target))
-    for x, y in zip(image, target, strict=True):
-        for row in range(x.shape[0] - 10):
-            for column in range(x.shape[1] - 10):
-                a, b = x[row : row + 11, column : column + 11], y[row : row + 11, column : column + 11]
-                mean_a, mean_b = (window * a).sum(), (window * b).sum()
-                var_a, var_b = (window * a * a).sum() - mean_a**2, (window * b * b).sum() - mean_b**2
-                covariance = (window * a * b).sum() - mean_a * mean_b
-                above = (2 * mean_a * mean_b + 0.01**2) * (2 * covariance + 0.03**2)
-                values.append(float(above / ((mean_a**2 + mean_b**2 + 0.01**2) * (var_a + var_b + 0.03**2))))
-    return sum(values) / len(values)
+def slow_psnr(image: np.ndarray, target: np.ndarray, data_range: float) -> float:
+    """10 log10 of the squared range over the mean squared error."""
+    return 10 * np.log10(data_range**2 / np.mean((image.astype(np.float64) - target) ** 2))
 
 
-def test_psnr():
+def slow_ssim(image: np.ndarray, target: np.ndarray, data_range: float) -> float:
+    """Wang et al. 2004: a Gaussian window around every pixel; images continue by reflection, as in torchmetrics."""
+    along = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    window = np.outer(along, along) / along.sum() ** 2
+    x, y = (
+        np.lib.stride_tricks.sliding_window_view(
+            np.pad(channels.astype(np.float64), ((0, 0), (5, 5), (5, 5)), mode="reflect"), (11, 11), axis=(1, 2)
+        )
+        for channels in (image, target)
+    )
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return (window * values).sum((-2, -1))
+
+    mean_x, mean_y = mean(x), mean(y)
+    from_x, from_y = x - mean_x[..., None, None], y - mean_y[..., None, None]
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2 * mean(from_x * from_y) + c2) / (mean(from_x**2) + mean(from_y**2) + c2)
+    return float((luminance * structure).mean())
+
+
+def slow_ssim_signed(image: np.ndarray, target: np.ndarray, data_range: float) -> float:
+    return slow_ssim(2 * image - 1, 2 * target - 1, 2 * data_range)
+
+
+@pytest.mark.parametrize(("metric", "slow"), [(psnr, slow_psnr), (ssim, slow_ssim), (ssim_signed, slow_ssim_signed)])
+def test_definitions(metric, slow):
     images, targets = pairs()
-    for value, image, target in zip(psnr(images, targets).tolist(), images, targets, strict=True):
-        errors = [(a - b) ** 2 for a, b in zip(image.flatten().tolist(), target.flatten().tolist(), strict=True)]
-        assert value == pytest.approx(10 * math.log10(len(errors) / sum(errors)), abs=1e-4)
+    images[:, :, :9], targets[:, :, :9] = 1, 1  # white background, where variances are differences of equal numbers
+    expected = [slow(image, target, 1) for image, target in zip(images.numpy(), targets.numpy(), strict=True)]
+    assert metric(images, targets).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_psnr_is_that_of_images_from_minus_one_to_one():
+    """The authors take 10 log10(4 / mse) there; images beyond the range are clamped."""
+    images, targets = (2.4 * values - 1.2 for values in pairs())
+    clamped = (values.clamp(-1, 1).numpy() for values in (images, targets))
+    expected = [slow_psnr(image, target, 2) for image, target in zip(*clamped, strict=True)]
+    assert psnr(to_unit_range(images), to_unit_range(targets)).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_equal_images():
+    images, _ = pairs()
     assert psnr(images, images).tolist() == [100] * 3
+    assert ssim(images, images).tolist() == pytest.approx([1] * 3)
 
 
-def test_ssim():
-    images, targets = pairs(2)
-    for value, image, target in zip(ssim(images, targets).tolist(), images, targets, strict=True):
-        assert value == pytest.approx(slow_ssim(image, target), abs=1e-4)
-    assert ssim(images, images).tolist() == pytest.approx([1, 1])
-
-
-@pytest.mark.parametrize("metric", [psnr, ssim])
+@pytest.mark.parametrize("metric", [psnr, ssim, ssim_signed])
 def test_an_image_does_not_see_its_batch(metric):
     images, targets = pairs()
     alone = torch.cat([metric(images[[k]], targets[[k]]) for k in range(3)])
@@ -83,6 +102,15 @@ def test_lpips_is_that_of_its_authors(backbone):
     torch.testing.assert_close(ours(images, targets), theirs(images, targets, normalize=True).flatten())
     assert ours(images, targets).min() > 0
     assert not any(parameter.requires_grad for parameter in ours.parameters())
+
+
+def test_lpips_of_an_image_does_not_depend_on_its_batch(backbone):
+    images, targets = pairs(9, size=64)
+    lpips = Lpips(backbone)
+    whole = lpips(images, targets)
+    for size in (1, 7):
+        parts = zip(images.split(size), targets.split(size), strict=True)
+        torch.testing.assert_close(torch.cat([lpips(*part) for part in parts]), whole, rtol=1e-5, atol=1e-7)
 
 
 def test_a_missing_backbone_is_named(tmp_path, monkeypatch):

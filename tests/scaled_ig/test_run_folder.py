@@ -57,13 +57,19 @@ def test_metrics_are_written_twice(tmp_path):
     run = RunFolder(tmp_path / "run")
     row = {"num_views": 2, "psnr": 20.5, "ssim": 0.5, "lpips": None, "autoencoder_psnr": 30.0}
     scenes = [row | {"id": "b", "stage": 2}, row | {"id": "a", "stage": 1}]
-    metrics = {"s1": row | {"num_scenes": 1}, "s2": row | {"num_scenes": 1}, "scenes": scenes, "protocol": {}}
+    means = row | {"num_scenes": 1, "psnr_std": 1.5, "lpips_std": None}
+    metrics = {"s1": means, "s2": means, "all": means, "scenes": scenes, "protocol": {}}
     run.write_metrics(metrics)
     assert run.read_json("metrics.json") == metrics
     rows = list(csv.reader((run.path / "metrics.csv").open(newline="")))
     assert rows[0] == [
-        "split", "scene", "num_views", "psnr", "psnr_small", "ssim", "lpips", "latent_psnr", "autoencoder_psnr",
-        "nearest_view_psnr",
+        "split", "scene", "num_views", "psnr", "psnr_pooled", "psnr_small", "ssim", "ssim_signed", "lpips",
+        "latent_psnr", "autoencoder_psnr", "nearest_view_psnr",
     ]  # fmt: skip
-    numbers = ["2", "20.5", "", "0.5", "", "", "30.0", ""]
-    assert rows[1:] == [[*names, *numbers] for names in (("s1", "a"), ("s1", "mean"), ("s2", "b"), ("s2", "mean"))]
+    numbers, spreads = ["2", "20.5", "", "", "0.5", "", "", "", "30.0", ""], ["", "1.5", *[""] * 8]
+    named = [("s1", "a"), ("s1", "mean"), ("s2", "b"), ("s2", "mean"), ("all", "mean")]
+    assert [row for row in rows[1:] if row[1] != "std"] == [[*names, *numbers] for names in named]
+    assert [row for row in rows if row[1] == "std"] == [[split, "std", *spreads] for split in ("s1", "s2", "all")]
+    run.write_metrics(metrics | {"scenes": scenes[:1]}, "metrics_0+1_seed0")
+    assert run.read_json("metrics_0+1_seed0.json")["scenes"] == scenes[:1]
+    assert run.read_json("metrics.json") == metrics
