@@ -18,7 +18,7 @@ def report(
 ) -> int:
     """Writes one self-contained HTML page, a film of the run's scenes, and the bars that they must clear.
 
-    Adds what it measures of these bars to the run's ``metrics.json`` and writes its ``orbit.mp4``.
+    Adds what it measures of these bars to the run's ``metrics.json``; writes its ``insight.json`` and ``orbit.mp4``.
 
     Args:
         run: Folder of a finished run.
@@ -36,7 +36,9 @@ def report(
     """
     from pathlib import Path
 
-    from scaled_ig.report import comparison, measure, page, sections, tables
+    from scaled_ig.report import comparison, insight, measure, page, sections, tables
+    from scaled_ig.report.awareness import measure_awareness
+    from scaled_ig.report.base_planes import measure_bases
     from scaled_ig.report.record import RunRecord
     from scaled_ig.report.views import view_rows
 
@@ -45,6 +47,10 @@ def report(
     data = record.open_data(pack)
     measure.add_bars(record, data, next((one.run for one in contenders if one.kind == "rgb"), None))
     orbits = _film(record, data)
+    print("comparing latents from view to view, and base planes", flush=True)
+    latents = measure_awareness(record, data)
+    planes = {stage: own for stage in record.stages() if (own := measure_bases(record, data, stage))}
+    insight.write_numbers(record, latents, planes)
     print("drawing views and charts", flush=True)
     path = Path(out) if out else record.folder.path / "report.html"
     again = _commands(record, no_prior, rgb, compare, pack, out)
@@ -55,6 +61,8 @@ def report(
         sections.views(view_rows(record, data)),
         sections.quality(record),
         sections.curves(record),
+        insight.latents_across_views(latents),
+        insight.what_bases_learn(planes),
         tables.compare(record, contenders),
         tables.costs(record),
     ]

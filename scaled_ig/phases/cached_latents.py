@@ -1,4 +1,4 @@
-"""L_latent against latents that were encoded once."""
+"""Latents that were encoded once, and L_latent against them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CachedLatents:
         precision: What cached latents are kept in.
     """
 
-    def __init__(self, rays_per_view: int | None, precision: Precision = "float32") -> None:
+    def __init__(self, rays_per_view: int | None = None, precision: Precision = "float32") -> None:
         self.rays_per_view, self.precision = rays_per_view, precision
         self._cache: LatentCache | None = None
 
@@ -55,6 +55,10 @@ class CachedLatents:
             batch.cameras, batch.scene_index, target, phase.jitter(batch, noise, pixels), pixels
         )
 
+    def latents(self, scene: SceneModel, batch: ViewBatch) -> Tensor:
+        """The encoder's latents [B, C, h, w] of a batch."""
+        return scene.encode(batch.pixels) if self._cache is None else self._cache(batch)
+
     def _pixels(self, scene: SceneModel, batch: ViewBatch, noise: CounterNoise) -> Tensor | None:
         """[B, R] latent pixels that this step looks at; all where it is None."""
         if self.rays_per_view is None:
@@ -64,7 +68,7 @@ class CachedLatents:
 
     def _latent(self, scene: SceneModel, batch: ViewBatch, pixels: Tensor | None) -> Tensor:
         """[B, R, C] latent pixels, all or some."""
-        latent = (scene.encode(batch.pixels) if self._cache is None else self._cache(batch)).flatten(2)
+        latent = self.latents(scene, batch).flatten(2)
         if pixels is not None:
             latent = latent.gather(2, pixels[:, None].expand(-1, latent.shape[1], -1))
         return latent.transpose(1, 2)

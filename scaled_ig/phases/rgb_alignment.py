@@ -9,8 +9,9 @@ from torch import Tensor
 from scaled_ig.autoencoders import DecoderChoice
 from scaled_ig.batch import ViewBatch
 from scaled_ig.errors import UsageError
-from scaled_ig.losses import rgb_loss
+from scaled_ig.losses import latent_loss, rgb_loss
 from scaled_ig.phases.base import LearningRates, Phase
+from scaled_ig.phases.cached_latents import CachedLatents
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
 from scaled_ig.schedules import Exponential, Schedule
@@ -19,16 +20,18 @@ from scaled_ig.schedules import Exponential, Schedule
 class RgbAlignment(Phase):
     """L_RGB on stage 2's scenes: scenes and decoder are aligned with the images; the encoder stays frozen (method 5).
 
-    Without a rate for the decoder, or with the small one, gradients go through it to the scenes alone.
+    Without a rate for the decoder, or with the small one, gradients go through it to the scenes alone: Decode-Scene.
+    With a weight t of the latents the loss is (1 - t) L_RGB + t L_latent: Encode-Decode-Scene (the predecessor's §3.2).
 
     Args:
         scene: The model.
         learning_rates: All but ``encoder`` count.
         schedule: Change of the rates over the phase.
         decoder: What renderings are decoded with; the small one is not trained, nor is then the full one.
+        latent_weight: t in [0, 1).
 
     Raises:
-        UsageError: There is no small decoder.
+        UsageError: There is no small decoder, or ``latent_weight`` is out of its range.
     """
 
     name: ClassVar[str] = "rgb_alignment"
@@ -42,9 +45,15 @@ class RgbAlignment(Phase):
         learning_rates: LearningRates = LearningRates(micro=1e-3, head=1e-3),  # noqa: B008
         schedule: Schedule | None = None,
         decoder: DecoderChoice = "full",
+        latent_weight: float = 0.0,
     ) -> None:
         super().__init__(scene, learning_rates, schedule or Exponential())
-        self.decoder = decoder
+        self.decoder, self.latent_weight, self.target = decoder, latent_weight, CachedLatents()
+        if not 0 <= latent_weight < 1:
+            raise UsageError(
+                f"rgb_alignment.latent_weight {latent_weight} must be at least 0 and less than 1: for the latents "
+                "alone, train latent_supervision and set rgb_alignment to null"
+            )
         if decoder == "small":
             scene.autoencoder.require_small_decoder()
 
@@ -59,8 +68,14 @@ class RgbAlignment(Phase):
                 "the small decoder has learned nothing yet: train stage 1 with the distillation phase "
                 "(experiments/presets/small_decoder.yaml), or give rgb_alignment decoder: full"
             )
+        if self.latent_weight:
+            self.target.encode(self)
 
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
         rendered_latent = self.scene.render_latent(batch.cameras, batch.scene_index, self.jitter(batch, noise))
         rendered_image = self.scene.decode(rendered_latent, self.decoder).clamp(-1, 1)
-        return {"rgb": (1.0, rgb_loss(rendered_image, batch.pixels))}
+        terms = {"rgb": (1 - self.latent_weight, rgb_loss(rendered_image, batch.pixels))}
+        if self.latent_weight:
+            latent = self.target.latents(self.scene, batch)
+            terms["latent"] = (self.latent_weight, latent_loss(rendered_latent, latent))
+        return terms

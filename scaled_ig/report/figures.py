@@ -8,12 +8,14 @@ from itertools import cycle
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scaled_ig.report.base_planes import BasePlanes
 from scaled_ig.report.comparison import Contender
 from scaled_ig.report.record import PHASE_NAMES, RunRecord
 
@@ -202,6 +204,33 @@ def draw_scenes(run: RunRecord, stage: int) -> bytes:
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("PSNR, dB")
+        return _svg(figure)
+
+
+def draw_bases(planes: dict[int, BasePlanes]) -> bytes:
+    """Left the use of each base, most used first, by stages; right the singular values of the newest stage."""
+    with _style():
+        figure, (use, spectra) = plt.subplots(1, 2, figsize=(10.6, 3.4), layout="constrained")
+        newest = planes[max(planes)]
+        shares = {stage: np.array(own.numbers["shares"]) for stage, own in planes.items()}
+        order, width = (-shares[max(planes)]).argsort(), 0.8 / len(planes)
+        for number, (stage, own) in enumerate(shares.items()):
+            places = np.arange(len(order)) + (number - (len(planes) - 1) / 2) * width
+            use.bar(places, own[order] * 100, width, color=BLUE if stage == max(planes) else SKY, label=f"S{stage}")
+        use.axhline(100 / len(order), color=GREY, lw=1.2, ls=(0, (4, 3)))
+        use.set_xticks(range(len(order)) if len(order) <= 20 else [], order + 1 if len(order) <= 20 else [])
+        use.set_xlabel(f"base, most used in S{max(planes)} first")
+        use.set_ylabel("use, %")
+        use.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
+        use.grid(axis="x", visible=False)
+        for (title, values), colour in zip(newest.spectra.items(), (BLUE, ORANGE, GREEN), strict=True):
+            parts = values / values.sum().clamp(min=1e-30) * 100
+            spectra.plot(np.arange(len(parts)) + 1, parts, color=colour, marker="o", ms=3.5, label=title)
+        spectra.set_ylim(bottom=0)
+        spectra.xaxis.get_major_locator().set_params(integer=True)
+        spectra.set_xlabel(f"singular value, S{max(planes)}")
+        spectra.set_ylabel("part of the sum, %")
+        spectra.legend(frameon=False)
         return _svg(figure)
 
 

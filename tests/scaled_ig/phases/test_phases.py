@@ -10,6 +10,7 @@ from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
 from data_modules.sources.transforms import TransformsSource
 from scaled_ig.callbacks import TrainingClock
+from scaled_ig.errors import UsageError
 from scaled_ig.losses import latent_loss, reconstruction_loss, rgb_loss
 from scaled_ig.phases import AutoencoderTraining, Joint, LatentSupervision, RgbAlignment, WarmUp
 from scaled_ig.randomness import CounterNoise
@@ -233,6 +234,50 @@ def test_the_terms_of_the_joint_phase(scene, data):
     for name, (weight, value) in expected.items():
         assert terms[name][0] == weight
         torch.testing.assert_close(terms[name][1], value)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_alignment_mixes_images_and_latents_of_one_rendering(scene, data, weight):
+    module = RgbAlignment(scene, latent_weight=weight)
+    train(module, data)
+    (batch,) = data.batches(2, [(1, 4), (3, 2)])
+    noise = CounterNoise(0, module.number, 1)
+    rendered = scene.render_latent(batch.cameras, batch.scene_index, module.jitter(batch, noise))
+    expected = {"rgb": (1 - weight, rgb_loss(scene.decode(rendered).clamp(-1, 1), batch.pixels))}
+    if weight:
+        expected["latent"] = (weight, latent_loss(rendered, scene.encode(batch.pixels)))
+    terms = module.terms(batch, noise)
+    assert terms.keys() == expected.keys()
+    for name, (share, value) in expected.items():
+        assert terms[name][0] == share
+        torch.testing.assert_close(terms[name][1], value)
+
+
+class ImagesAlone(RgbAlignment):
+    """RGB alignment without any setting."""
+
+    def terms(self, batch, noise):
+        rendered = self.scene.render_latent(batch.cameras, batch.scene_index, self.jitter(batch, noise))
+        return {"rgb": (1.0, rgb_loss(self.scene.decode(rendered).clamp(-1, 1), batch.pixels))}
+
+
+def test_no_weight_of_the_latents_is_alignment_by_images_to_the_bit(scene, data):
+    scenes = [copy.deepcopy(scene) for _ in range(3)]
+    phases = ImagesAlone(scenes[0]), RgbAlignment(scenes[1]), RgbAlignment(scenes[2], latent_weight=0.3)
+    for phase in phases:
+        train(phase, data, steps=2)
+    plain, without, mixed = map(parameters, scenes)
+    for part in PARTS:
+        assert all(torch.equal(a, b) for a, b in zip(plain[part], without[part], strict=True)), part
+        same = all(torch.equal(a, b) for a, b in zip(plain[part], mixed[part], strict=True))
+        assert same == (part == "encoder"), part
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.0, float("nan")])
+def test_a_weight_of_the_latents_out_of_range_is_one_sentence(scene, weight):
+    with pytest.raises(UsageError, match=r"rgb_alignment\.latent_weight .* less than 1: .*latent_supervision"):
+        RgbAlignment(scene, latent_weight=weight)
 
 
 @pytest.mark.parametrize("limit", [1e-4, 1e4])
