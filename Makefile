@@ -1,5 +1,6 @@
 # make demo   the whole method on this machine: cars, training, report          make test   all tests
 # make venv   only the environment in .venv                                     make lint   style and types
+# make ablations | baselines   the papers' tables: SCALE=demo (built-in cars, default) or paper, SEEDS="0 1 2", -j 2
 # make faults flips 2,000 single bits of a small pack: all must be noticed
 
 PYTHON ?= python3
@@ -7,7 +8,8 @@ BIN := .venv/bin
 RUN := runs/demo
 FIT := $(BIN)/scaled-ig fit --config experiments/quickstart.yaml
 
-.PHONY: help venv demo demo-long test faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint clean-demo
+.PHONY: help venv demo demo-long test faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint \
+  clean-demo ablations baselines latent-spaces
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -22,12 +24,10 @@ venv: .venv/ready
 	@touch $@
 
 # Every step is a command that works on your own data too; finished steps are kept.
-demo: venv
-	$(BIN)/scaled-ig synthesize cars --scenes 24 --out data/demo/shapenet
-	$(BIN)/scaled-ig pack shapenet data/demo/shapenet --out data/demo/pack --views 40
+demo: data/demo/pack/pack.json
 	$(BIN)/scaled-ig check data/demo/pack
 	$(FIT) --data.path data/demo/pack --run_dir $(RUN) --resume true
-	$(FIT) --config experiments/demo/no_prior.yaml --data.path data/demo/pack --run_dir $(RUN)-no-prior --init_from $(RUN) --resume true
+	$(FIT) --config experiments/ablations/no_prior.yaml --data.path data/demo/pack --run_dir $(RUN)-no-prior --init_from $(RUN) --resume true
 	$(FIT) --config experiments/demo/rgb.yaml --data.path data/demo/pack --run_dir $(RUN)-rgb --resume true
 	$(BIN)/scaled-ig report $(RUN) --no_prior $(RUN)-no-prior --rgb $(RUN)-rgb
 
@@ -75,3 +75,5 @@ lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+include experiments/tables.mk

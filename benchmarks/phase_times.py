@@ -1,7 +1,9 @@
 """Where a step's time goes, phase by phase: python -m benchmarks.phase_times PACK [--config FILE …].
 
 A few steps of every phase of a real run are profiled by torch; the time of each operation on one thread is booked under
-what it is for, by its name. Prints milliseconds a step, and writes runs/bench/phase_times.json.
+what it is for, by its name. Over some more steps, which no profiler slows down, it is measured what part of the wall
+time passes between steps: the next views, and the trainer's loop. Prints milliseconds a step, and writes
+runs/bench/phase_times.json.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +28,8 @@ from torch.profiler import ProfilerActivity, profile
 from scaled_ig.commands.fit import Fit
 from scaled_ig.commands.training_cli import run_training
 
-BEFORE, STEPS = 4, 10  # steps of a phase that are let pass, and that count
+BEFORE, STEPS, WATCHED = 4, 10, 20  # steps of a phase that are let pass, that are profiled, and that are timed
+BETWEEN = "between steps, %"
 PURPOSES = {
     "autoencoder": r"conv|pixel_|silu|clamp|tanh",
     "renderer": r"^_(March|SquaredError)|grid_sampl|softplus|sigmoid|cumsum|searchsorted|sort|gather",
@@ -40,13 +44,21 @@ class ProfileSteps(Callback):
 
     def __init__(self, milliseconds: dict[str, dict[str, float]]) -> None:
         self.milliseconds = milliseconds
+        self._left, self._waited, self._worked = 0.0, 0.0, 0.0
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        now = time.perf_counter()
+        if trainer.global_step > BEFORE + STEPS:
+            self._waited += now - self._left
+        self._entered = now
         if trainer.global_step == BEFORE:
             self._profile = profile(activities=[ProfilerActivity.CPU])
             self._profile.start()
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self._left = time.perf_counter()
+        if trainer.global_step > BEFORE + STEPS + 1:
+            self._worked += self._left - self._entered
         if trainer.global_step == BEFORE + STEPS:
             self._profile.stop()
             booked: dict[str, float] = defaultdict(float)
@@ -54,6 +66,9 @@ class ProfileSteps(Callback):
                 purposes = (name for name, pattern in PURPOSES.items() if re.search(pattern, event.key))
                 booked[next(purposes, "noise, depths, losses, copies")] += event.self_cpu_time_total / 1e3 / STEPS
             self.milliseconds[pl_module.name] = dict(booked)
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        self.milliseconds[pl_module.name][BETWEEN] = 100 * self._waited / (self._waited + self._worked)
 
 
 def measure(pack: Path, configs: list[str]) -> dict[str, dict[str, float]]:
@@ -65,7 +80,8 @@ def measure(pack: Path, configs: list[str]) -> dict[str, dict[str, float]]:
             return usual([*callbacks, ProfileSteps(milliseconds)], **arguments)
 
         usual = fit.make_trainer
-        short = {name: replace(phase, max_steps=BEFORE + STEPS, max_epochs=None) for name, phase in fit.phases.items()}
+        steps = BEFORE + STEPS + WATCHED
+        short = {name: replace(phase, max_steps=steps, max_epochs=None) for name, phase in fit.phases.items()}
         return replace(fit, make_trainer=make_trainer, phases=short, eval_every_n_steps=0)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -84,11 +100,11 @@ def main() -> None:
     torch.set_num_threads(1)
     found = measure(options.pack, options.config or ["experiments/quickstart.yaml"])
     purposes = [*PURPOSES, "noise, depths, losses, copies"]
-    print(f"| ms a step | {' | '.join(purposes)} | all |")
-    print("|---" * (len(purposes) + 2) + "|")
+    print(f"| ms a step | {' | '.join(purposes)} | all | {BETWEEN} |")
+    print("|---" * (len(purposes) + 3) + "|")
     for phase, booked in found.items():
-        cells = [f"{booked.get(purpose, 0):.1f}" for purpose in purposes]
-        print(f"| {phase} | {' | '.join(cells)} | {sum(booked.values()):.1f} |")
+        cells = [booked.get(purpose, 0.0) for purpose in purposes]
+        print(f"| {phase} | {' | '.join(f'{cell:.1f}' for cell in (*cells, sum(cells), booked[BETWEEN]))} |")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(found, indent=1) + "\n")
 

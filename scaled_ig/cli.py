@@ -9,9 +9,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import json
 import os
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -27,6 +29,8 @@ TOOLS = {
     "render": "render a scene of a bank from a circle of viewpoints",
     "test": "measure a run on views that it has never seen",
     "report": "write the page that shows a run",
+    "costs": "itemise what scenes of runs cost, and draw how it grows with their number",
+    "tables": "build the tables of the papers from runs",
 }
 TRAINING = {
     "fit": "train: run the phases that a configuration names",
@@ -79,6 +83,17 @@ def _with_bare_flags(verb: str | None, arguments: list[str]) -> list[str]:
     ]
 
 
+def _with_listed_operands(verb: str | None, arguments: list[str]) -> list[str]:
+    """``tables A B`` is ``tables ["A", "B"]`` for a verb that takes several."""
+    if verb not in TOOLS or not arguments or arguments[0] != verb:
+        return arguments
+    first = next(iter(inspect.signature(_function(verb)).parameters.values()))
+    operands = list(takewhile(lambda argument: not argument.startswith("-"), arguments[1:]))
+    if first.annotation != "list[str]" or not operands:
+        return arguments
+    return [verb, json.dumps(operands), *arguments[1 + len(operands) :]]
+
+
 def _mistake(message: str, verb: str | None) -> str:
     verbs = [*TOOLS, *TRAINING]
     if verb not in verbs:
@@ -96,7 +111,7 @@ def _mistake(message: str, verb: str | None) -> str:
 
 def _run_tool(verb: str | None, arguments: list[str]) -> int:
     try:
-        config = _tool_parser(verb).parse_args(_with_bare_flags(verb, arguments))
+        config = _tool_parser(verb).parse_args(_with_bare_flags(verb, _with_listed_operands(verb, arguments)))
     except ArgumentError as error:
         raise UsageError(_mistake(str(error), verb)) from None
     function = _function(config.subcommand)

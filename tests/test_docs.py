@@ -59,7 +59,8 @@ def parse(line: str) -> None:
         assert not left.value.code
         return
     assert verb in cli.TOOLS, f"there is no verb {verb}"
-    config = cli._tool_parser(verb).parse_args(cli._with_bare_flags(verb, arguments))[verb]
+    arguments = cli._with_bare_flags(verb, cli._with_listed_operands(verb, arguments))
+    config = cli._tool_parser(verb).parse_args(arguments)[verb]
     if verb == "pack":
         known = {name for form in packing.FORMATS.values() for name in form.options} | set(packing.RENDER_OPTIONS)
         given = {name: config[name] for name in known if config[name] not in (None, False)}

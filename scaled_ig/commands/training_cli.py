@@ -20,6 +20,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasti
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from data_modules.base import MultiViewDataModule
+from scaled_ig.autoencoders import IdentityAutoencoder
 from scaled_ig.callbacks import PhaseProgress, Plateau, RunLogger
 from scaled_ig.commands.checks import check_stage1, finished_stage1
 from scaled_ig.commands.fit import Fit, Source
@@ -105,7 +106,7 @@ class TrainingCLI(LightningCLI):
             config.scene.autoencoder = Namespace(
                 class_path=f"scaled_ig.autoencoders.{described['class']}", init_args=Namespace(**described["arguments"])
             )
-        elif names and not set(names) & set(STAGE1_PHASES):
+        elif names and not set(names) & set(STAGE1_PHASES) and not _is_rgb(config):
             raise UsageError(
                 "this configuration has phases of stage 2 alone, which need a finished stage 1: give --init_from RUN, "
                 "made by scaled-ig fit --config experiments/stage1.yaml --run_dir RUN"
@@ -167,6 +168,11 @@ class TrainingCLI(LightningCLI):
             logger.belong_to(run.path)
         subparser = self._parser(self.subcommand)
         subparser.save(self.config[self.subcommand], run.path / "config.yaml", overwrite=True, multifile=False)
+
+
+def _is_rgb(config: Namespace) -> bool:
+    """Whether scenes are trained on pixels: they can do without what stage 1 would hand over."""
+    return config.scene.autoencoder.class_path.endswith(IdentityAutoencoder.__name__)
 
 
 def _cluster() -> list[SLURMEnvironment]:

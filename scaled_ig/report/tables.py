@@ -8,6 +8,7 @@ from scaled_ig.report import comparison, page, sections
 from scaled_ig.report.comparison import PLAIN_FEATURES, Contender
 from scaled_ig.report.page import DASH, MINUS, signed
 from scaled_ig.report.record import PHASE_NAMES, RunRecord
+from scaled_ig.report.run_costs import RunCosts
 from scaled_ig.report.sections import number
 
 PART_NAMES = {
@@ -134,13 +135,12 @@ def _growth(run: RunRecord) -> str:
     """t(N) and m(N), and what a scene costs when stage 1 is shared out."""
     if run.stages() != [1, 2]:
         return ""
-    first, scenes = len(run.scenes(1)), len(run.scenes(2))
-    once, each = run.seconds(1), run.seconds(2) / scenes
-    versions = len({version.shared_sha256 for version in run.bank.versions.values()})
-    size, shared = run.bytes_per_scene(), versions * sum(run.costs["shared_bytes"].values())
+    costs = RunCosts.of(run)
+    time, memory, scenes, versions = costs.minutes, costs.bytes, costs.num_scenes(2), len(costs.shared_items())
     return (
-        f"N scenes take t(N) = {once:.1f} s + (N {MINUS} {first}) · {each:.2f} s for N ≥ {first}, and "
-        f"{kibibytes(shared)} KiB + N · {kibibytes(size)} KiB; all {versions} versions of the shared parts "
-        f"in the bank are counted, equal ones once. With stage 1 shared out over these {scenes} scenes, "
-        f"one took {once / scenes + each:.2f} s and {kibibytes((shared + first * size) / scenes + size)} KiB."
+        f"N scenes take t(N) = {60 * time.once:.1f} s + (N {MINUS} {time.first}) · {60 * time.each:.2f} s and "
+        f"m(N) = {kibibytes(memory.once)} KiB + (N {MINUS} {memory.first}) · {kibibytes(memory.each)} KiB for "
+        f"N ≥ {time.first}; all {versions} versions of the shared parts in the bank are counted, equal ones once. "
+        f"With stage 1 shared out over these {scenes} scenes, one took {60 * time.effective(scenes):.2f} s and "
+        f"{kibibytes(memory.effective(scenes))} KiB."
     )

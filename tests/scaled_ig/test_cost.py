@@ -1,6 +1,13 @@
-"""Bytes are counted from shapes by hand."""
+"""Bytes are counted from shapes by hand, and from the sizes of files."""
 
-from scaled_ig.cost import bytes_per_scene, milliseconds_per_image, shared_bytes
+import torch
+
+from scaled_ig.cost import bank_bytes, bytes_per_scene, milliseconds_per_image, shared_bytes
+from scaled_ig.scene_bank import SceneBank
+
+
+def size_of(folder) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def test_bytes(tiny_scene):
@@ -24,3 +31,33 @@ def test_times_are_measured_without_leaving_a_trace(tiny_scene):
     assert set(times) == {"render", "decode"}
     assert min(times.values()) > 0
     assert all(value.equal(before[name]) for name, value in scene.state_dict().items())
+
+
+def test_what_scenes_share_adds_up_to_their_shared_state(tiny_scene):
+    scene = tiny_scene()
+    assert sum(shared_bytes(scene).values()) == sum(value.nbytes for value in scene.shared_state().values())
+
+
+def test_every_byte_of_a_bank_has_a_name(tiny_scene, tmp_path):
+    scene, bank = tiny_scene(), tmp_path / "bank"
+    for version, names in (("one", "abcd"), ("two", "efgh")):
+        SceneBank.write(
+            bank, scene, list(names), version, [""] * 4, encoding="float32", mean=scene.representation.mean_scene()
+        )
+    with torch.no_grad():
+        scene.renderer.head.out.bias.add_(1)
+    SceneBank.write(bank, scene, list("ijkl"), "three", [""] * 4, encoding="int8_difference")
+    (bank / "notes.txt").write_text("mine")
+    items, own = bank_bytes(bank), sum(bytes_per_scene(scene).values())
+    assert items.keys() == {"records", "shared one, two", "shared three", "index", "other"}
+    assert items["records"].keys() == {"one", "two", "three"}
+    assert items["records"]["one"] == items["records"]["two"] == 4 * own
+    assert items["records"]["three"] < own
+    for name in ("shared one, two", "shared three"):
+        found = items[name]
+        assert found.pop("mean scene") == own
+        contents = found.pop("contents")
+        assert found == {part: size for part, size in shared_bytes(scene).items() if size}
+        items[name] |= {"contents": contents, "mean scene": own}
+    assert items["other"] == {"notes.txt": 4}
+    assert sum(sum(sizes.values()) for sizes in items.values()) == size_of(bank)

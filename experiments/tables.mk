@@ -1,0 +1,71 @@
+# The papers' tables: a run for every row and seed. What is finished is kept, what was cut short goes on.
+
+SCALE ?= demo
+SEEDS ?= 0
+JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
+RUN_FIT = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) ))} $(BIN)/scaled-ig fit
+
+ifeq ($(SCALE),demo)
+  STAGE1 := --config experiments/quickstart.yaml
+  STAGE2 := $(STAGE1)
+  SIZES := demo/
+  VIEWS := --data.path data/demo/pack
+  PACK := data/demo/pack/pack.json
+else ifeq ($(SCALE),paper)
+  STAGE1 := --config experiments/stage1.yaml
+  STAGE2 := --config experiments/stage2.yaml
+else
+  $(error SCALE=$(SCALE) is neither demo nor paper)
+endif
+ONLY_STAGE1 := --phases.latent_supervision null --phases.rgb_alignment null
+ONLY_STAGE2 := --phases.autoencoder null --phases.warm_up null --phases.joint null
+
+# -- Table 3, and the workshop paper's Table 2 ----------------------------------------------------------------------------
+
+ABLATIONS := ours micro_only macro_only one_base no_prior rgb triplanes_rgb triplanes_macro_rgb
+OF_SCALE = $(if $(SIZES),$(if $(findstring rgb,$(1)),$(wildcard $(addprefix experiments/ablations/$(SIZES),rgb_rays.yaml $(1).yaml))))
+DELTA = $(patsubst %,--config %,$(wildcard experiments/ablations/$(1).yaml) $(call OF_SCALE,$(1)))
+PRIOR = runs/ablations/$(SCALE)/$(patsubst no_prior,ours,$(1))/stage1
+
+define ablation_stage1
+runs/ablations/$(SCALE)/$(1)/stage1/finished: | venv $(PACK)
+	$$(RUN_FIT) $(STAGE1) $(call DELTA,$(1)) $(ONLY_STAGE1) $(VIEWS) --run_dir $$(@D) --resume true
+	@touch $$@
+endef
+define ablation_stage2
+runs/ablations/$(SCALE)/$(1)/seed$(2)/finished: $(call PRIOR,$(1))/finished
+	$$(RUN_FIT) $(STAGE2) $(call DELTA,$(1)) $(ONLY_STAGE2) $(VIEWS) --init_from $$(<D) --run_dir $$(@D) --seed_everything $(2) --resume true
+	@touch $$@
+endef
+$(foreach row,$(filter-out no_prior,$(ABLATIONS)),$(eval $(call ablation_stage1,$(row))))
+$(foreach row,$(ABLATIONS),$(foreach seed,$(SEEDS),$(eval $(call ablation_stage2,$(row),$(seed)))))
+
+ablations: $(foreach row,$(ABLATIONS),$(SEEDS:%=runs/ablations/$(SCALE)/$(row)/seed%/finished))
+	$(BIN)/scaled-ig tables runs/ablations/$(SCALE)
+
+# -- Figure 1 and Table 4 -------------------------------------------------------------------------------------------------
+
+BASELINES := $(notdir $(basename $(wildcard experiments/baselines/$(SIZES)*.yaml)))
+runs/baselines/$(SCALE)/%/finished: experiments/baselines/$(SIZES)%.yaml | venv $(PACK)
+	$(RUN_FIT) $(STAGE2) --config $< $(VIEWS) --run_dir $(@D) --resume true
+	@touch $@
+
+baselines: $(BASELINES:%=runs/baselines/$(SCALE)/%/finished) runs/ablations/$(SCALE)/ours/seed0/finished
+	$(BIN)/scaled-ig tables runs/baselines/$(SCALE)
+
+# -- The workshop paper's three ways in a latent space, over quickstart.yaml -----------------------------------------------
+
+LATENT_SPACES := $(notdir $(basename $(wildcard experiments/latent_spaces/*.yaml)))
+runs/latent_spaces/demo/%/finished: experiments/latent_spaces/%.yaml runs/ablations/demo/ours/stage1/finished
+	$(RUN_FIT) --config experiments/quickstart.yaml --config $< --data.path data/demo/pack --init_from runs/ablations/demo/ours/stage1 \
+	  --run_dir $(@D) --resume true
+	@touch $@
+
+latent-spaces: $(LATENT_SPACES:%=runs/latent_spaces/demo/%/finished)
+	$(BIN)/scaled-ig tables runs/latent_spaces/demo
+
+# -- What the tables are about -------------------------------------------------------------------------------------------
+
+data/demo/pack/pack.json: | venv
+	$(BIN)/scaled-ig synthesize cars --scenes 24 --out data/demo/shapenet
+	$(BIN)/scaled-ig pack shapenet data/demo/shapenet --out data/demo/pack --views 40

@@ -1,0 +1,158 @@
+"""``scaled-ig costs``: what the scenes of runs cost, itemised, beside the papers' own accounting."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scaled_ig.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAPERS = "papers"
+UNITS = ("wall_minutes", "bytes")
+
+
+def costs(runs: list[str], *, stage1: str | None = None, baseline: str | None = None, out: str | None = None) -> int:
+    """Itemises what scenes of runs cost in minutes and bytes, and draws how that grows with their number.
+
+    Prints a table in Markdown. Writes cost_table.json and cost_table.csv, growth.png and growth.csv (t(N) and m(N)),
+    landscape.png and landscape.csv (PSNR against minutes and bytes a scene).
+
+    Args:
+        runs: Folders of finished runs; or the word papers alone, for the papers' figures as they give them and as they
+            add up.
+        stage1: Run with the stage 1 of those runs that have none; the one that they began from unless given.
+        baseline: Run, such as RGB tri-planes, of which is said from how many scenes on the others cost less.
+        out: Folder to write to; the folder costs of the first run unless given, none for the papers.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UsageError: A run is not finished, its stage 1 or its bank is gone, or an option has no effect.
+    """
+    from pathlib import Path
+
+    if PAPERS in runs:
+        if len(runs) > 1 or stage1 or baseline:
+            raise UsageError("the papers' figures stand alone: give scaled-ig costs papers with --out at most")
+        return _papers(Path(out) if out else None)
+
+    from scaled_ig.report import cost_table
+    from scaled_ig.report.run_costs import break_even
+
+    folders = list(dict.fromkeys(str(Path(folder)) for folder in [*runs, *([baseline] if baseline else [])]))
+    found = _opened(folders, stage1)
+    rival = found[folders.index(str(Path(baseline)))] if baseline else None
+    if rival is not None and not rival.num_scenes(2):
+        raise UsageError(
+            f"--baseline {baseline} has no stage 2, so what a further scene costs is not known: name another"
+        )
+    tables = [one.table() for one in found]
+    for one, table in zip(found, tables, strict=True):
+        if rival is not None and one is not rival and one.num_scenes(2):
+            table["break_even"] = break_even(one, rival)
+    target = Path(out) if out else Path(runs[0]) / "costs"
+    print(cost_table.markdown(tables))
+    _write(target, {"runs": tables}, cost_table.csv_text(tables))
+    curves, points = _charted(found)
+    _draw(target, curves, points, _most_scenes(found, tables), "τ, μ: a further scene", "stage 1 shared out over N2")
+    print(f"{target}: cost_table, growth, landscape")
+    return 0
+
+
+def _most_scenes(found, tables) -> int:
+    """How far charts reach: ten times the scenes that there are, and where a run breaks even."""
+    even = [table["break_even"][unit]["scenes"] or 0 for table in tables if "break_even" in table for unit in UNITS]
+    return max(10 * max(one.num_scenes(1) + one.num_scenes(2) for one in found), *even, 0)
+
+
+def _opened(folders: list[str], stage1: str | None):
+    """Costs of runs, called by the names of their folders, by the whole paths where two have the same."""
+    from pathlib import Path
+
+    from scaled_ig.report.record import RunRecord
+    from scaled_ig.report.run_costs import RunCosts
+
+    names = [Path(folder).resolve().name for folder in folders]
+    labels = [name if names.count(name) == 1 else folder for name, folder in zip(names, folders, strict=True)]
+    records = [RunRecord.open(folder) for folder in folders]
+    if stage1 and all(record.phases(1) for record in records):
+        raise UsageError("--stage1 has no effect: each of these runs has a stage 1 of its own; leave it out")
+    return [RunCosts.of(record, label, stage1) for record, label in zip(records, labels, strict=True)]
+
+
+def _charted(found):
+    """Runs that have a stage 2, as charts show them."""
+    from scaled_ig.accounting import MEGABYTE
+    from scaled_ig.report.cost_figures import Curve, Point
+
+    known = [one for one in found if one.num_scenes(2)]
+    curves = [Curve(one.label, one.minutes, one.bytes) for one in known]
+    points = []
+    for one in known:
+        costs = (one.minutes.each, one.bytes.each / MEGABYTE)
+        n2, psnr = one.num_scenes(2), one.psnr()
+        shared_out = (one.minutes.effective(n2), one.bytes.effective(n2) / MEGABYTE)
+        points += [Point(one.label, psnr, costs, shared_out)] if psnr is not None else []
+    return curves, points
+
+
+def _papers(out: Path | None) -> int:
+    """The papers' figures as they give them, and as they add up."""
+    from scaled_ig.accounting import MEGABYTE
+    from scaled_ig.report import cost_table, papers
+    from scaled_ig.report.cost_figures import Curve, Point
+
+    lines = papers.accounting()
+    print(cost_table.markdown_lines(papers.ACCOUNTING, lines))
+    if out is None:
+        return 0
+    records = [dict(zip(papers.ACCOUNTING, line, strict=True)) for line in lines]
+    _write(out, {"papers": records}, cost_table.csv_lines(papers.ACCOUNTING, lines))
+    curves = [
+        Curve("Ours", papers.MINUTES, papers.ALL_VERSIONS),
+        Curve("Tri-Planes (RGB)", papers.RGB_MINUTES, papers.RGB_BYTES),
+    ]
+    summed = {"Ours": papers.ALL_VERSIONS.at(papers.N), "Tri-Planes": papers.RGB_BYTES.at(papers.N)}
+    points = [
+        Point(
+            name,
+            total.psnr,
+            (1000 * total.minutes / papers.N, summed.get(name, total.weight_bytes()) / papers.N / MEGABYTE),
+            (1000 * total.minutes / papers.N, 1000 * total.megabytes / papers.N),
+        )
+        for name, total in papers.TABLE_4.items()
+    ]
+    _draw(out, curves, points, 5 * papers.N, "as it adds up, 2000 scenes", "as Table 4 has it")
+    return 0
+
+
+def _write(folder: Path, content: dict[str, Any], table: str) -> None:
+    """Put the table into a folder, for programs."""
+    import json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cost_table.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    (folder / "cost_table.csv").write_text(table)
+
+
+def _draw(folder: Path, curves, points, most: int, dot: str, ring: str) -> None:
+    """Put the charts and their numbers into a folder, as far as there is something to show."""
+    from scaled_ig.report import cost_figures
+    from scaled_ig.report.cost_table import csv_lines
+
+    if curves:
+        (folder / "growth.png").write_bytes(cost_figures.draw_growth(curves, most))
+        head = ["scenes", *(f"{curve.label} / {unit}" for curve in curves for unit in ("minutes", "MB"))]
+        rows = [
+            [count, *(value for curve in curves for value in curve.at(count) or (None, None))]
+            for count in cost_figures.scene_counts(curves, most)
+        ]
+        (folder / "growth.csv").write_text(csv_lines(head, rows))
+    if points:
+        (folder / "landscape.png").write_bytes(cost_figures.draw_landscape(points, dot, ring))
+        head = ["", "PSNR dB", *(f"{unit} a scene, {how}" for how in (dot, ring) for unit in ("minutes", "MB"))]
+        lines = [[point.label, point.psnr, *point.cost, *(point.other or (None, None))] for point in points]
+        (folder / "landscape.csv").write_text(csv_lines(head, lines))

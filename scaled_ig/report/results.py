@@ -1,0 +1,211 @@
+"""The papers' tables from the files of runs: no number is typed.
+
+A table is made of a folder with one folder a row. A row holds ``stage1``, where it has one, and ``seed<n>``: runs of
+stage 2, or a single run of both stages.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from scaled_ig.accounting import MEGABYTE
+from scaled_ig.errors import UsageError
+from scaled_ig.report import papers
+from scaled_ig.report.page import DASH
+from scaled_ig.report.record import RunRecord
+from scaled_ig.report.run_costs import RunCosts
+
+TITLES = {
+    "ours": "Ours",
+    "micro_only": "Ours-Micro",
+    "macro_only": "Ours-Macro",
+    "one_base": "Ours-M=1",
+    "no_prior": "Ours-No-Prior",
+    "rgb": "Ours-RGB",
+    "triplanes_rgb": "Tri-Planes (RGB)",
+    "triplanes_macro_rgb": "Tri-Planes-Macro (RGB)",
+    "vanilla_nerf": "Vanilla-NeRF",
+    "instant_ngp": "Instant-NGP",
+    "tensorf": "TensoRF",
+    "kplanes": "K-Planes",
+    "triplanes": "Tri-Planes (RGB), a head each",
+    "triplanes_shared_head": "Tri-Planes (RGB), one head",
+    "encode_scene": "Encode-Scene",
+    "decode_scene": "Decode-Scene",
+    "encode_decode_scene": "Encode-Decode-Scene",
+}
+"""Rows by the names of their folders, in the order in which tables show them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: a way to learn the same scenes.
+
+    Args:
+        name: Of its folder.
+        runs: Of stage 2, one a seed.
+        stage1: What they started from; None where nothing did, or where each run has its own.
+    """
+
+    name: str
+    runs: list[RunRecord]
+    stage1: RunRecord | None
+
+    @classmethod
+    def read(cls, folder: Path) -> Row:
+        """Read the finished runs of a row.
+
+        Raises:
+            UsageError: There is none.
+        """
+        own = sorted(path.parent for path in folder.glob("seed*/metrics.json")) or [folder]
+        first = folder / "stage1"
+        return cls(
+            folder.name,
+            [RunRecord.open(path) for path in own],
+            RunRecord.open(first) if (first / "metrics.json").is_file() else None,
+        )
+
+    @property
+    def title(self) -> str:
+        return TITLES.get(self.name, self.name)
+
+    def quality(self, split: str, name: str) -> list[float]:
+        """A mean over the test views of a split, of every run that learned its scenes."""
+        runs = [self.stage1] if split == "s1" and self.stage1 is not None else self.runs
+        return [run.metrics[split][name] for run in runs if run.metrics.get(split, {}).get(name) is not None]
+
+    def costs(self) -> list[RunCosts]:
+        """Of every seed's run."""
+        return [RunCosts.of(run, stage1=self.stage1 and str(self.stage1.folder.path)) for run in self.runs]
+
+    def parts(self) -> tuple[bool, bool, bool]:
+        """Whether it has a latent space, features of a scene's own, features that scenes share."""
+        run = self.runs[0]
+        return not run.is_rgb, "micro" in run.costs["bytes_per_scene"], "bases" in run.costs["shared_bytes"]
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The rows of a table, those of the papers in their order.
+
+    Raises:
+        UsageError: There is no finished run.
+    """
+    names = {path.parent.name for path in folder.glob("*/metrics.json")}
+    names |= {path.parents[1].name for path in folder.glob("*/seed*/metrics.json")}
+    if not names:
+        raise UsageError(f"{folder} holds no finished run: make ablations or make baselines fills such a folder")
+    order = list(TITLES)
+    return [
+        Row.read(folder / name)
+        for name in sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
+    ]
+
+
+def columns(rows: Sequence[Row], at: int) -> list[dict[str, Any]]:
+    """A record a row, of the names and the units that the table's head has.
+
+    Args:
+        rows: Of one table.
+        at: N, the number of scenes for which costs are extrapolated.
+    """
+    return [_columns(row, at) for row in rows]
+
+
+def _columns(row: Row, at: int) -> dict[str, Any]:
+    latent, own, shared = row.parts()
+    costs = row.costs()
+    minutes, memory = [cost.minutes for cost in costs], costs[0].bytes
+    record: dict[str, Any] = {
+        "": row.title,
+        "latent": latent,
+        "micro": own,
+        "macro": shared,
+        "seeds": len(row.runs),
+        "PSNR S2, dB": _mean(row.quality("s2", "psnr")),
+        "± seeds": statistics.stdev(values) if len(values := row.quality("s2", "psnr")) > 1 else None,
+        "PSNR S1, dB": _mean(row.quality("s1", "psnr")),
+        "SSIM S2": _mean(row.quality("s2", "ssim")),
+        "LPIPS S2": _mean(row.quality("s2", "lpips")),
+        "τ, s a scene": _mean([60 * time.each for time in minutes]),
+        "μ, kB a scene": memory.each / 1000,
+        f"min at N = {at:,}": _mean([time.at(at) for time in minutes]),
+        f"MB at N = {at:,}": memory.at(at) / MEGABYTE,
+    }
+    if (costs[0].num_scenes(1), costs[0].num_scenes(2)) == (papers.N1, papers.N2):
+        record |= {f"paper: {name}": value for name, value in papers.PAPER_ROWS.get(row.title, {}).items()}
+    return record
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+DIGITS = {"PSNR": 2, "±": 2, "SSIM": 4, "LPIPS": 4, "τ": 2, "μ": 1, "min": 1, "MB": 1, "seeds": 0}
+
+
+def markdown(records: Sequence[dict[str, Any]]) -> str:
+    """The table; a column that nobody has a value of is left out."""
+    names = [name for name in _names(records) if any(record.get(name) not in (None, "") for record in records)]
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(_cell(name, record.get(name)) for name in names) + " |" for record in records]
+    return "\n".join(lines)
+
+
+def _names(records: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for record in records for name in record))
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return DASH
+    if isinstance(value, bool):
+        return "✓" if value else DASH
+    if isinstance(value, str):
+        return value
+    digits = next((digits for start, digits in DIGITS.items() if name.removeprefix("paper: ").startswith(start)), 2)
+    return f"{value:,.{digits}f}"
+
+
+def provenance(rows: Sequence[Row]) -> str:
+    """Where and when a table's runs were made, and on what."""
+    runs = [run for row in rows for run in (*row.runs, *([row.stage1] if row.stage1 else []))]
+    machines = sorted({_machine(run) for run in runs})
+    days = sorted(date.fromtimestamp((run.folder.path / "costs.json").stat().st_mtime) for run in runs)
+    when = f"{days[0]:%d %B %Y}" + (f" to {days[-1]:%d %B %Y}" if days[-1] > days[0] else "")
+    run = rows[0].runs[0]
+    first = len((rows[0].stage1 or run).scenes(1))
+    views = run.metrics["s2"]["num_views"]
+    return (
+        f"{first} scenes in stage 1, {len(run.scenes(2))} in stage 2, {views} never-seen views of them; seconds are "
+        f"wall time on {'; '.join(machines)}. {when}."
+    )
+
+
+def _machine(run: RunRecord) -> str:
+    machine = run.costs["machine"]
+    processes = f"{machine.get('ranks', 1)} process{'es' if machine.get('ranks', 1) > 1 else ''}"
+    return f"{machine['name']}, {processes} of {machine['threads']} threads, torch {machine['torch']}"
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """Which rows are better than ours by more than the seeds tell; empty where it is not among them."""
+    ours = next((row for row in rows if row.name == "ours"), None)
+    if ours is None:
+        return ""
+    own = ours.quality("s2", "psnr")
+    better = []
+    for row in rows:
+        theirs = row.quality("s2", "psnr")
+        spread = max((statistics.stdev(values) if len(values) > 1 else 0.0) for values in (own, theirs))
+        ahead = statistics.fmean(theirs) - statistics.fmean(own)
+        if row is not ours and ahead > spread:
+            better.append(f"{row.title} (+{ahead:.2f} dB)")
+    if not better:
+        return "No row is ahead of ours by more than the spread over seeds."
+    return f"Ahead of ours by more than the spread over seeds: {', '.join(better)}."

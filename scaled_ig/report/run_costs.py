@@ -1,0 +1,186 @@
+"""What the scenes of a finished run cost: t1, τ, m1, μ and their items, for the page and for ``scaled-ig costs``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scaled_ig.accounting import Growth
+from scaled_ig.bank_files.changes import files_of
+from scaled_ig.cost import bank_bytes, versions_by_file
+from scaled_ig.errors import UsageError
+from scaled_ig.report.record import RunRecord
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class RunCosts:
+    """Costs of a run.
+
+    Args:
+        label: What tables and charts call it.
+        run: Its record.
+        stage1: The run whose stage 1 it has: itself, the one that it began from, or None where scenes need no other.
+    """
+
+    label: str
+    run: RunRecord
+    stage1: RunRecord | None
+
+    @classmethod
+    def of(cls, run: RunRecord, label: str = "", stage1: str | None = None) -> RunCosts:
+        """Costs of a run.
+
+        Args:
+            run: Its record.
+            label: What to call it.
+            stage1: Folder of the run that its stage 1 is in; that of ``init_from`` unless given.
+
+        Raises:
+            UsageError: That run is not where it was, or has no stage 1.
+        """
+        if run.phases(1):
+            return cls(label, run, run)
+        source = stage1 or run.config.get("init_from")
+        if not source:
+            return cls(label, run, None)
+        try:
+            first = RunRecord.open(source)
+        except UsageError as error:
+            raise UsageError(f"the costs of {run.folder.path} need its stage 1: {error} (--stage1 names it)") from None
+        if not first.phases(1):
+            raise UsageError(f"{source} has no stage 1: --stage1 names the run that {run.folder.path} began from")
+        return cls(label, run, first)
+
+    def _learned(self, stage: int) -> RunRecord | None:
+        """The run that has a stage."""
+        return self.stage1 if stage == 1 else self.run
+
+    def num_scenes(self, stage: int) -> int:
+        """N1 or N2: scenes that a stage trained, some of which may have been removed since."""
+        record = self._learned(stage)
+        return (
+            max((record.costs["phases"][name]["scenes"] for name in record.phases(stage)), default=0) if record else 0
+        )
+
+    def gpus(self, stage: int) -> int:
+        """GPUs that trained a stage; 0 where the processor did."""
+        record = self._learned(stage)
+        machine = record.costs.get("machine", {}) if record else {}
+        return machine.get("ranks", 1) if str(machine.get("device", "")).startswith("cuda") else 0
+
+    @property
+    def minutes(self) -> Growth:
+        """t(N), wall minutes (equation 10); a run without stage 2 has τ = 0."""
+        once = self.stage1.seconds(1) / 60 if self.stage1 else 0.0
+        each = self.run.seconds(2) / 60 / max(1, self.num_scenes(2))
+        return Growth(once, each, self.num_scenes(1))
+
+    @property
+    def gpu_minutes(self) -> Growth:
+        """The same times the GPUs that were busy."""
+        wall = self.minutes
+        return Growth(wall.once * self.gpus(1), wall.each * self.gpus(2), wall.first)
+
+    @property
+    def bytes(self) -> Growth:
+        """m(N), raw float32 bytes (equation 12). m1 counts every version of the shared parts that is kept."""
+        shared = sum(sum(items.values()) for items in self.shared_items().values())
+        each, first = self.run.bytes_per_scene(), self.num_scenes(1)
+        own = self.stage1.bytes_per_scene() if self.stage1 else each
+        return Growth(shared + first * own, each, first)
+
+    def shared_items(self) -> dict[str, dict[str, int]]:
+        """Raw bytes of what scenes share, by version and part; equal versions once, under all of their names."""
+        items: dict[str, dict[str, int]] = {}
+        seen: set[str] = set()
+        for record in self._records():
+            own = record.costs["shared_bytes"] | {"mean scene": record.bytes_per_scene()}
+            for names in versions_by_file(record.bank.versions):
+                digest = record.bank.versions[names[0]].shared_sha256
+                is_needed = record is self.run or set(names) & set(record.versions(1))
+                if is_needed and digest not in seen:
+                    seen.add(digest)
+                    items[", ".join(names)] = {part: size for part, size in own.items() if size}
+        return items
+
+    def moment_items(self, stage: int) -> dict[str, int]:
+        """Bytes of Adam's two moments in the phase of a stage that has most of them, by part; in training alone."""
+        record = self._learned(stage)
+        phases = [_moments(record, name) for name in record.phases(stage)] if record else []
+        return max(phases, key=lambda items: sum(items.values()), default={})
+
+    def _records(self) -> list[RunRecord]:
+        """Runs whose banks hold the scenes."""
+        return [self.run] if self.stage1 is None or self.stage1 is self.run else [self.stage1, self.run]
+
+    def psnr(self) -> float | None:
+        """On test views of the newest stage, dB."""
+        stages = self.run.stages()
+        return self.run.metrics[f"s{stages[-1]}"]["psnr"] if stages else None
+
+    def table(self) -> dict[str, Any]:
+        """All of it, as it stands in ``cost_table.json``."""
+        stages = (1, 2)
+        disk = {str(folder): bank_bytes(folder) for folder in (record.folder.bank for record in self._records())}
+        return {
+            "label": self.label,
+            "run": str(self.run.folder.path),
+            "stage1_run": str(self.stage1.folder.path) if self.stage1 else None,
+            "psnr_db": self.psnr(),
+            "machine": self.run.costs["machine"],
+            "stage1_machine": self.stage1.costs["machine"] if self.stage1 else None,
+            "num_gpus": {f"stage{stage}": self.gpus(stage) for stage in stages},
+            "num_scenes": {"n1": self.num_scenes(1), "n2": self.num_scenes(2)},
+            "trainable_floats_per_scene": self.run.bytes_per_scene() // FLOAT_BYTES,
+            "wall_minutes": self._of(self.minutes, "t1", "tau", "t_eff"),
+            "gpu_minutes": self._of(self.gpu_minutes, "t1", "tau", "t_eff") if self.gpus(1) or self.gpus(2) else None,
+            "bytes": self._of(self.bytes, "m1", "mu", "m_eff"),
+            "bytes_per_scene": self.run.costs["bytes_per_scene"],
+            "shared_bytes": self.shared_items(),
+            "stage1_scene_bytes": self.num_scenes(1) * (self.stage1 or self.run).bytes_per_scene(),
+            "adam_moment_bytes": {f"stage{stage}": self.moment_items(stage) for stage in stages},
+            "disk_bytes": disk,
+            "disk_sums": {
+                folder: {
+                    "items": sum(sum(items.values()) for items in groups.values()),
+                    "files": sum((Path(folder) / name).stat().st_size for name in files_of(Path(folder))),
+                }
+                for folder, groups in disk.items()
+            },
+            "milliseconds_per_image": self.run.costs.get("milliseconds_per_image", {}),
+        }
+
+    def _of(self, growth: Growth, once: str, each: str, effective: str) -> dict[str, float | None]:
+        scenes = self.num_scenes(2)
+        if not scenes:
+            return {once: growth.once, each: None, effective: None}
+        return {once: growth.once, each: growth.each, effective: growth.effective(scenes)}
+
+
+def _moments(record: RunRecord, phase: str) -> dict[str, int]:
+    """Two moments of every part that a phase trains; of the largest wave, for waves are trained one after another."""
+    from scaled_ig import phases  # takes seconds to import
+
+    module = record.config["phases"][phase]["module"]
+    trained = getattr(phases, module["class_path"].rpartition(".")[2]).trains
+    rates = module["init_args"]["learning_rates"]
+    done = record.costs["phases"][phase]
+    scenes = max((wave["scenes"] for wave in done.get("waves", {}).values()), default=done["scenes"])
+    own = {name: scenes * size for name, size in record.costs["bytes_per_scene"].items()}
+    parts = record.costs["shared_bytes"] | own
+    return {name: 2 * size for name, size in parts.items() if size and name in trained and rates.get(name, 1)}
+
+
+def break_even(ours: RunCosts, baseline: RunCosts) -> dict[str, Any]:
+    """From how many scenes on a run costs no more than a baseline, and how many of the baseline's scenes t1 and m1 buy.
+
+    ``scenes`` is None where no number is enough; it is N1 where the run is cheaper from there on.
+    """
+    pairs = {"wall_minutes": (ours.minutes, baseline.minutes), "bytes": (ours.bytes, baseline.bytes)}
+    return {"baseline": baseline.label} | {
+        name: {"scenes": own.break_even(other), "once_worth_scenes": own.worth(other)}
+        for name, (own, other) in pairs.items()
+    }

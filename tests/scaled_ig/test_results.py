@@ -1,0 +1,93 @@
+"""``scaled-ig tables``: rows, their means and spreads, costs at N scenes, and the papers' figures beside them."""
+
+import csv
+import json
+import re
+import shutil
+import statistics
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from scaled_ig.cli import main
+from scaled_ig.report import papers, results
+
+ROOT = Path(__file__).parents[2]
+
+
+def put_row(run: Path, folder: Path, psnr: float, costs: dict | None = None) -> None:
+    """A copy of a run whose stage-2 PSNR, and whose costs, are others."""
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("checkpoints", "latents"))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["s2"]["psnr"] = psnr
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "costs.json").write_text(json.dumps(json.loads((folder / "costs.json").read_text()) | (costs or {})))
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory, tiny_run) -> Path:
+    """Ours with three seeds from a stage 1, and two other rows."""
+    folder = tmp_path_factory.mktemp("rows") / "ablations" / "demo"
+    put_row(tiny_run, folder / "ours" / "stage1", 99.0)
+    for seed, psnr in enumerate((20.0, 21.0, 22.5)):
+        put_row(tiny_run, folder / "ours" / f"seed{seed}", psnr)
+    put_row(tiny_run, folder / "macro_only", 21.9)
+    put_row(tiny_run, folder / "my_own_row", 25.0)
+    return folder
+
+
+def test_a_table_has_means_spreads_and_costs_of_its_runs(rows, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["tables", str(rows), "--out", str(rows / "page.md"), "--num_scenes", "1000"])
+    assert not left.value.code
+    assert "my_own_row (+3.83 dB)" in capsys.readouterr().out
+    table = list(csv.DictReader((rows / "ablations-demo.csv").open()))
+    assert [row[""] for row in table] == ["Ours", "Ours-Macro", "my_own_row"]
+    ours = table[0]
+    assert float(ours["PSNR S2, dB"]) == pytest.approx(63.5 / 3)
+    assert float(ours["± seeds"]) == pytest.approx(statistics.stdev([20, 21, 22.5]))
+    costs = json.loads((rows / "ours" / "seed0" / "costs.json").read_text())
+    phases, own = costs["phases"], sum(costs["bytes_per_scene"].values())
+    each = sum(phases[name]["seconds"] for name in ("latent_supervision", "rgb_alignment")) / 4
+    once = sum(phases[name]["seconds"] for name in ("autoencoder", "warm_up", "joint"))
+    assert float(ours["τ, s a scene"]) == pytest.approx(each)
+    assert float(ours["min at N = 1,000"]) == pytest.approx((once + 996 * each) / 60)
+    shared = sum(costs["shared_bytes"].values()) + own  # with the mean scene of a version
+    assert float(ours["MB at N = 1,000"]) == pytest.approx((2 * shared + 1000 * own) / 1e6)
+    page = (rows / "page.md").read_text()
+    assert "| Ours | ✓ | ✓ | ✓ | 3 | 21.17 | 1.26 |" in page
+    assert "4 scenes in stage 1, 4 in stage 2, 4 never-seen views" in page
+
+
+def test_the_papers_stand_beside_runs_of_their_size_alone(rows, monkeypatch):
+    assert not any(name.startswith("paper") for name in results.columns(results.read_rows(rows), 1000)[0])
+    monkeypatch.setattr(papers, "N1", 4)
+    monkeypatch.setattr(papers, "N2", 4)
+    ours, macro, other = results.columns(results.read_rows(rows), 1000)
+    assert ours["paper: PSNR, dB"] == papers.TABLE_3["Ours"].psnr
+    assert macro["paper: PSNR S2, workshop"] == papers.WORKSHOP_TABLE_2["Ours-Macro"][1]
+    assert not any(name.startswith("paper") for name in other)
+
+
+def test_a_folder_without_runs_is_one_sentence(tmp_path, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["tables", str(tmp_path)])
+    assert left.value.code == 2
+    assert "holds no finished run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale", ["demo", "paper"])
+def test_every_row_has_a_run(scale):
+    planned = subprocess.run(
+        ["make", "-n", "ablations", "baselines", f"SCALE={scale}", "SEEDS=0 1"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    fits = [line for line in planned.splitlines() if "scaled-ig fit" in line]
+    for file in (ROOT / "experiments" / "ablations").glob("*.yaml"):
+        assert sum(f"ablations/{file.name}" in line for line in fits) == (2 if file.stem == "no_prior" else 3), file
+    sizes = "demo/" if scale == "demo" else ""
+    for file in (ROOT / "experiments" / "baselines").glob(f"{sizes}*.yaml"):
+        assert sum(f"baselines/{sizes}{file.name}" in line for line in fits) == 1, file
+    named = re.findall(r"--run_dir runs/(?:ablations|baselines)/\w+/(\w+)", planned)
+    assert set(named) <= set(results.TITLES)
