@@ -9,7 +9,7 @@ RUN := runs/demo
 FIT := $(BIN)/scaled-ig fit --config experiments/quickstart.yaml
 
 .PHONY: help venv demo demo-long test faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint \
-  clean-demo ablations baselines latent-spaces
+  clean-demo ablations baselines latent-spaces results
 help:
 	@sed -n 's/^# //p' Makefile
 

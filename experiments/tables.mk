@@ -64,6 +64,11 @@ runs/latent_spaces/demo/%/finished: experiments/latent_spaces/%.yaml runs/ablati
 latent-spaces: $(LATENT_SPACES:%=runs/latent_spaces/demo/%/finished)
 	$(BIN)/scaled-ig tables runs/latent_spaces/demo
 
+# -- All tables on one page ----------------------------------------------------------------------------------------------
+
+results:
+	$(BIN)/scaled-ig tables $(wildcard runs/ablations/* runs/baselines/* runs/latent_spaces/*) --out docs/results.md
+
 # -- What the tables are about -------------------------------------------------------------------------------------------
 
 data/demo/pack/pack.json: | venv

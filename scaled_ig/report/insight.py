@@ -10,7 +10,7 @@ from scaled_ig.report.pictures import Picture
 from scaled_ig.report.record import RunRecord
 from scaled_ig.report.sections import STAGE_NAMES, number
 
-KINDS = {IMAGES: "images", BEFORE: "ordinary latents", AFTER: "3D-aware latents"}
+KINDS = {IMAGES: "images", BEFORE: "latents before stage 1", AFTER: "latents after stage 1"}
 RANKS = {
     "effective_rank_bases": "of base planes",
     "effective_rank_mixing": "of mixing",

@@ -82,8 +82,8 @@ def test_a_page_without_the_autoencoder_before_shows_the_one_after(run):
     assert "before" not in insight["consistency"]
     assert insight["consistency"]["after"] > 0
     assert "is not known here" in text
-    assert "3D-aware latents" in text
-    assert "ordinary latents" not in text
+    assert "latents after stage 1" in text
+    assert "latents before stage 1" not in text
 
 
 def test_parts_of_scenes_are_measured_without_each_other(run):
