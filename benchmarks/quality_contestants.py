@@ -28,6 +28,7 @@ CONTESTANTS = {  # configurations over quickstart.yaml
 FIVE = ("RGB Micro-Macro", "RGB F = 32", "RGB F = 10", "latent Micro-Macro", "latent F = 10")
 RGB_STAGE1_STEPS = 600  # of 8 views, 512 rays each
 RGB_STEPS = 1900  # of 16 views, 256 rays each; a run of length 1
+LATENT_STEPS = {"latent_supervision": 250, "rgb_alignment": 400}  # of 16 views; likewise
 SAMPLING: dict[str, dict[str, Any]] = {
     **{f"ball {n}": {"class_path": "InsideBall", "init_args": {"num_samples": n}} for n in (8, 12, 16, 24, 32, 48)},
     **{
@@ -86,6 +87,8 @@ class Run:
         lengths = {name: phase["max_steps"] for name, phase in configuration["phases"].items() if phase is not None}
         if self.contestant.startswith("RGB") and self.variant.partition(", ")[2] != "whole images":
             lengths["latent_supervision"] = RGB_STEPS
+        elif not self.contestant.startswith("RGB"):
+            lengths |= LATENT_STEPS
         given: dict[str, Any] = {"scene.sampling": SAMPLING["ball 16"]}
         for name, steps in lengths.items():
             if (name in STAGE1) != (self.stage1 is None):
