@@ -12,7 +12,7 @@ def tables(
     num_scenes: int = 2000,
     wandb: Literal["auto", "online", "offline", "disabled"] = "disabled",
 ) -> int:
-    """Builds a page of tables from the files of finished runs, and beside it each table as CSV.
+    """Builds a page of tables from the files of finished runs; beside it each table as CSV, and a chart of it as PNG.
 
     Args:
         folders: Folders with one folder a row, as ``make ablations`` and ``make baselines`` fill them.
@@ -32,25 +32,25 @@ def tables(
     from scaled_ig.report import results
 
     page = Path(out) if out else Path(folders[0]) / "results.md"
-    parts = ["# Results\n", f"Written by `scaled-ig tables {' '.join(folders)}` from the files of the runs.\n"]
-    records = {}
-    for folder in folders:
-        rows = results.read_rows(Path(folder))
-        name = "-".join(Path(folder).parts[-2:])
-        records[name] = results.columns(rows, num_scenes)
-        table = results.markdown(records[name])
-        print(table, results.verdict(rows), sep="\n\n")
-        parts += [f"## {name}\n", table + "\n", results.provenance(rows) + "\n", results.verdict(rows) + "\n"]
+    found = {folder: results.read_rows(Path(folder)) for folder in folders}
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n".join(part for part in parts if part.strip()))
-    for name, own in records.items():
+    parts = ["# Results", f"`scaled-ig tables {' '.join(folders)}` wrote this page from the files of the runs."]
+    records = {}
+    for folder, rows in found.items():
+        name = "-".join(Path(folder).resolve().parts[-2:])
+        records[name] = results.columns(rows, num_scenes)
+        table, verdict = results.markdown(records[name]), results.verdict(rows)
+        print(table, verdict, sep="\n\n")
+        parts += [f"## {name}", table, verdict, results.provenance(rows), f"![PSNR against cost]({name}.png)"]
+        (page.parent / f"{name}.png").write_bytes(results.landscape(rows))
         with (page.parent / f"{name}.csv").open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, list(dict.fromkeys(key for record in own for key in record)))
+            writer = csv.DictWriter(stream, results.names(records[name]))
             writer.writeheader()
-            writer.writerows(own)
+            writer.writerows(records[name])
+    page.write_text("\n\n".join(filter(None, parts)) + "\n")
     if wandb != "disabled":
         _log(page.parent, records, wandb)
-    print(f"{page}: {len(records)} table{'s' if len(records) > 1 else ''}, each also as CSV beside it")
+    print(f"{page}: {len(records)} table{'s' if len(records) > 1 else ''}, beside it each as CSV and PNG")
     return 0
 
 
@@ -59,11 +59,12 @@ def _log(folder, records, mode) -> None:
     from wandb import Table
 
     from scaled_ig.callbacks import RunLogger
+    from scaled_ig.report import results
 
     logger = RunLogger(mode=mode)
     logger.belong_to(folder)
     for name, own in records.items():
-        heads = list(dict.fromkeys(key for record in own for key in record))
+        heads = results.names(own)
         data = [[record.get(head) for head in heads] for record in own]
         logger.experiment.log({name: Table(columns=[head or "row" for head in heads], data=data)})
     logger.experiment.finish()

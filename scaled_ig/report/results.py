@@ -16,6 +16,7 @@ from typing import Any
 from scaled_ig.accounting import MEGABYTE
 from scaled_ig.errors import UsageError
 from scaled_ig.report import papers
+from scaled_ig.report.cost_figures import Point, draw_landscape
 from scaled_ig.report.page import DASH
 from scaled_ig.report.record import RunRecord
 from scaled_ig.report.run_costs import RunCosts
@@ -146,18 +147,36 @@ def _mean(values: Sequence[float]) -> float | None:
     return statistics.fmean(values) if values else None
 
 
+def landscape(rows: Sequence[Row]) -> bytes:
+    """PSNR of stage 2 against minutes and megabytes a scene, as PNG; rings have stage 1 shared out."""
+    points = []
+    for row in rows:
+        costs, psnr = row.costs(), _mean(row.quality("s2", "psnr"))
+        if psnr is None:
+            continue
+        each = statistics.fmean(cost.minutes.each for cost in costs), costs[0].bytes.each / MEGABYTE
+        n2 = costs[0].num_scenes(2)
+        effective = (
+            statistics.fmean(cost.minutes.effective(n2) for cost in costs),
+            costs[0].bytes.effective(n2) / MEGABYTE,
+        )
+        points.append(Point(row.title, psnr, each, effective))
+    return draw_landscape(points, "τ, μ: a further scene", "stage 1 and shared parts shared out over N2")
+
+
 DIGITS = {"PSNR": 2, "±": 2, "SSIM": 4, "LPIPS": 4, "τ": 2, "μ": 1, "min": 1, "MB": 1, "seeds": 0}
 
 
 def markdown(records: Sequence[dict[str, Any]]) -> str:
     """The table; a column that nobody has a value of is left out."""
-    names = [name for name in _names(records) if any(record.get(name) not in (None, "") for record in records)]
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join(_cell(name, record.get(name)) for name in names) + " |" for record in records]
+    shown = [name for name in names(records) if any(record.get(name) not in (None, "") for record in records)]
+    lines = ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
+    lines += ["| " + " | ".join(_cell(name, record.get(name)) for name in shown) + " |" for record in records]
     return "\n".join(lines)
 
 
-def _names(records: Sequence[dict[str, Any]]) -> list[str]:
+def names(records: Sequence[dict[str, Any]]) -> list[str]:
+    """Columns of a table, in order."""
     return list(dict.fromkeys(name for record in records for name in record))
 
 

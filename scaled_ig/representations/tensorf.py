@@ -11,7 +11,7 @@ from scaled_ig.representations.scene_table import SceneTable
 
 
 class TensoRF(SceneRepresentation):
-    """A vector–matrix decomposition a scene (Chen et al. 2022, equations 3 and 5 to 7).
+    """A vector–matrix decomposition a scene (Chen et al. 2022, §3 and §4).
 
     A component of axis m is A_r^m(x) = v_r^m(x_m) · M_r^m(the other two), both interpolated linearly between texels of
     which the outermost lie on the faces of the cube, and zero outside. Density is a sum of components, Σ_m Σ_r A_σ,r^m:
