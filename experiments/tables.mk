@@ -50,8 +50,17 @@ runs/baselines/$(SCALE)/%/finished: experiments/baselines/$(SIZES)%.yaml | venv 
 	$(RUN_FIT) $(STAGE2) --config $< $(VIEWS) --run_dir $(@D) --resume true
 	@touch $@
 
-baselines: $(BASELINES:%=runs/baselines/$(SCALE)/%/finished) runs/ablations/$(SCALE)/ours/seed0/finished
-	$(BIN)/scaled-ig tables runs/baselines/$(SCALE)
+# A scene in closed form, which each of them can hold.
+ANALYTIC := --data.path data/analytic/pack --data.stage1_scenes 0 --data.stage2_scenes 1 --data.split_seed null --scene.resolution 64 \
+  --phases.latent_supervision.max_steps 500
+runs/baselines/analytic/%/finished: experiments/baselines/demo/%.yaml | venv data/analytic/pack/pack.json
+	$(RUN_FIT) --config experiments/quickstart.yaml --config $< $(ANALYTIC) --run_dir $(@D) --resume true
+	@touch $@
+
+baselines: $(BASELINES:%=runs/baselines/$(SCALE)/%/finished) $(BASELINES:%=runs/baselines/analytic/%/finished) \
+    $(SEEDS:%=runs/ablations/$(SCALE)/ours/seed%/finished)
+	@ln -sfn ../../ablations/$(SCALE)/ours runs/baselines/$(SCALE)/ours
+	$(BIN)/scaled-ig tables runs/baselines/$(SCALE) runs/baselines/analytic
 
 # -- The workshop paper's three ways in a latent space, over quickstart.yaml -----------------------------------------------
 
@@ -74,3 +83,7 @@ results:
 data/demo/pack/pack.json: | venv
 	$(BIN)/scaled-ig synthesize cars --scenes 24 --out data/demo/shapenet
 	$(BIN)/scaled-ig pack shapenet data/demo/shapenet --out data/demo/pack --views 40
+
+data/analytic/pack/pack.json: | venv
+	$(BIN)/python -m benchmarks.analytic --out data/analytic/views
+	$(BIN)/scaled-ig pack transforms data/analytic/views --out data/analytic/pack

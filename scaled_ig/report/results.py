@@ -83,7 +83,8 @@ class Row:
 
     def costs(self) -> list[RunCosts]:
         """Of every seed's run."""
-        return [RunCosts.of(run, stage1=self.stage1 and str(self.stage1.folder.path)) for run in self.runs]
+        first = str(self.stage1.folder.path) if self.stage1 else None
+        return [RunCosts.of(run, stage1=first) for run in self.runs]
 
     def parts(self) -> tuple[bool, bool, bool]:
         """Whether it has a latent space, features of a scene's own, features that scenes share."""

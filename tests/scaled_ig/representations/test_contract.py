@@ -1,13 +1,15 @@
 """What every representation owes the rest of the house, and that each learns a scene."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
 from torch.func import functional_call
 
 from benchmarks import analytic
-from scaled_ig.autoencoders import IdentityAutoencoder
+from scaled_ig.autoencoders import IdentityAutoencoder, SmallAutoencoder
+from scaled_ig.description import build, describe
 from scaled_ig.optim import SceneAdam
 from scaled_ig.phases import LearningRates
 from scaled_ig.randomness import CounterNoise
@@ -142,18 +144,34 @@ def test_new_scenes_are_the_same_on_any_number_of_ranks(kind):
             assert torch.equal(table.weight, whole.scene_tables()[name].weight[list(table.owned)]), name
 
 
+@EVERY
+@torch.no_grad()
+def test_scenes_are_of_latents_as_of_pixels_and_open_again(kind):
+    """Whatever the values are; and from a description alone, as a bank opens them."""
+    camera, scenes = analytic.cameras_above(2).to(torch.float32), torch.tensor([1, 0])
+    for autoencoder, size in ((IdentityAutoencoder(), (3, 8, 8)), (SmallAutoencoder(4, 5), (5, 2, 2))):
+        model = SceneModel(kind(**TINY[kind]), autoencoder, InsideBall(6), resolution=8, own_heads=True)
+        model.representation.new_scenes(2)
+        latent = model.render_latent(camera, scenes)
+        assert latent.shape == (2, *size)
+        again = build(json.loads(json.dumps(describe(model))))
+        again.representation.new_scenes(2, seed=9)
+        again.load_state_dict(model.state_dict())
+        assert torch.equal(again.render_latent(camera, scenes), latent)
+
+
 # Sizes, and a rate that 60 steps suffice with.
 LEARNERS = [
     (MicroMacro(4, 4, 2, plane_resolution=16, extent=0.5, plane_std=0.1), 0.1),
     (TriPlanes(8, plane_resolution=16, extent=0.5, plane_std=0.1), 0.1),
     (VanillaNerf(depth=3, width=32, skip=1, frequencies=3, extent=0.5), 0.01),
-    (InstantNgp(4, 10, coarsest=4, finest=16, extent=0.5, density_resolution=8), 0.1),
+    (InstantNgp(3, 10, coarsest=4, finest=16, extent=0.5, density_resolution=8), 0.1),
     (TensoRF(4, 4, 8, resolution=16, extent=0.5), 0.1),
     (KPlanes(channels=4, resolution=8, extent=0.5), 0.05),
 ]
 
 
-@pytest.mark.parametrize(("representation", "rate"), LEARNERS, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(("representation", "rate"), LEARNERS, ids=[kind.__name__ for kind in TINY])
 def test_two_scenes_of_formulas_are_learned_side_by_side(representation, rate):
     cameras = analytic.cameras_above(2)
     images = torch.stack(

@@ -8,7 +8,7 @@ from tests.scaled_ig.representations.slow import lerp, row_of
 
 
 def test_features_are_sums_of_products_of_vectors_and_matrices():
-    """Equations 3 and 5 to 7: R_σ 2, R_c 3, P 4, K 5."""
+    """R_σ 2, R_c 3, P 4, K 5."""
     representation = TensoRF(2, 3, 4, resolution=5, extent=0.5)
     where, features, row = row_of(representation)
     vectors, matrices = row[:75].reshape(3, 5, 5), row[75:450].reshape(3, 5, 5, 5)  # axis, component, texels
