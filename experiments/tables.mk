@@ -41,6 +41,7 @@ $(foreach row,$(filter-out no_prior,$(ABLATIONS)),$(eval $(call ablation_stage1,
 $(foreach row,$(ABLATIONS),$(foreach seed,$(SEEDS),$(eval $(call ablation_stage2,$(row),$(seed)))))
 
 ablations: $(foreach row,$(ABLATIONS),$(SEEDS:%=runs/ablations/$(SCALE)/$(row)/seed%/finished))
+	$(BIN)/scaled-ig report runs/ablations/$(SCALE)/ours/seed$(firstword $(SEEDS))
 	$(BIN)/scaled-ig tables runs/ablations/$(SCALE)
 
 # -- Figure 1 and Table 4 -------------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ def tables(
         table, verdict = results.markdown(records[name]), results.verdict(rows)
         print(table, verdict, sep="\n\n")
         parts += [f"## {name}", table, verdict, results.provenance(rows), f"![PSNR against cost]({name}.png)"]
+        parts.append(results.insight(rows))
         (page.parent / f"{name}.png").write_bytes(results.landscape(rows))
         with (page.parent / f"{name}.csv").open("w", newline="") as stream:
             writer = csv.DictWriter(stream, results.names(records[name]))

@@ -165,7 +165,7 @@ def landscape(rows: Sequence[Row]) -> bytes:
     return draw_landscape(points, "τ, μ: a further scene", "stage 1 and shared parts shared out over N2")
 
 
-DIGITS = {"PSNR": 2, "±": 2, "SSIM": 4, "LPIPS": 4, "τ": 2, "μ": 1, "min": 1, "MB": 1, "seeds": 0}
+DIGITS = {"PSNR": 2, "±": 2, "SSIM": 4, "LPIPS": 4, "τ": 2, "μ": 2, "min": 1, "MB": 1, "seeds": 0, "bases": 0}
 
 
 def markdown(records: Sequence[dict[str, Any]]) -> str:
@@ -211,6 +211,33 @@ def _machine(run: RunRecord) -> str:
     machine = run.costs["machine"]
     processes = f"{machine.get('ranks', 1)} process{'es' if machine.get('ranks', 1) > 1 else ''}"
     return f"{machine['name']}, {processes} of {machine['threads']} threads, torch {machine['torch']}"
+
+
+def insight(rows: Sequence[Row]) -> str:
+    """Tables of what the report of a row's first run measured: latents across views, and what bases learn."""
+    parts = []
+    for row in rows:
+        found = row.runs[0].folder.read_json("insight.json")
+        latents = found.get("consistency") or {}
+        if "before" in latents:
+            names = {"images": "images", "before": "latents before stage 1", "after": "latents after stage 1"}
+            parts.append(markdown([{"": f"{row.title}: disagreement of neighbouring views"} | {
+                title: latents[name] for name, title in names.items()
+            }]))  # fmt: skip
+        bases = [
+            {
+                "": f"{row.title}: {split.upper()}",
+                "bases": own["num_bases"],
+                "effective rank": own["effective_rank_bases"],
+                "effective rank of mixing": own["effective_rank_mixing"],
+                "PSNR, dB": own["psnr"],
+                "PSNR without micro, dB": own["psnr_without_micro"],
+                "PSNR without macro, dB": own["psnr_without_macro"],
+            }
+            for split, own in found.get("bases", {}).items()
+        ]
+        parts += [markdown(bases)] if bases else []
+    return "\n\n".join(parts)
 
 
 def verdict(rows: Sequence[Row]) -> str:
