@@ -1,8 +1,9 @@
-# The papers' tables: a run for every row and seed. What is finished is kept, what was cut short goes on.
+# The papers' tables: a run for every row and seed. What is finished is kept, what was cut short goes on; remove the folder of
+# a run to train it again.
 
 SCALE ?= demo
 SEEDS ?= 0
-JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
+JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),$(if $(filter -j,$(MAKEFLAGS)),$$(nproc),1))
 RUN_FIT = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) ))} $(BIN)/scaled-ig fit
 
 ifeq ($(SCALE),demo)
@@ -23,7 +24,7 @@ ONLY_STAGE2 := --phases.autoencoder null --phases.warm_up null --phases.joint nu
 # -- Table 3, and the workshop paper's Table 2 ----------------------------------------------------------------------------
 
 ABLATIONS := ours micro_only macro_only one_base no_prior rgb triplanes_rgb triplanes_macro_rgb
-OF_SCALE = $(if $(SIZES),$(if $(findstring rgb,$(1)),$(wildcard $(addprefix experiments/ablations/$(SIZES),rgb_rays.yaml $(1).yaml))))
+OF_SCALE = $(if $(findstring rgb,$(1)),$(wildcard $(addprefix experiments/ablations/$(SCALE)/,rgb_rays.yaml $(1).yaml)))
 DELTA = $(patsubst %,--config %,$(wildcard experiments/ablations/$(1).yaml) $(call OF_SCALE,$(1)))
 PRIOR = runs/ablations/$(SCALE)/$(patsubst no_prior,ours,$(1))/stage1
 
@@ -47,15 +48,15 @@ ablations: $(foreach row,$(ABLATIONS),$(SEEDS:%=runs/ablations/$(SCALE)/$(row)/s
 # -- Figure 1 and Table 4 -------------------------------------------------------------------------------------------------
 
 BASELINES := $(notdir $(basename $(wildcard experiments/baselines/$(SIZES)*.yaml)))
-runs/baselines/$(SCALE)/%/finished: experiments/baselines/$(SIZES)%.yaml | venv $(PACK)
-	$(RUN_FIT) $(STAGE2) --config $< $(VIEWS) --run_dir $(@D) --resume true
+runs/baselines/$(SCALE)/%/finished: | venv $(PACK)
+	$(RUN_FIT) $(STAGE2) --config experiments/baselines/$(SIZES)$*.yaml $(VIEWS) --run_dir $(@D) --resume true
 	@touch $@
 
 # A scene in closed form, which each of them can hold.
 ANALYTIC := --data.path data/analytic/pack --data.stage1_scenes 0 --data.stage2_scenes 1 --data.split_seed null --scene.resolution 64 \
-  --phases.latent_supervision.max_steps 500
-runs/baselines/analytic/%/finished: experiments/baselines/demo/%.yaml | venv data/analytic/pack/pack.json
-	$(RUN_FIT) --config experiments/quickstart.yaml --config $< $(ANALYTIC) --run_dir $(@D) --resume true
+  --phases.latent_supervision.max_steps 500 --phases.latent_supervision.views_per_scene 8
+runs/baselines/analytic/%/finished: | venv data/analytic/pack/pack.json
+	$(RUN_FIT) --config experiments/quickstart.yaml --config experiments/baselines/demo/$*.yaml $(ANALYTIC) --run_dir $(@D) --resume true
 	@touch $@
 
 baselines: $(BASELINES:%=runs/baselines/$(SCALE)/%/finished) $(BASELINES:%=runs/baselines/analytic/%/finished) \
@@ -63,16 +64,17 @@ baselines: $(BASELINES:%=runs/baselines/$(SCALE)/%/finished) $(BASELINES:%=runs/
 	@ln -sfn ../../ablations/$(SCALE)/ours runs/baselines/$(SCALE)/ours
 	$(BIN)/scaled-ig tables runs/baselines/$(SCALE) runs/baselines/analytic
 
-# -- The workshop paper's three ways in a latent space, over quickstart.yaml -----------------------------------------------
+# -- The workshop paper's three ways in a latent space, on the demo's cars ----------------------------------------------------
 
+ifeq ($(SCALE),demo)
 LATENT_SPACES := $(notdir $(basename $(wildcard experiments/latent_spaces/*.yaml)))
-runs/latent_spaces/demo/%/finished: experiments/latent_spaces/%.yaml runs/ablations/demo/ours/stage1/finished
-	$(RUN_FIT) --config experiments/quickstart.yaml --config $< --data.path data/demo/pack --init_from runs/ablations/demo/ours/stage1 \
-	  --run_dir $(@D) --resume true
+runs/latent_spaces/demo/%/finished: runs/ablations/demo/ours/stage1/finished
+	$(RUN_FIT) $(STAGE2) --config experiments/latent_spaces/$*.yaml $(VIEWS) --init_from $(<D) --run_dir $(@D) --resume true
 	@touch $@
 
 latent-spaces: $(LATENT_SPACES:%=runs/latent_spaces/demo/%/finished)
 	$(BIN)/scaled-ig tables runs/latent_spaces/demo
+endif
 
 # -- All tables on one page ----------------------------------------------------------------------------------------------
 

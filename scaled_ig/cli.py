@@ -13,7 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import islice
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -88,10 +88,15 @@ def _with_listed_operands(verb: str | None, arguments: list[str]) -> list[str]:
     if verb not in TOOLS or not arguments or arguments[0] != verb:
         return arguments
     first = next(iter(inspect.signature(_function(verb)).parameters.values()))
-    operands = list(takewhile(lambda argument: not argument.startswith("-"), arguments[1:]))
-    if first.annotation != "list[str]" or not operands:
+    if first.annotation != "list[str]":
         return arguments
-    return [verb, json.dumps(operands), *arguments[1 + len(operands) :]]
+    operands, options, rest = [], [], iter(arguments[1:])
+    for argument in rest:
+        if not argument.startswith("-"):
+            operands.append(argument)
+        else:  # with its value
+            options += [argument] if "=" in argument or argument in ("-h", "--help") else [argument, *islice(rest, 1)]
+    return [verb, *([json.dumps(operands)] if operands else []), *options]
 
 
 def _mistake(message: str, verb: str | None) -> str:
@@ -116,7 +121,10 @@ def _run_tool(verb: str | None, arguments: list[str]) -> int:
         raise UsageError(_mistake(str(error), verb)) from None
     function = _function(config.subcommand)
     chosen = config[config.subcommand]
-    return function(**{name: chosen[name] for name in inspect.signature(function).parameters}) or 0
+    try:
+        return function(**{name: chosen[name] for name in inspect.signature(function).parameters}) or 0
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(f"{error.filename}: {error.strerror}; name another place") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from scaled_ig.errors import UsageError
+
 TRAINING_COLUMNS = ("phase", "step", "seconds", "name", "value")
 QUALITY_COLUMNS = (
     "split",
@@ -46,9 +48,19 @@ class RunFolder:
         return self.path / "bank"
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the run; empty where there is none."""
+        """A JSON file of the run; empty where there is none.
+
+        Raises:
+            UsageError: It is damaged.
+        """
         file = self.path / name
-        return json.loads(file.read_text()) if file.exists() else {}
+        try:
+            content = json.loads(file.read_text()) if file.exists() else {}
+        except ValueError as error:
+            raise UsageError(f"{file} is damaged ({error}): remove it, then scaled-ig test measures again") from None
+        if not isinstance(content, dict):
+            raise UsageError(f"{file} is damaged: it holds a {type(content).__name__}, not names with values")
+        return content
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Replace a JSON file of the run."""

@@ -81,8 +81,9 @@ def _refuse_another_model(source: RunFolder, scene: SceneModel) -> None:
     changes = [
         f"{key} ({there.get(key)} there, {here.get(key)} here)" for key in keys if there.get(key) != here.get(key)
     ]
-    if theirs["resolution"] != ours["resolution"]:
-        changes.append(f"resolution ({theirs['resolution']} there, {ours['resolution']} here)")
+    for key, older in (("resolution", None), ("hidden_channels", None), ("own_heads", False)):
+        if theirs.get(key, older) != ours[key]:
+            changes.append(f"{key} ({theirs.get(key, older)} there, {ours[key]} here)")
     if changes:
         raise UsageError(
             f"stage 1 of {source.path} was trained with another scene model: give the same {', '.join(changes)}"

@@ -22,7 +22,7 @@ def costs(runs: list[str], *, stage1: str | None = None, baseline: str | None = 
     Args:
         runs: Folders of finished runs; or the word papers alone, for the papers' figures as they give them and as they
             add up.
-        stage1: Run with the stage 1 of those runs that have none; the one that they began from unless given.
+        stage1: Run with the stage 1 of those runs that have none, where the one that they began from is gone.
         baseline: Run, such as RGB tri-planes, of which is said from how many scenes on the others cost less.
         out: Folder to write to; the folder costs of the first run unless given, none for the papers.
 

@@ -234,6 +234,8 @@ class Fit:
         if self._mean is None:
             source = self.source or Source(SceneBank.open(self.keep.bank), "stage1")
             self._mean = source.bank.mean(source.version)
+            if self.scene.own_heads and not self.hand_over.head:
+                self._mean["head"] = self.scene.renderer.head.row
         return self._mean
 
     def _begins_again(self) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from scaled_ig.errors import UsageError
+
 
 def tables(
     folders: list[str],
@@ -32,12 +34,17 @@ def tables(
     from scaled_ig.report import results
 
     page = Path(out) if out else Path(folders[0]) / "results.md"
-    found = {folder: results.read_rows(Path(folder)) for folder in folders}
+    if num_scenes < 1:
+        raise UsageError(f"--num_scenes {num_scenes} must be 1 or more")
+    found = {"-".join(Path(folder).resolve().parts[-2:]): results.read_rows(Path(folder)) for folder in folders}
+    if len(found) < len(folders):
+        raise UsageError("two of the folders have the same name, and so would their tables: give each once")
     page.parent.mkdir(parents=True, exist_ok=True)
     parts = ["# Results", f"`scaled-ig tables {' '.join(folders)}` wrote this page from the files of the runs."]
     records = {}
-    for folder, rows in found.items():
-        name = "-".join(Path(folder).resolve().parts[-2:])
+    for name, (rows, left_out) in found.items():
+        for sentence in left_out:
+            print(f"left out: {sentence}")
         records[name] = results.columns(rows, num_scenes)
         table, verdict = results.markdown(records[name]), results.verdict(rows)
         print(table, verdict, sep="\n\n")

@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch.distributed as dist
@@ -100,13 +101,14 @@ class TrainingCLI(LightningCLI):
         config = self.config[self.subcommand]
         names = [name for name in PHASES if config.phases[name] is not None]
         if config.init_from is not None:
+            config.init_from = str(Path(config.init_from).resolve())  # whoever reads config.yaml may stand elsewhere
             self.source = Source(finished_stage1(RunFolder(config.init_from)), "stage1")
         if self.source is not None:
             described = self.source.bank.versions[self.source.version].model["autoencoder"]
             config.scene.autoencoder = Namespace(
                 class_path=f"scaled_ig.autoencoders.{described['class']}", init_args=Namespace(**described["arguments"])
             )
-        elif names and not set(names) & set(STAGE1_PHASES) and not _is_rgb(config):
+        elif names and not set(names) & set(STAGE1_PHASES) and not _is_independent(config):
             raise UsageError(
                 "this configuration has phases of stage 2 alone, which need a finished stage 1: give --init_from RUN, "
                 "made by scaled-ig fit --config experiments/stage1.yaml --run_dir RUN"
@@ -170,9 +172,10 @@ class TrainingCLI(LightningCLI):
         subparser.save(self.config[self.subcommand], run.path / "config.yaml", overwrite=True, multifile=False)
 
 
-def _is_rgb(config: Namespace) -> bool:
-    """Whether scenes are trained on pixels: they can do without what stage 1 would hand over."""
-    return config.scene.autoencoder.class_path.endswith(IdentityAutoencoder.__name__)
+def _is_independent(config: Namespace) -> bool:
+    """Whether scenes are trained on pixels and take nothing from others: they need no stage 1."""
+    is_rgb = config.scene.autoencoder.class_path.endswith(IdentityAutoencoder.__name__)
+    return is_rgb and (config.scene.own_heads or not any(vars(config.hand_over).values()))
 
 
 def _cluster() -> list[SLURMEnvironment]:

@@ -66,6 +66,12 @@ class RunRecord:
         metrics, costs = folder.read_json("metrics.json"), folder.read_json("costs.json")
         if measured and (not metrics.get("scenes") or not costs.get("phases")):
             raise UsageError(f"{folder.path} has not measured any scene yet: go on with scaled-ig fit --resume true")
+        done = costs.get("phases", {})
+        left = [name for name, phase in (config.get("phases") or {}).items() if phase and name not in done]
+        if measured and left:
+            raise UsageError(
+                f"{folder.path} is not finished, {', '.join(left)} is left: go on with scaled-ig fit --resume true"
+            )
         waves = [RunFolder(wave).read_training() for wave in sorted(folder.path.glob("waves/*"))]
         record = cls(folder, config, metrics, costs, folder.read_training(), waves)
         return replace(record, metrics=_of_scenes(metrics, set(record.bank.ids))) if metrics.get("scenes") else record
@@ -225,8 +231,10 @@ def _read_config(folder: RunFolder) -> dict[str, Any]:
     file = folder.path / "config.yaml"
     try:
         config = yaml.safe_load(file.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{file} cannot be read ({error}): give the folder of a run of scaled-ig fit") from None
+    if not isinstance(config, dict):
+        raise UsageError(f"{file} is no configuration: give the folder of a run of scaled-ig fit")
     return config.get("fit", config)
 
 

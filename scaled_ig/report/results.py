@@ -58,19 +58,21 @@ class Row:
     stage1: RunRecord | None
 
     @classmethod
-    def read(cls, folder: Path) -> Row:
-        """Read the finished runs of a row.
-
-        Raises:
-            UsageError: There is none.
-        """
-        own = sorted(path.parent for path in folder.glob("seed*/metrics.json")) or [folder]
+    def read(cls, folder: Path) -> tuple[Row | None, list[str]]:
+        """Read the finished runs of a row; None where there is none, and why others are left out."""
+        runs, left_out = [], []
+        for path in sorted(path.parent for path in folder.glob("seed*/config.yaml")) or [folder]:
+            try:
+                run = RunRecord.open(path)
+                if 2 not in run.stages():
+                    raise UsageError(f"{path} has no stage 2")
+                runs.append(run)
+            except UsageError as error:
+                left_out.append(str(error))
+        if not runs:
+            return None, left_out
         first = folder / "stage1"
-        return cls(
-            folder.name,
-            [RunRecord.open(path) for path in own],
-            RunRecord.open(first) if (first / "metrics.json").is_file() else None,
-        )
+        return cls(folder.name, runs, RunRecord.open(first) if first.is_dir() else None), left_out
 
     @property
     def title(self) -> str:
@@ -83,8 +85,7 @@ class Row:
 
     def costs(self) -> list[RunCosts]:
         """Of every seed's run."""
-        first = str(self.stage1.folder.path) if self.stage1 else None
-        return [RunCosts.of(run, stage1=first) for run in self.runs]
+        return [RunCosts("", run, self.stage1) if self.stage1 else RunCosts.of(run) for run in self.runs]
 
     def parts(self) -> tuple[bool, bool, bool]:
         """Whether it has a latent space, features of a scene's own, features that scenes share."""
@@ -92,21 +93,30 @@ class Row:
         return not run.is_rgb, "micro" in run.costs["bytes_per_scene"], "bases" in run.costs["shared_bytes"]
 
 
-def read_rows(folder: Path) -> list[Row]:
-    """The rows of a table, those of the papers in their order.
+def read_rows(folder: Path) -> tuple[list[Row], list[str]]:
+    """The rows of a table, those of the papers in their order; and sentences on runs that are left out.
 
     Raises:
-        UsageError: There is no finished run.
+        UsageError: There is no finished run, or runs learned different scenes.
     """
-    names = {path.parent.name for path in folder.glob("*/metrics.json")}
-    names |= {path.parents[1].name for path in folder.glob("*/seed*/metrics.json")}
-    if not names:
-        raise UsageError(f"{folder} holds no finished run: make ablations or make baselines fills such a folder")
+    names = {path.parent.name for path in folder.glob("*/config.yaml")}
+    names |= {path.parents[1].name for path in folder.glob("*/seed*/config.yaml")}
     order = list(TITLES)
-    return [
+    read = [
         Row.read(folder / name)
         for name in sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
     ]
+    rows = [row for row, _ in read if row is not None]
+    left_out = [sentence for _, sentences in read for sentence in sentences]
+    if not rows:
+        raise UsageError(
+            f"{folder} holds no finished run: make ablations or make baselines fills such a folder"
+            + "".join(f"; {sentence}" for sentence in left_out[:1])
+        )
+    for row in rows:
+        for run in row.runs:
+            rows[0].runs[0].check_same_scenes(run)
+    return rows, left_out
 
 
 def columns(rows: Sequence[Row], at: int) -> list[dict[str, Any]]:
@@ -125,9 +135,9 @@ def _columns(row: Row, at: int) -> dict[str, Any]:
     minutes, memory = [cost.minutes for cost in costs], costs[0].bytes
     record: dict[str, Any] = {
         "": row.title,
-        "latent": latent,
-        "micro": own,
-        "macro": shared,
+        "latent space": latent,
+        "own": own,
+        "shared": shared,
         "seeds": len(row.runs),
         "PSNR S2, dB": _mean(row.quality("s2", "psnr")),
         "± seeds": statistics.stdev(values) if len(values := row.quality("s2", "psnr")) > 1 else None,
@@ -136,10 +146,14 @@ def _columns(row: Row, at: int) -> dict[str, Any]:
         "LPIPS S2": _mean(row.quality("s2", "lpips")),
         "τ, s a scene": _mean([60 * time.each for time in minutes]),
         "μ, kB a scene": memory.each / 1000,
-        f"min at N = {at:,}": _mean([time.at(at) for time in minutes]),
-        f"MB at N = {at:,}": memory.at(at) / MEGABYTE,
+        f"min at N = {at:,}": _mean([time.at(at) for time in minutes]) if at >= memory.first else None,
+        f"MB at N = {at:,}": memory.at(at) / MEGABYTE if at >= memory.first else None,
     }
-    if (costs[0].num_scenes(1), costs[0].num_scenes(2)) == (papers.N1, papers.N2):
+    if costs[0].num_scenes(2) == papers.N2 and costs[0].num_scenes(1) in (0, papers.N1):
+        record |= {
+            "pooled PSNR S2, dB": _mean(row.quality("s2", "psnr_pooled")),
+            "SSIM S2 of [-1, 1]": _mean(row.quality("s2", "ssim_signed")),
+        }
         record |= {f"paper: {name}": value for name, value in papers.PAPER_ROWS.get(row.title, {}).items()}
     return record
 
@@ -202,8 +216,11 @@ def provenance(rows: Sequence[Row]) -> str:
     first = len((rows[0].stage1 or run).scenes(1))
     views = run.metrics["s2"]["num_views"]
     return (
-        f"{first} scenes in stage 1, {len(run.scenes(2))} in stage 2, {views} never-seen views of them; seconds are "
-        f"wall time on {'; '.join(machines)}. {when}."
+        f"{first} scenes in stage 1, {len(run.scenes(2))} in stage 2, {views} never-seen views of them. PSNR and SSIM "
+        "per image, then mean over the views of a scene, then over scenes. Nobody sees view directions. Rows without a "
+        "latent space train on random rays or whole images as each run's config.yaml says. Sizes are float32, without "
+        f"Adam's moments. Seconds are wall time, of runs that may have shared the machine: {'; '.join(machines)}. "
+        f"{when}."
     )
 
 
@@ -245,14 +262,16 @@ def verdict(rows: Sequence[Row]) -> str:
     ours = next((row for row in rows if row.name == "ours"), None)
     if ours is None:
         return ""
+    if any(len(row.runs) < 2 for row in rows):
+        return "Some rows have one seed: differences are not told from chance."
     own = ours.quality("s2", "psnr")
     better = []
     for row in rows:
         theirs = row.quality("s2", "psnr")
-        spread = max((statistics.stdev(values) if len(values) > 1 else 0.0) for values in (own, theirs))
+        spread = max(statistics.stdev(own), statistics.stdev(theirs))
         ahead = statistics.fmean(theirs) - statistics.fmean(own)
         if row is not ours and ahead > spread:
             better.append(f"{row.title} (+{ahead:.2f} dB)")
     if not better:
-        return "No row is ahead of ours by more than the spread over seeds."
-    return f"Ahead of ours by more than the spread over seeds: {', '.join(better)}."
+        return "No row is ahead of ours by more than a standard deviation over seeds."
+    return f"Ahead of ours by more than a standard deviation over seeds: {', '.join(better)}."

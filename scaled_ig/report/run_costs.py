@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +36,18 @@ class RunCosts:
         Args:
             run: Its record.
             label: What to call it.
-            stage1: Folder of the run that its stage 1 is in; that of ``init_from`` unless given.
+            stage1: Folder of the run that its stage 1 is in, where that of ``init_from`` is gone.
 
         Raises:
             UsageError: That run is not where it was, or has no stage 1.
         """
         if run.phases(1):
             return cls(label, run, run)
-        source = stage1 or run.config.get("init_from")
+        source = run.config.get("init_from")
         if not source:
             return cls(label, run, None)
+        if stage1 and not Path(source).is_dir():
+            source = stage1
         try:
             first = RunRecord.open(source)
         except UsageError as error:
@@ -97,7 +99,9 @@ class RunCosts:
         items: dict[str, dict[str, int]] = {}
         seen: set[str] = set()
         for record in self._records():
-            own = record.costs["shared_bytes"] | {"mean scene": record.bytes_per_scene()}
+            own = dict(record.costs["shared_bytes"])
+            if sum(own.values()) > own.get("buffers", 0):  # independent scenes do not start from their mean
+                own["mean scene"] = record.bytes_per_scene()
             for names in versions_by_file(record.bank.versions):
                 digest = record.bank.versions[names[0]].shared_sha256
                 is_needed = record is self.run or set(names) & set(record.versions(1))
@@ -105,6 +109,13 @@ class RunCosts:
                     seen.add(digest)
                     items[", ".join(names)] = {part: size for part, size in own.items() if size}
         return items
+
+    def trainable_floats(self) -> int:
+        """Floats of a scene that some phase may train: all but what it only remembers of itself."""
+        from scaled_ig.phases import LearningRates  # takes seconds to import
+
+        rates = {field.name for field in fields(LearningRates)}
+        return sum(size for name, size in self.run.costs["bytes_per_scene"].items() if name in rates) // FLOAT_BYTES
 
     def moment_items(self, stage: int) -> dict[str, int]:
         """Bytes of Adam's two moments in the phase of a stage that has most of them, by part; in training alone."""
@@ -134,7 +145,7 @@ class RunCosts:
             "stage1_machine": self.stage1.costs["machine"] if self.stage1 else None,
             "num_gpus": {f"stage{stage}": self.gpus(stage) for stage in stages},
             "num_scenes": {"n1": self.num_scenes(1), "n2": self.num_scenes(2)},
-            "trainable_floats_per_scene": self.run.bytes_per_scene() // FLOAT_BYTES,
+            "trainable_floats_per_scene": self.trainable_floats(),
             "wall_minutes": self._of(self.minutes, "t1", "tau", "t_eff"),
             "gpu_minutes": self._of(self.gpu_minutes, "t1", "tau", "t_eff") if self.gpus(1) or self.gpus(2) else None,
             "bytes": self._of(self.bytes, "m1", "mu", "m_eff"),

@@ -9,31 +9,53 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from scaled_ig.cli import main
+from scaled_ig.errors import UsageError
 from scaled_ig.report import papers, results
+from scaled_ig.scene_bank import SceneBank
 
 ROOT = Path(__file__).parents[2]
 
 
-def put_row(run: Path, folder: Path, psnr: float, costs: dict | None = None) -> None:
-    """A copy of a run whose stage-2 PSNR, and whose costs, are others."""
+STAGE_1 = ("autoencoder", "warm_up", "joint")
+
+
+def put_row(run: Path, folder: Path, psnr: float, stages: tuple[int, ...] = (1, 2)) -> None:
+    """A copy of a run whose stage-2 PSNR is another, as if it had had these stages alone."""
     shutil.copytree(run, folder, ignore=shutil.ignore_patterns("checkpoints", "latents"))
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics, costs = (json.loads((folder / f"{name}.json").read_text()) for name in ("metrics", "costs"))
+    config = yaml.safe_load((folder / "config.yaml").read_text())
     metrics["s2"]["psnr"] = psnr
+    gone = [stage for stage in (1, 2) if stage not in stages]
+    for name, phase in list(costs["phases"].items()):
+        if phase["stage"] in gone:
+            costs["phases"].pop(name)
+            config["phases"][name] = None
+    for stage in gone:
+        metrics.pop(f"s{stage}")
+    metrics["scenes"] = [scene for scene in metrics["scenes"] if scene["stage"] in stages]
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    (folder / "costs.json").write_text(json.dumps(json.loads((folder / "costs.json").read_text()) | (costs or {})))
+    (folder / "costs.json").write_text(json.dumps(costs))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory, tiny_run) -> Path:
     """Ours with three seeds from a stage 1, and two other rows."""
     folder = tmp_path_factory.mktemp("rows") / "ablations" / "demo"
-    put_row(tiny_run, folder / "ours" / "stage1", 99.0)
+    put_row(tiny_run, folder / "ours" / "stage1", 99.0, (1,))
     for seed, psnr in enumerate((20.0, 21.0, 22.5)):
-        put_row(tiny_run, folder / "ours" / f"seed{seed}", psnr)
+        put_row(tiny_run, folder / "ours" / f"seed{seed}", psnr, (2,))
     put_row(tiny_run, folder / "macro_only", 21.9)
-    put_row(tiny_run, folder / "my_own_row", 25.0)
+    for seed, psnr in enumerate((24.0, 26.0)):
+        put_row(tiny_run, folder / "my_own_row" / f"seed{seed}", psnr)
+    unfinished = folder / "ours" / "seed3"
+    put_row(tiny_run, unfinished, 90.0)
+    costs = json.loads((unfinished / "costs.json").read_text())
+    costs["phases"].pop("rgb_alignment")
+    (unfinished / "costs.json").write_text(json.dumps(costs))
     return folder
 
 
@@ -41,7 +63,10 @@ def test_a_table_has_means_spreads_and_costs_of_its_runs(rows, capsys):
     with pytest.raises(SystemExit) as left:
         main(["tables", str(rows), "--out", str(rows / "page.md"), "--num_scenes", "1000"])
     assert not left.value.code
-    assert "my_own_row (+3.83 dB)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Some rows have one seed" in printed
+    assert "left out" in printed
+    assert "rgb_alignment is left" in printed
     table = list(csv.DictReader((rows / "ablations-demo.csv").open()))
     assert [row[""] for row in table] == ["Ours", "Ours-Macro", "my_own_row"]
     ours = table[0]
@@ -50,7 +75,8 @@ def test_a_table_has_means_spreads_and_costs_of_its_runs(rows, capsys):
     costs = json.loads((rows / "ours" / "seed0" / "costs.json").read_text())
     phases, own = costs["phases"], sum(costs["bytes_per_scene"].values())
     each = sum(phases[name]["seconds"] for name in ("latent_supervision", "rgb_alignment")) / 4
-    once = sum(phases[name]["seconds"] for name in ("autoencoder", "warm_up", "joint"))
+    first = json.loads((rows / "ours" / "stage1" / "costs.json").read_text())["phases"]
+    once = sum(first[name]["seconds"] for name in STAGE_1)
     assert float(ours["τ, s a scene"]) == pytest.approx(each)
     assert float(ours["min at N = 1,000"]) == pytest.approx((once + 996 * each) / 60)
     shared = sum(costs["shared_bytes"].values()) + own  # with the mean scene of a version
@@ -58,13 +84,28 @@ def test_a_table_has_means_spreads_and_costs_of_its_runs(rows, capsys):
     page = (rows / "page.md").read_text()
     assert "| Ours | ✓ | ✓ | ✓ | 3 | 21.17 | 1.26 |" in page
     assert "4 scenes in stage 1, 4 in stage 2, 4 never-seen views" in page
+    shutil.move(rows / "macro_only", rows.parent / "macro_only")
+    assert "by more than a standard deviation over seeds: my_own_row (+3.83 dB)" in results.verdict(
+        results.read_rows(rows)[0]
+    )
+    shutil.move(rows.parent / "macro_only", rows / "macro_only")
+
+
+def test_rows_of_other_scenes_do_not_stand_together(rows, tmp_path, tiny_run):
+    folder = tmp_path / "mixed" / "demo"
+    put_row(tiny_run, folder / "ours", 20.0)
+    put_row(tiny_run, folder / "macro_only", 20.0)
+    bank = SceneBank.open(folder / "macro_only" / "bank")
+    bank.remove([bank.scenes("stage2")[0].id])
+    with pytest.raises(UsageError, match="differ in their stage-2 scenes"):
+        results.read_rows(folder)
 
 
 def test_the_papers_stand_beside_runs_of_their_size_alone(rows, monkeypatch):
-    assert not any(name.startswith("paper") for name in results.columns(results.read_rows(rows), 1000)[0])
+    assert not any(name.startswith("paper") for name in results.columns(results.read_rows(rows)[0], 1000)[0])
     monkeypatch.setattr(papers, "N1", 4)
     monkeypatch.setattr(papers, "N2", 4)
-    ours, macro, other = results.columns(results.read_rows(rows), 1000)
+    ours, macro, other = results.columns(results.read_rows(rows)[0], 1000)
     assert ours["paper: PSNR, dB"] == papers.TABLE_3["Ours"].psnr
     assert macro["paper: PSNR S2, workshop"] == papers.WORKSHOP_TABLE_2["Ours-Macro"][1]
     assert not any(name.startswith("paper") for name in other)
@@ -80,7 +121,7 @@ def test_a_folder_without_runs_is_one_sentence(tmp_path, capsys):
 @pytest.mark.parametrize("scale", ["demo", "paper"])
 def test_every_row_has_a_run(scale):
     planned = subprocess.run(
-        ["make", "-n", "ablations", "baselines", f"SCALE={scale}", "SEEDS=0 1"],
+        ["make", "-n", "-B", "ablations", "baselines", f"SCALE={scale}", "SEEDS=0 1"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     fits = [line for line in planned.splitlines() if "scaled-ig fit" in line]
@@ -88,6 +129,7 @@ def test_every_row_has_a_run(scale):
         assert sum(f"ablations/{file.name}" in line for line in fits) == (2 if file.stem == "no_prior" else 3), file
     sizes = "demo/" if scale == "demo" else ""
     for file in (ROOT / "experiments" / "baselines").glob(f"{sizes}*.yaml"):
-        assert sum(f"baselines/{sizes}{file.name}" in line for line in fits) == 1, file
+        runs = sum(f"experiments/baselines/{sizes}{file.name}" in line for line in fits)
+        assert runs == (2 if sizes else 1), file  # the demo's sizes are those of the analytic scene too
     named = re.findall(r"--run_dir runs/(?:ablations|baselines)/\w+/(\w+)", planned)
     assert set(named) <= set(results.TITLES)
