@@ -107,6 +107,11 @@ def test_the_papers_stand_beside_runs_of_their_size_alone(rows, monkeypatch):
     monkeypatch.setattr(papers, "N2", 4)
     ours, macro, other = results.columns(results.read_rows(rows)[0], 1000)
     assert ours["paper: PSNR, dB"] == papers.TABLE_3["Ours"].psnr
+    first, second = (
+        json.loads((rows / "ours" / run / "metrics.json").read_text())[split]["psnr_pooled"]
+        for run, split in (("stage1", "s1"), ("seed0", "s2"))
+    )
+    assert ours["pooled PSNR, 10 : 40, dB"] == pytest.approx(0.2 * first + 0.8 * second)
     assert macro["paper: PSNR S2, workshop"] == papers.WORKSHOP_TABLE_2["Ours-Macro"][1]
     assert not any(name.startswith("paper") for name in other)
 
