@@ -1,6 +1,7 @@
 # make demo   the whole method on this machine: cars, training, report          make test   all tests
 # make venv   only the environment in .venv                                     make lint   style and types
-# make ablations | baselines   the papers' tables: SCALE=demo (built-in cars, default) or paper, SEEDS="0 1 2", -j 2
+# make ablations | baselines | latent-spaces   the papers' tables: SCALE=demo (built-in cars, default) or paper, SEEDS="0 1 2", -j 2
+# make results   all of them in docs/results.md
 # make faults flips 2,000 single bits of a small pack: all must be noticed
 
 PYTHON ?= python3
