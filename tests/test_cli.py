@@ -184,6 +184,35 @@ def test_stage_2_alone_needs_a_stage_1(capsys, tiny_config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_scenes_of_pixels_need_a_stage_1_where_they_take_something_from_it(capsys, tiny_config, tmp_path):
+    stage2 = without(tiny_config.read_text(), "autoencoder: {module", "warm_up:", "joint:", "rgb_alignment:")
+    (tmp_path / "stage2.yaml").write_text(stage2)
+    rgb = ("fit", "--config", tmp_path / "stage2.yaml", "--scene.autoencoder", "IdentityAutoencoder")
+    gone = ("--data.init_args.path", tmp_path / "no-pack")
+    assert "--init_from RUN" in leave(capsys, *rgb, *gone)[1]
+    for independent in (
+        ("--scene.own_heads", "true"),
+        ("--hand_over", "{bases: false, head: false, scene_mean: false}"),
+    ):
+        assert "no-pack" in leave(capsys, *rgb, *gone, *independent)[1], "the next mistake"
+
+
+def test_several_folders_may_stand_before_and_after_options(capsys, tmp_path):
+    for call in (("A", "B", "--num_scenes", "5"), ("--num_scenes=5", "A", "B"), ("--num_scenes", "5", "A", "B")):
+        status, said = leave(capsys, "tables", *call)
+        assert status == 2
+        assert "A holds no finished run" in said
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(capsys, tiny_run, tmp_path):
+    (tmp_path / "file").write_text("")
+    for call in (("tables", tiny_run.parent, "--out", tmp_path), ("costs", tiny_run, "--out", tmp_path / "file" / "x")):
+        status, said = leave(capsys, *call)
+        assert status == 2
+        assert said.splitlines()[-1].startswith(f"error: {tmp_path}")
+        assert "Traceback" not in said
+
+
 def test_a_missing_pack_says_how_to_make_one(capsys, tiny_config, tmp_path):
     options = ("--run_dir", tmp_path / "run", "--data.init_args.path", tmp_path / "no-pack")
     status, said = leave(capsys, "fit", "--config", tiny_config, *options)

@@ -4,6 +4,7 @@ import csv
 
 import pytest
 
+from scaled_ig.errors import UsageError
 from scaled_ig.run_folder import RunFolder
 
 
@@ -73,3 +74,10 @@ def test_metrics_are_written_twice(tmp_path):
     run.write_metrics(metrics | {"scenes": scenes[:1]}, "metrics_0+1_seed0")
     assert run.read_json("metrics_0+1_seed0.json")["scenes"] == scenes[:1]
     assert run.read_json("metrics.json") == metrics
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", ""])
+def test_a_damaged_file_is_named(tmp_path, content):
+    (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(UsageError, match=r"metrics.json is damaged"):
+        RunFolder(tmp_path).read_json("metrics.json")
