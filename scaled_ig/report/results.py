@@ -149,9 +149,9 @@ def _columns(row: Row, at: int) -> dict[str, Any]:
         "PSNR S1, dB": _mean(row.quality("s1", "psnr")),
         "SSIM S2": _mean(row.quality("s2", "ssim")),
         "LPIPS S2": _mean(row.quality("s2", "lpips")),
-        "τ, s a scene": _mean([60 * time.each for time in minutes]),
+        "τ, s a scene": 60 * statistics.median(time.each for time in minutes),  # other work disturbs one seed, not most
         "μ, kB a scene": memory.each / 1000,
-        f"min at N = {at:,}": _mean([time.at(at) for time in minutes]) if at >= memory.first else None,
+        f"min at N = {at:,}": statistics.median(time.at(at) for time in minutes) if at >= memory.first else None,
         f"MB at N = {at:,}": memory.at(at) / MEGABYTE if at >= memory.first else None,
     }
     if costs[0].num_scenes(2) == papers.N2 and costs[0].num_scenes(1) in (0, papers.N1):
@@ -171,10 +171,10 @@ def landscape(rows: Sequence[Row]) -> bytes:
         costs, psnr = row.costs(), _mean(row.quality("s2", "psnr"))
         if psnr is None:
             continue
-        each = statistics.fmean(cost.minutes.each for cost in costs), costs[0].bytes.each / MEGABYTE
+        each = statistics.median(cost.minutes.each for cost in costs), costs[0].bytes.each / MEGABYTE
         n2 = costs[0].num_scenes(2)
         effective = (
-            statistics.fmean(cost.minutes.effective(n2) for cost in costs),
+            statistics.median(cost.minutes.effective(n2) for cost in costs),
             costs[0].bytes.effective(n2) / MEGABYTE,
         )
         points.append(Point(row.title, psnr, each, effective))
@@ -221,7 +221,7 @@ def provenance(rows: Sequence[Row]) -> str:
         f"{first} scenes in stage 1, {len(run.scenes(2))} in stage 2, {views} never-seen views of them. PSNR and SSIM "
         "per image, then mean over the views of a scene, then over scenes. Nobody sees view directions. Rows without a "
         "latent space train on random rays or whole images as each run's config.yaml says. Sizes are float32, without "
-        f"Adam's moments. Seconds are wall time, of runs that may have shared the machine: {'; '.join(machines)}. "
+        f"Adam's moments. Seconds are wall time, the median over seeds, of runs that may have shared the machine: {'; '.join(machines)}. "
         f"{when}."
     )
 
