@@ -221,8 +221,8 @@ def provenance(rows: Sequence[Row]) -> str:
         f"{first} scenes in stage 1, {len(run.scenes(2))} in stage 2, {views} never-seen views of them. PSNR and SSIM "
         "per image, then mean over the views of a scene, then over scenes. Nobody sees view directions. Rows without a "
         "latent space train on random rays or whole images as each run's config.yaml says. Sizes are float32, without "
-        f"Adam's moments. Seconds are wall time, the median over seeds, of runs that may have shared the machine: {'; '.join(machines)}. "
-        f"{when}."
+        "Adam's moments. Seconds are wall time, the median over seeds, of runs that may have shared the machine: "
+        f"{'; '.join(machines)}. {when}."
     )
 
 
