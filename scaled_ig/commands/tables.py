@@ -14,11 +14,12 @@ def tables(
     num_scenes: int = 2000,
     wandb: Literal["auto", "online", "offline", "disabled"] = "disabled",
 ) -> int:
-    """Builds a page of tables from the files of finished runs; beside it each table as CSV, and a chart of it as PNG.
+    """Builds a page of tables from the files of finished runs; each table also as CSV, and a chart of it as PNG.
 
     Args:
         folders: Folders with one folder a row, as ``make ablations`` and ``make baselines`` fill them.
-        out: The page; ``results.md`` in the first folder unless given.
+        out: The page, NAME.md, whose tables and charts are put into NAME; ``results.md`` in the first folder unless
+            given.
         num_scenes: N that costs are extrapolated to.
         wandb: Whether the tables also become a run of Weights & Biases.
 
@@ -37,9 +38,11 @@ def tables(
     if num_scenes < 1:
         raise UsageError(f"--num_scenes {num_scenes} must be 1 or more")
     found = {"-".join(Path(folder).resolve().parts[-2:]): results.read_rows(Path(folder)) for folder in folders}
+    headings = dict(zip(found, map(results.heading, map(Path, folders)), strict=False))
     if len(found) < len(folders):
         raise UsageError("two of the folders have the same name, and so would their tables: give each once")
-    page.parent.mkdir(parents=True, exist_ok=True)
+    beside = page.with_suffix("")
+    beside.mkdir(parents=True, exist_ok=True)
     parts = ["# Results", f"`scaled-ig tables {' '.join(folders)}` wrote this page from the files of the runs."]
     records = {}
     for name, (rows, left_out) in found.items():
@@ -48,17 +51,23 @@ def tables(
         records[name] = results.columns(rows, num_scenes)
         table, verdict = results.markdown(records[name]), results.verdict(rows)
         print(table, verdict, sep="\n\n")
-        parts += [f"## {name}", table, verdict, results.provenance(rows), f"![PSNR against cost]({name}.png)"]
+        parts += [
+            f"## {headings[name]}",
+            table,
+            verdict,
+            results.provenance(rows),
+            f"![PSNR against cost]({beside.name}/{name}.png)",
+        ]
         parts.append(results.insight(rows))
-        (page.parent / f"{name}.png").write_bytes(results.landscape(rows))
-        with (page.parent / f"{name}.csv").open("w", newline="") as stream:
+        (beside / f"{name}.png").write_bytes(results.landscape(rows))
+        with (beside / f"{name}.csv").open("w", newline="") as stream:
             writer = csv.DictWriter(stream, results.names(records[name]))
             writer.writeheader()
             writer.writerows(records[name])
     page.write_text("\n\n".join(filter(None, parts)) + "\n")
     if wandb != "disabled":
         _log(page.parent, records, wandb)
-    print(f"{page}: {len(records)} table{'s' if len(records) > 1 else ''}, beside it each as CSV and PNG")
+    print(f"{page}: {len(records)} table{'s' if len(records) > 1 else ''}, each also as CSV and PNG in {beside}")
     return 0
 
 

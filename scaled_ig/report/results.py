@@ -42,6 +42,19 @@ TITLES = {
 }
 """Rows by the names of their folders, in the order in which tables show them."""
 
+HEADINGS = {
+    "ablations": "Table 3, and Table 2 of the workshop paper (`make ablations`)",
+    "baselines": "Fig. 1 and Table 4 (`make baselines`)",
+    "latent_spaces": "Three ways in a latent space, § 3.2 of the workshop paper (`make latent-spaces`)",
+}
+"""What a table is and what makes it, by the name of the folder above it."""
+
+
+def heading(folder: Path) -> str:
+    """Title of the table of a folder."""
+    kind, own = folder.resolve().parts[-2:]
+    return f"{HEADINGS[kind]}, {own}" if kind in HEADINGS else own
+
 
 @dataclass(frozen=True)
 class Row:
@@ -214,11 +227,11 @@ def provenance(rows: Sequence[Row]) -> str:
     machines = sorted({_machine(run) for run in runs})
     days = sorted(date.fromtimestamp((run.folder.path / "costs.json").stat().st_mtime) for run in runs)
     when = f"{days[0]:%d %B %Y}" + (f" to {days[-1]:%d %B %Y}" if days[-1] > days[0] else "")
-    run = rows[0].runs[0]
-    first = len((rows[0].stage1 or run).scenes(1))
+    run, first = rows[0].runs[0], rows[0].costs()[0].num_scenes(1)
     views = run.metrics["s2"]["num_views"]
+    before = f"{first} scenes in stage 1" if first else "No stage 1"
     return (
-        f"{first} scenes in stage 1, {len(run.scenes(2))} in stage 2, {views} never-seen views of them. PSNR and SSIM "
+        f"{before}, {len(run.scenes(2))} in stage 2, {views} never-seen views of them. PSNR and SSIM "
         "per image, then mean over the views of a scene, then over scenes. Nobody sees view directions. Rows without a "
         "latent space train on random rays or whole images as each run's config.yaml says. Sizes are float32, without "
         "Adam's moments. Seconds are wall time, the median over seeds, of runs that may have shared the machine: "

@@ -67,7 +67,7 @@ def test_a_table_has_means_spreads_and_costs_of_its_runs(rows, capsys):
     assert "Some rows have one seed" in printed
     assert "left out" in printed
     assert "rgb_alignment is left" in printed
-    table = list(csv.DictReader((rows / "ablations-demo.csv").open()))
+    table = list(csv.DictReader((rows / "page" / "ablations-demo.csv").open()))
     assert [row[""] for row in table] == ["Ours", "Ours-Macro", "my_own_row"]
     ours = table[0]
     assert float(ours["PSNR S2, dB"]) == pytest.approx(63.5 / 3)
