@@ -43,7 +43,7 @@ $(foreach row,$(ABLATIONS),$(foreach seed,$(SEEDS),$(eval $(call ablation_stage2
 
 ablations: $(foreach row,$(ABLATIONS),$(SEEDS:%=runs/ablations/$(SCALE)/$(row)/seed%/finished))
 	$(BIN)/scaled-ig report runs/ablations/$(SCALE)/ours/seed$(firstword $(SEEDS))
-	$(BIN)/scaled-ig tables runs/ablations/$(SCALE)
+	$(BIN)/scaled-ig tables runs/ablations/$(SCALE) --wandb auto
 
 # -- Figure 1 and Table 4 -------------------------------------------------------------------------------------------------
 
@@ -62,7 +62,7 @@ runs/baselines/analytic/%/finished: | venv data/analytic/pack/pack.json
 baselines: $(BASELINES:%=runs/baselines/$(SCALE)/%/finished) $(BASELINES:%=runs/baselines/analytic/%/finished) \
     $(SEEDS:%=runs/ablations/$(SCALE)/ours/seed%/finished)
 	@ln -sfn ../../ablations/$(SCALE)/ours runs/baselines/$(SCALE)/ours
-	$(BIN)/scaled-ig tables runs/baselines/$(SCALE) runs/baselines/analytic
+	$(BIN)/scaled-ig tables runs/baselines/$(SCALE) runs/baselines/analytic --wandb auto
 
 # -- The workshop paper's three ways in a latent space, on the demo's cars ----------------------------------------------------
 
@@ -73,7 +73,7 @@ runs/latent_spaces/demo/%/finished: runs/ablations/demo/ours/stage1/finished
 	@touch $@
 
 latent-spaces: $(LATENT_SPACES:%=runs/latent_spaces/demo/%/finished)
-	$(BIN)/scaled-ig tables runs/latent_spaces/demo
+	$(BIN)/scaled-ig tables runs/latent_spaces/demo --wandb auto
 endif
 
 # -- All tables on one page ----------------------------------------------------------------------------------------------
