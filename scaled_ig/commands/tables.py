@@ -27,12 +27,13 @@ def tables(
         Exit code 0.
 
     Raises:
-        UsageError: A folder holds no finished run.
+        UsageError: A folder holds no finished run, runs of one folder learned different scenes, or two folders have
+            the same name.
     """
-    import csv
     from pathlib import Path
 
     from scaled_ig.report import results
+    from scaled_ig.report.cost_table import csv_lines
 
     page = Path(out) if out else Path(folders[0]) / "results.md"
     if num_scenes < 1:
@@ -51,19 +52,12 @@ def tables(
         records[name] = results.columns(rows, num_scenes)
         table, verdict = results.markdown(records[name]), results.verdict(rows)
         print(table, verdict, sep="\n\n")
-        parts += [
-            f"## {headings[name]}",
-            table,
-            verdict,
-            results.provenance(rows),
-            f"![PSNR against cost]({beside.name}/{name}.png)",
-        ]
-        parts.append(results.insight(rows))
+        parts += [f"## {headings[name]}", table, verdict, results.provenance(rows)]
+        parts += [f"![PSNR against cost]({beside.name}/{name}.png)", results.insight(rows)]
         (beside / f"{name}.png").write_bytes(results.landscape(rows))
-        with (beside / f"{name}.csv").open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, results.names(records[name]))
-            writer.writeheader()
-            writer.writerows(records[name])
+        heads = results.names(records[name])
+        values = [[record.get(head) for head in heads] for record in records[name]]
+        (beside / f"{name}.csv").write_text(csv_lines(heads, values))
     page.write_text("\n\n".join(filter(None, parts)) + "\n")
     if wandb != "disabled":
         _log(page.parent, records, wandb)

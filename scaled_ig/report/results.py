@@ -17,6 +17,7 @@ from scaled_ig.accounting import MEGABYTE
 from scaled_ig.errors import UsageError
 from scaled_ig.report import papers
 from scaled_ig.report.cost_figures import Point, draw_landscape
+from scaled_ig.report.cost_table import markdown_lines
 from scaled_ig.report.page import DASH
 from scaled_ig.report.record import RunRecord
 from scaled_ig.report.run_costs import RunCosts
@@ -200,9 +201,7 @@ DIGITS = {"PSNR": 2, "±": 2, "SSIM": 4, "LPIPS": 4, "τ": 2, "μ": 2, "min": 1,
 def markdown(records: Sequence[dict[str, Any]]) -> str:
     """The table; a column that nobody has a value of is left out."""
     shown = [name for name in names(records) if any(record.get(name) not in (None, "") for record in records)]
-    lines = ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
-    lines += ["| " + " | ".join(_cell(name, record.get(name)) for name in shown) + " |" for record in records]
-    return "\n".join(lines)
+    return markdown_lines(shown, [[_cell(name, record.get(name)) for name in shown] for record in records])
 
 
 def names(records: Sequence[dict[str, Any]]) -> list[str]:
