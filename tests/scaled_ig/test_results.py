@@ -138,3 +138,28 @@ def test_every_row_has_a_run(scale):
         assert runs == (2 if sizes else 1), file  # the demo's sizes are those of the analytic scene too
     named = re.findall(r"--run_dir runs/(?:ablations|baselines)/\w+/(\w+)", planned)
     assert set(named) <= set(results.TITLES)
+
+
+BASELINES = {
+    "vanilla_nerf": "VanillaNerf", "instant_ngp": "InstantNgp", "tensorf": "TensoRF", "kplanes": "KPlanes",
+    "triplanes": "TriPlanes", "triplanes_shared_head": "TriPlanes",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", ["demo", "paper"])
+def test_a_baseline_is_what_its_row_says(scale, capsys):
+    """As make lays its files over each other."""
+    planned = subprocess.run(
+        ["make", "-n", "-B", "baselines", f"SCALE={scale}"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    for name, kind in BASELINES.items():
+        line = next(line for line in planned.splitlines() if f"--run_dir runs/baselines/{scale}/{name} " in line)
+        files = [ROOT / file for file in re.findall(r"--config (\S+)", line)]
+        with pytest.raises(SystemExit):
+            main(["fit", *(f"--config={file}" for file in files), "--print_config"])
+        config = yaml.safe_load(capsys.readouterr().out)
+        scene = config["scene"]
+        assert scene["representation"]["class_path"].endswith(kind)
+        assert scene["autoencoder"]["class_path"].endswith("IdentityAutoencoder")
+        assert scene["own_heads"] == (name != "triplanes_shared_head")
+        assert [phase for phase, settings in config["phases"].items() if settings] == ["latent_supervision"]
