@@ -6,6 +6,7 @@ The papers' mid-point rule: an interval has the mean of the values and of the *r
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,11 @@ class Composite:
     pixels: Tensor
     accumulation: Tensor
     depth: Tensor
+
+    @classmethod
+    def join(cls, parts: Iterable[Composite]) -> Composite:
+        """Rays of one part after those of another."""
+        return cls(*map(torch.cat, zip(*((part.pixels, part.accumulation, part.depth) for part in parts), strict=True)))
 
 
 def interval_weights(raw_densities: Tensor, t: Tensor) -> Tensor:

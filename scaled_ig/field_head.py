@@ -45,13 +45,17 @@ class SceneHeads:
     """
 
     def __init__(self, like: FieldHead, rows: Tensor) -> None:
-        self.like, shapes = like, {name: parameter.shape for name, parameter in like.named_parameters()}
+        self.like, self.rows = like, rows
+        shapes = {name: parameter.shape for name, parameter in like.named_parameters()}
         parts = rows.split([shape.numel() for shape in shapes.values()], 1)
         self.parameters = {name: part.unflatten(1, shapes[name]) for name, part in zip(shapes, parts, strict=True)}
 
     def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Raw densities [S, P] and values [S, P, C] of features [S, P, F]."""
         return torch.vmap(partial(functional_call, self.like))(self.parameters, (features,))  # type: ignore[no-any-return]
+
+    def __getitem__(self, scenes: slice) -> SceneHeads:
+        return SceneHeads(self.like, self.rows[scenes])
 
     def split(self) -> list[FieldHead]:
         """The heads one by one."""

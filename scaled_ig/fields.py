@@ -16,6 +16,9 @@ from scaled_ig.kernels import Kernel, reference
 from scaled_ig.representations import SceneRepresentation
 from scaled_ig.representations.planes import PlaneAxes
 
+POINTS_AT_ONCE = 2**20
+"""Points that are read together where nothing is kept for a gradient: a batch of whole images would take gigabytes."""
+
 EMPTY = -10.0
 """Raw density where a representation says that nothing is: less than 1e-4 of the light is lost on 2 world units."""
 
@@ -88,9 +91,7 @@ class PlanesByScene:
         return self.scenes[0].resample(t, raw_densities, num_samples, u)
 
     def march(self, t: Tensor) -> Composite:
-        seen = [scene.march(*own) for scene, own in self._each(t)]
-        parts = zip(*((own.pixels, own.accumulation, own.depth) for own in seen), strict=True)
-        return Composite(*map(torch.cat, parts))
+        return Composite.join(scene.march(*own) for scene, own in self._each(t))
 
     def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
         return torch.stack([scene.squared_error(*own) for scene, own in self._each(t, target)]).sum()
@@ -146,15 +147,29 @@ class Points:
         densities, colours = t.new_full(t.shape, EMPTY), values.new_zeros(*t.shape, values.shape[-1])
         return densities.index_put((chosen,), by_scene.unpad(raw)), colours.index_put((chosen,), by_scene.unpad(values))
 
+    def _blocks(self, t: Tensor) -> Iterator[tuple[Points, Tensor]]:
+        """Some rays after the other, with the scenes that they read, and their depths."""
+        rays_at_once = len(t) if torch.is_grad_enabled() else max(1, POINTS_AT_ONCE // t.shape[1])
+        if len(t) <= rays_at_once:
+            yield self, t
+            return
+        for start in range(0, len(t), rays_at_once):
+            block = slice(start, start + rays_at_once)
+            slot = self.slot[block]
+            read = slice(int(slot[0]), int(slot[-1]) + 1)
+            head = self.head[read] if isinstance(self.head, SceneHeads) else self.head
+            own = self.representation, self.scenes[read], slot - read.start, self.rays[block], head, self.background
+            yield Points(*own), t[block]
+
     @torch.no_grad()
     def densities(self, t: Tensor) -> Tensor:
-        return self._at(t)[0]
+        return torch.cat([block._at(own)[0] for block, own in self._blocks(t)])
 
     def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
         return reference.resample(t, raw_densities, num_samples, u)
 
     def march(self, t: Tensor) -> Composite:
-        return composite(*self._at(t), t, self.background)
+        return Composite.join(composite(*block._at(own), own, self.background) for block, own in self._blocks(t))
 
     def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
         return (self.march(t).pixels - target).square().sum()

@@ -375,6 +375,26 @@ def test_all_ways_agree_on_heads_of_scenes(with_own_heads, head, plan):
     assert (rows > 0).tolist() == [True, isinstance(plan, FullRay), False, True, True]
 
 
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+@torch.no_grad()
+def test_points_are_read_some_at_a_time_where_no_gradient_is_wanted(with_own_heads, head, plan, monkeypatch):
+    """So that a batch of whole images fits in memory; blocks of rays end within scenes, and hold several."""
+    representation, renderer = ByPoint(with_own_heads), Renderer(head, plan)
+    given = representation, torch.tensor([3, 1, 3, 0]), orbit(4).rays(6), BACKGROUND
+    whole = renderer(*given)
+    representation.asked.clear()
+    monkeypatch.setattr("scaled_ig.fields.POINTS_AT_ONCE", 1000)
+    blocks = renderer(*given)
+    for part, value in vars(whole).items():
+        torch.testing.assert_close(getattr(blocks, part), value, rtol=1e-5, atol=1e-5)
+    assert max(positions.shape[1] for _, positions in representation.asked) <= 1000
+    assert any(len(scenes) > 1 for scenes, _ in representation.asked)
+    representation.asked.clear()
+    with torch.enable_grad():
+        renderer(*given)
+    assert max(positions.shape[1] for _, positions in representation.asked) > 1000 * (plan != PLANS["ball"])
+
+
 @pytest.mark.parametrize("kernel", ["reference", "auto"])
 def test_planes_in_bfloat16_cost_a_256th_of_a_feature(representation, head, kernel):
     scenes, rays = torch.tensor([3, 1, 3]), orbit(3).rays(6)
