@@ -64,7 +64,7 @@ def rows(pack: Path) -> dict[str, Row]:
     two = ["--data.stage1_scenes=0", f"--data.stage2_scenes={json.dumps({'ids': stage1[:2]})}"]
     two += ["--phases.latent_supervision.batch_size=4"]
     baselines = {
-        path.stem: Row([path], "latent_supervision", ("micro", "head"), 600, 4800, two)
+        path.stem: Row([path], "latent_supervision", ("micro", "head"), 1200, 4800, two)
         for path in sorted((EXPERIMENTS / "baselines/demo").glob("*.yaml"))
     }
     folder = EXPERIMENTS / "ablations"

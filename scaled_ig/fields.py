@@ -16,8 +16,8 @@ from scaled_ig.kernels import Kernel, reference
 from scaled_ig.representations import SceneRepresentation
 from scaled_ig.representations.planes import PlaneAxes
 
-POINTS_AT_ONCE = 2**20
-"""Points that are read together where nothing is kept for a gradient: a batch of whole images would take gigabytes."""
+POINTS_AT_ONCE = 2**16
+"""Points that are read together where nothing is kept for a gradient: so few stay in the cache, all of a batch take gigabytes."""
 
 EMPTY = -10.0
 """Raw density where a representation says that nothing is: less than 1e-4 of the light is lost on 2 world units."""
