@@ -13,11 +13,11 @@ from scaled_ig.cameras import Rays
 from scaled_ig.compositing import Composite, composite
 from scaled_ig.field_head import FieldHead, SceneHeads
 from scaled_ig.kernels import Kernel, reference
+from scaled_ig.kernels.reference import PlaneRays
 from scaled_ig.representations import SceneRepresentation
-from scaled_ig.representations.planes import PlaneAxes
 
 POINTS_AT_ONCE = 2**16
-"""Points that are read together where nothing is kept for a gradient: so few stay in the cache, all of a batch take gigabytes."""
+"""Points that are read together where no gradient is wanted: so few stay in the cache; all of a batch are gigabytes."""
 
 EMPTY = -10.0
 """Raw density where a representation says that nothing is: less than 1e-4 of the light is lost on 2 world units."""
@@ -41,36 +41,32 @@ class Field(Protocol):
 
 @dataclass(frozen=True)
 class Planes:
-    """Planes, read by a kernel; rays are in the planes' coordinates, slot is ascending."""
+    """Planes, read by a kernel."""
 
     kernel: Kernel
-    planes: Tensor
-    slot: Tensor
-    rays: Rays
-    head: FieldHead
-    background: Tensor
-    axes: PlaneAxes
+    given: PlaneRays
 
     def densities(self, t: Tensor) -> Tensor:
-        return self.kernel.densities(self.planes, self.slot, self.rays, t, self.head, self.axes)
+        return self.kernel.densities(self.given, t)
 
     def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
         return self.kernel.resample(t, raw_densities, num_samples, u)
 
     def march(self, t: Tensor) -> Composite:
-        return self.kernel.march(self.planes, self.slot, self.rays, t, self.head, self.background, self.axes)
+        return self.kernel.march(self.given, t)
 
     def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
-        given = self.planes, self.slot, self.rays, t, self.head, self.background, self.axes
-        return self.kernel.squared_error(*given, target)
+        return self.kernel.squared_error(self.given, t, target)
 
     def split(self, heads: SceneHeads) -> PlanesByScene:
         """The same planes, each read by the head of its scene."""
-        num_rays = torch.bincount(self.slot, minlength=len(self.planes)).tolist()
-        origins, directions = self.rays.origins.split(num_rays), self.rays.directions.split(num_rays)
-        slots = (self.slot.new_zeros(count) for count in num_rays)
-        parts = zip(self.planes.split(1), slots, map(Rays, origins, directions), heads.split(), strict=True)
-        return PlanesByScene([Planes(self.kernel, *part, self.background, self.axes) for part in parts])
+        planes, slot, rays = self.given.planes, self.given.slot, self.given.rays
+        num_rays = torch.bincount(slot, minlength=len(planes)).tolist()
+        own_rays = map(Rays, rays.origins.split(num_rays), rays.directions.split(num_rays))
+        slots = (slot.new_zeros(count) for count in num_rays)
+        parts = zip(planes.split(1), slots, own_rays, heads.split(), strict=True)
+        given = (PlaneRays(*part, self.given.background, self.given.axes) for part in parts)
+        return PlanesByScene([Planes(self.kernel, own) for own in given])
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ class PlanesByScene:
 
     def _each(self, *of_rays: Tensor) -> Iterator[tuple[Planes, tuple[Tensor, ...]]]:
         """Every scene, with its part of what rays have."""
-        num_rays = [len(scene.slot) for scene in self.scenes]
+        num_rays = [len(scene.given.slot) for scene in self.scenes]
         return zip(self.scenes, zip(*(each.split(num_rays) for each in of_rays), strict=True), strict=True)
 
     def densities(self, t: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from scaled_ig.cameras import Rays
 from scaled_ig.field_head import FieldHead, SceneHeads
 from scaled_ig.fields import Field, Planes, Points
 from scaled_ig.kernels import KernelChoice, choose_kernel
+from scaled_ig.kernels.reference import PlaneRays
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.representations import PlaneRepresentation, SceneRepresentation
 from scaled_ig.sampling import SamplingPlan, stratified
@@ -160,7 +161,7 @@ class Renderer(nn.Module):
         head = self._head(representation, scenes)
         if not isinstance(representation, PlaneRepresentation):
             return Points(representation, scenes, slot, rays, head, background)
-        planes, axes = representation.planes(scenes), representation.axes
+        planes = representation.planes(scenes)
         # In the planes' coordinates, where they cover [-1, 1]³; depths stay as they are.
         scaled = Rays(rays.origins / representation.extent, rays.directions / representation.extent)
         kernel = choose_kernel(self.kernel, planes, self.head)
@@ -168,7 +169,7 @@ class Renderer(nn.Module):
             rounded = planes.bfloat16()
             # Else straight through: the sum is exact, and the gradient not rounded.
             planes = rounded if kernel.serves(rounded, self.head) else planes + (rounded - planes).detach()
-        field = Planes(kernel, planes, slot, scaled, self.head, background, axes)
+        field = Planes(kernel, PlaneRays(planes, slot, scaled, self.head, background, representation.axes))
         return field.split(head) if isinstance(head, SceneHeads) else field
 
     def _head(self, representation: SceneRepresentation, scenes: Tensor) -> FieldHead | SceneHeads:

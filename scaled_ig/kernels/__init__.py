@@ -6,11 +6,10 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from scaled_ig.cameras import Rays
 from scaled_ig.compositing import Composite
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import cpu, cuda, reference
-from scaled_ig.representations.planes import PlaneAxes
+from scaled_ig.kernels.reference import PlaneRays
 
 KernelChoice = Literal["auto", "reference", "fast"]
 
@@ -23,37 +22,16 @@ class Kernel(Protocol):
     def serves(self, planes: Tensor, head: FieldHead) -> bool:
         """Whether this kernel can render these planes on this machine."""
 
-    def densities(
-        self, planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, axes: PlaneAxes
-    ) -> Tensor:
+    def densities(self, given: PlaneRays, t: Tensor) -> Tensor:
         """Raw densities along rays, without a gradient."""
 
     def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
         """Depths and as many more by importance, ascending."""
 
-    def march(
-        self,
-        planes: Tensor,
-        slot: Tensor,
-        rays: Rays,
-        t: Tensor,
-        head: FieldHead,
-        background: Tensor,
-        axes: PlaneAxes,
-    ) -> Composite:
+    def march(self, given: PlaneRays, t: Tensor) -> Composite:
         """Pixels of rays, with a gradient."""
 
-    def squared_error(
-        self,
-        planes: Tensor,
-        slot: Tensor,
-        rays: Rays,
-        t: Tensor,
-        head: FieldHead,
-        background: Tensor,
-        axes: PlaneAxes,
-        target: Tensor,
-    ) -> Tensor:
+    def squared_error(self, given: PlaneRays, t: Tensor, target: Tensor) -> Tensor:
         """Squared error of the pixels of rays, with a gradient; no gradient flows to target and background."""
 
 

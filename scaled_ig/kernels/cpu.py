@@ -15,10 +15,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from scaled_ig import native
-from scaled_ig.cameras import Rays
 from scaled_ig.compositing import Composite
 from scaled_ig.field_head import FieldHead
-from scaled_ig.representations.planes import PlaneAxes
+from scaled_ig.kernels.reference import PlaneRays
 
 _LANES = 16
 
@@ -41,18 +40,17 @@ class _Inputs(ctypes.Structure):
     _fields_ = [("samples", ctypes.c_int), ("resolution", ctypes.c_int), *((name, ctypes.c_void_p) for name in _NAMES)]
 
     @classmethod
-    def of(
-        cls, planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: tuple[Tensor, ...], background: Tensor,
-        axes: PlaneAxes,
-    ) -> _Inputs:  # fmt: skip
+    def of(cls, given: PlaneRays, t: Tensor, planes: Tensor, *head: Tensor) -> _Inputs:
+        """Planes and head as :func:`_parameters` has them."""
         w1, b1, w2, b2 = (parameter.detach() for parameter in head)
         fill = (0, -len(b2) % 8)
         made = cls(samples=t.shape[1], resolution=planes.shape[2])
         made.num_scenes, made.sizes = len(planes), {"F": planes.shape[-1], "H": len(b1), "C": len(b2) - 1}
         made.tensors = {
-            "texels": planes, "slot": slot, "origins": rays.origins, "directions": rays.directions, "t": t,
-            "axes": torch.tensor(axes, dtype=torch.int32), "w1": w1.T, "w1_rows": w1, "b1": b1,
-            "w2": F.pad(w2.T, fill), "w2_rows": w2, "b2": F.pad(b2, fill), "background": background,
+            "texels": planes, "slot": given.slot, "t": t,
+            "origins": given.rays.origins, "directions": given.rays.directions,
+            "axes": torch.tensor(given.axes, dtype=torch.int32), "w1": w1.T, "w1_rows": w1, "b1": b1,
+            "w2": F.pad(w2.T, fill), "w2_rows": w2, "b2": F.pad(b2, fill), "background": given.background,
         }  # fmt: skip
         for name in cls._NAMES:
             dtype = {"slot": torch.int64, "axes": torch.int32}.get(name, torch.float32)
@@ -102,8 +100,8 @@ def _any_shares(num_rays: int) -> list[int]:
 
 class _March(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, slot, rays, t, background, axes, planes, *head):
-        ctx.inputs = _Inputs.of(planes, slot, rays, t, head, background, axes)
+    def forward(ctx, given, t, *parameters):
+        ctx.inputs = _Inputs.of(given, t, *parameters)
         pixels, extra = ctx.inputs.see()
         ctx.mark_non_differentiable(extra)
         return pixels, extra
@@ -111,16 +109,15 @@ class _March(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):
-        return *[None] * 5, *ctx.inputs.sweep(gradients[0], False, ctx.needs_input_grad[5])[1]
+        return None, None, *ctx.inputs.sweep(gradients[0], False, ctx.needs_input_grad[2])[1]
 
 
 class _SquaredError(torch.autograd.Function):
     """The gradients are there with the error: backward has to scale them only."""
 
     @staticmethod
-    def forward(ctx, target, slot, rays, t, background, axes, planes, *head):
-        inputs = _Inputs.of(planes, slot, rays, t, head, background, axes)
-        error, gradients = inputs.sweep(target, True, ctx.needs_input_grad[6])
+    def forward(ctx, given, t, target, *parameters):
+        error, gradients = _Inputs.of(given, t, *parameters).sweep(target, True, ctx.needs_input_grad[3])
         ctx.save_for_backward(*gradients)
         return error
 
@@ -128,11 +125,12 @@ class _SquaredError(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradients):
         own = (None if gradient is None else gradient * gradients[0] for gradient in ctx.saved_tensors)
-        return *[None] * 6, *own
+        return None, None, None, *own
 
 
-def _parameters(planes: Tensor, head: FieldHead) -> tuple[Tensor, ...]:
+def _parameters(given: PlaneRays) -> tuple[Tensor, ...]:
     """Planes and head, with as many features as fill whole vectors."""
+    planes, head = given.planes, given.head
     fill, weight = (0, -planes.shape[-1] % _LANES), head.hidden.weight
     if fill[1]:
         planes, weight = F.pad(planes, fill), F.pad(weight, fill)
@@ -150,12 +148,10 @@ def serves(planes: Tensor, head: FieldHead) -> bool:
 
 
 @torch.no_grad()
-def densities(planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, axes: PlaneAxes) -> Tensor:
+def densities(given: PlaneRays, t: Tensor) -> Tensor:
     """As :func:`scaled_ig.kernels.reference.densities`; raises as :func:`march`."""
-    planes, *parameters = _parameters(planes, head)
     found = torch.empty(t.shape)
-    inputs = _Inputs.of(planes, slot, rays, t, tuple(parameters), t.new_empty(0), axes)
-    inputs.run("densities", lambda _: (found,), _any_shares(len(t)))
+    _Inputs.of(given, t, *_parameters(given)).run("densities", lambda _: (found,), _any_shares(len(t)))
     return found
 
 
@@ -173,29 +169,18 @@ def resample(t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | Non
     return found
 
 
-def march(
-    planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, background: Tensor, axes: PlaneAxes
-) -> Composite:
+def march(given: PlaneRays, t: Tensor) -> Composite:
     """As :func:`scaled_ig.kernels.reference.march`, float32 on the CPU; gradients of the pixels to planes and head.
 
     Raises:
         ValueError: A tensor is of another type or elsewhere; the message names it.
     """
-    pixels, extra = _March.apply(slot, rays, t, background, axes, *_parameters(planes, head))
+    pixels, extra = _March.apply(given, t, *_parameters(given))
     return Composite(pixels, extra[:, 0], extra[:, 1])
 
 
-def squared_error(
-    planes: Tensor,
-    slot: Tensor,
-    rays: Rays,
-    t: Tensor,
-    head: FieldHead,
-    background: Tensor,
-    axes: PlaneAxes,
-    target: Tensor,
-) -> Tensor:
+def squared_error(given: PlaneRays, t: Tensor, target: Tensor) -> Tensor:
     """As :func:`scaled_ig.kernels.reference.squared_error`, in one sweep; raises as :func:`march`."""
     if not torch.is_grad_enabled():
-        return (march(planes, slot, rays, t, head, background, axes).pixels - target).square().sum()
-    return _SquaredError.apply(target, slot, rays, t, background, axes, *_parameters(planes, head))  # type: ignore
+        return (march(given, t).pixels - target).square().sum()
+    return _SquaredError.apply(given, t, target, *_parameters(given))  # type: ignore

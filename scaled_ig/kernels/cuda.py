@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from scaled_ig.cameras import Rays
 from scaled_ig.compositing import Composite
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import reference
+from scaled_ig.kernels.reference import PlaneRays
 from scaled_ig.kernels.reference import resample as resample  # has no version of its own yet
 from scaled_ig.representations.planes import PlaneAxes
 
@@ -32,7 +32,7 @@ _MOST_SAMPLES, _MOST_FEATURES, _MOST_VALUES = 128, 64, 31  # beyond them a progr
 
 
 @dataclass(frozen=True)
-class _Given:
+class _Inputs:
     """What has no gradient, in the order in which kernels take it."""
 
     slot: Tensor
@@ -42,8 +42,9 @@ class _Given:
     axes: PlaneAxes
 
     @classmethod
-    def of(cls, slot: Tensor, rays: Rays, t: Tensor, axes: PlaneAxes) -> _Given:
-        return cls(slot.contiguous(), rays.origins.contiguous(), rays.directions.contiguous(), t.contiguous(), axes)
+    def of(cls, given: PlaneRays, t: Tensor) -> _Inputs:
+        origins, directions = given.rays.origins.contiguous(), given.rays.directions.contiguous()
+        return cls(given.slot.contiguous(), origins, directions, t.contiguous(), given.axes)
 
 
 def options(planes: Tensor, num_samples: int, hidden: int, values: int, axes: PlaneAxes) -> dict[str, Any]:
@@ -86,24 +87,26 @@ def _power_of_two(size: int, least: int) -> int:
     return max(least, 1 << (size - 1).bit_length())
 
 
-def _launch(name: str, given: _Given, planes: Tensor, head: tuple[Tensor, ...], *others: Tensor, **flags: Any) -> None:
+def _launch(
+    name: str, inputs: _Inputs, planes: Tensor, head: tuple[Tensor, ...], *others: Tensor, **flags: Any
+) -> None:
     """Run a kernel of :mod:`scaled_ig.kernels.triton_march` on all rays."""
     from scaled_ig.kernels import triton_march  # not to be had on every machine
 
-    (num_rays, num_samples), (hidden, values) = given.t.shape, (head[0].shape[0], head[2].shape[0] - 1)
+    (num_rays, num_samples), (hidden, values) = inputs.t.shape, (head[0].shape[0], head[2].shape[0] - 1)
     if not num_rays:
         return
-    chosen = options(planes, num_samples, hidden, values, given.axes)
+    chosen = options(planes, num_samples, hidden, values, inputs.axes)
     programs = -(-num_rays // chosen["RAYS"])
     with torch.cuda.device_of(planes):
         getattr(triton_march, name)[(programs,)](
-            planes, given.slot, given.origins, given.directions, given.t, *head, *others, num_rays, num_samples,
+            planes, inputs.slot, inputs.origins, inputs.directions, inputs.t, *head, *others, num_rays, num_samples,
             **chosen, **flags,
         )  # fmt: skip
 
 
 def _sweep(
-    given: _Given,
+    inputs: _Inputs,
     planes: Tensor,
     head: tuple[Tensor, ...],
     background: Tensor,
@@ -118,7 +121,7 @@ def _sweep(
     memory = torch.zeros(num_sums + planes.numel() * d_planes, device=planes.device)
     sums, gradient = memory[:num_sums].view(_BUFFERS, -1), memory[num_sums:]
     _launch(
-        "sweep", given, planes, head, background, wanted, gradient if d_planes else sums, sums,
+        "sweep", inputs, planes, head, background, wanted, gradient if d_planes else sums, sums,
         BUFFERS=_BUFFERS, LOSS=loss, D_PLANES=d_planes, D_HEAD=d_head,
     )  # fmt: skip
     total = sums.sum(0)
@@ -133,13 +136,13 @@ def _by_parameter(row: Tensor, shapes: list[torch.Size]) -> Iterator[Tensor]:
 
 class _March(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, given: _Given, background: Tensor, planes: Tensor, *head: Tensor):
-        num_rays, values = len(given.t), len(background)
+    def forward(ctx, inputs: _Inputs, background: Tensor, planes: Tensor, *head: Tensor):
+        num_rays, values = len(inputs.t), len(background)
         pixels = torch.empty(num_rays, values, device=planes.device)
         accumulation, depth = torch.empty(2, num_rays, device=planes.device)
-        _launch("render", given, planes, head, background, pixels, accumulation, depth)
+        _launch("render", inputs, planes, head, background, pixels, accumulation, depth)
         ctx.save_for_backward(background, planes, *head)
-        ctx.given = given
+        ctx.inputs = inputs
         ctx.mark_non_differentiable(accumulation, depth)
         return pixels, accumulation, depth
 
@@ -149,15 +152,15 @@ class _March(torch.autograd.Function):
         background, planes, *head = ctx.saved_tensors
         needed = ctx.needs_input_grad[2:]
         _, d_planes, d_head = _sweep(
-            ctx.given, planes, tuple(head), background, gradients[0].contiguous(), False, needed
+            ctx.inputs, planes, tuple(head), background, gradients[0].contiguous(), False, needed
         )
         return None, None, d_planes, *_by_parameter(d_head, [parameter.shape for parameter in head])
 
 
 class _SquaredError(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, given: _Given, background: Tensor, target: Tensor, planes: Tensor, *head: Tensor):
-        error, *found = _sweep(given, planes, head, background, target, True, ctx.needs_input_grad[3:])
+    def forward(ctx, inputs: _Inputs, background: Tensor, target: Tensor, planes: Tensor, *head: Tensor):
+        error, *found = _sweep(inputs, planes, head, background, target, True, ctx.needs_input_grad[3:])
         ctx.save_for_backward(*found)
         ctx.shapes = [parameter.shape for parameter in head]
         return error
@@ -170,8 +173,9 @@ class _SquaredError(torch.autograd.Function):
         return None, None, None, own, *_by_parameter(d_head * gradients[0], ctx.shapes)
 
 
-def _parameters(head: FieldHead) -> tuple[Tensor, ...]:
-    return head.hidden.weight, head.hidden.bias, head.out.weight, head.out.bias
+def _parameters(given: PlaneRays) -> tuple[Tensor, ...]:
+    hidden, out = given.head.hidden, given.head.out
+    return given.planes.contiguous(), hidden.weight, hidden.bias, out.weight, out.bias
 
 
 @cache
@@ -182,7 +186,7 @@ def _works(device: int) -> bool:
     if torch.cuda.get_device_capability(device) < (8, 0):
         return False
     zeros = partial(torch.zeros, device=torch.device("cuda", device))
-    ray = _Given(zeros(1, dtype=torch.long), zeros(1, 3), zeros(1, 3), zeros(1, 2), ((0, 1), (0, 2), (1, 2)))
+    ray = _Inputs(zeros(1, dtype=torch.long), zeros(1, 3), zeros(1, 3), zeros(1, 2), ((0, 1), (0, 2), (1, 2)))
     head = zeros(16, 1), zeros(16), zeros(2, 16), zeros(2)
     try:
         _launch("densities", ray, zeros(1, 3, 1, 1, 1), head, zeros(1, 2))
@@ -206,42 +210,36 @@ def serves(planes: Tensor, head: FieldHead) -> bool:
 
 
 @torch.no_grad()
-def densities(planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, axes: PlaneAxes) -> Tensor:
+def densities(given: PlaneRays, t: Tensor) -> Tensor:
     """As :func:`scaled_ig.kernels.reference.densities`. One launch."""
     if t.shape[1] > _MOST_SAMPLES:
-        return reference.densities(planes.float(), slot, rays, t, head, axes)
-    raw = torch.empty(t.shape, device=planes.device)
-    _launch("densities", _Given.of(slot, rays, t, axes), planes.contiguous(), _parameters(head), raw)
+        return reference.densities(_in_float32(given), t)
+    raw = torch.empty(t.shape, device=given.planes.device)
+    planes, *head = _parameters(given)
+    _launch("densities", _Inputs.of(given, t), planes, tuple(head), raw)
     return raw
 
 
-def march(
-    planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, background: Tensor, axes: PlaneAxes
-) -> Composite:
+def march(given: PlaneRays, t: Tensor) -> Composite:
     """As :func:`scaled_ig.kernels.reference.march`, with gradients of the pixels to planes and head.
 
     One launch; the gradient is another one, which computes again what it needs. Rays of more than 128 samples are left
     to the plain version.
     """
     if t.shape[1] > _MOST_SAMPLES:
-        return reference.march(planes.float(), slot, rays, t, head, background, axes)
-    given = _Given.of(slot, rays, t, axes)
-    return Composite(*_March.apply(given, background.contiguous(), planes.contiguous(), *_parameters(head)))
+        return reference.march(_in_float32(given), t)
+    return Composite(*_March.apply(_Inputs.of(given, t), given.background.contiguous(), *_parameters(given)))
 
 
-def squared_error(
-    planes: Tensor,
-    slot: Tensor,
-    rays: Rays,
-    t: Tensor,
-    head: FieldHead,
-    background: Tensor,
-    axes: PlaneAxes,
-    target: Tensor,
-) -> Tensor:
+def squared_error(given: PlaneRays, t: Tensor, target: Tensor) -> Tensor:
     """As :func:`scaled_ig.kernels.reference.squared_error`. One launch for the error and its gradients."""
-    if t.shape[1] > _MOST_SAMPLES or not torch.is_grad_enabled():
-        return (march(planes, slot, rays, t, head, background.detach(), axes).pixels - target.detach()).square().sum()
-    given = _Given.of(slot, rays, t, axes)
-    parameters = planes.contiguous(), *_parameters(head)
-    return _SquaredError.apply(given, background.contiguous(), target.contiguous(), *parameters)
+    if t.shape[1] > _MOST_SAMPLES:
+        return reference.squared_error(_in_float32(given), t, target)
+    if not torch.is_grad_enabled():
+        return (march(given, t).pixels - target).square().sum()
+    others = given.background.contiguous(), target.contiguous()
+    return _SquaredError.apply(_Inputs.of(given, t), *others, *_parameters(given))
+
+
+def _in_float32(given: PlaneRays) -> PlaneRays:
+    return replace(given, planes=given.planes.float())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,27 @@ from scaled_ig.compositing import Composite, composite, interval_weights
 from scaled_ig.field_head import FieldHead
 from scaled_ig.representations.planes import PlaneAxes, sample_planes
 from scaled_ig.sampling import importance, smooth_weights
+
+
+@dataclass(frozen=True)
+class PlaneRays:
+    """Rays, and the feature planes that they go through.
+
+    Args:
+        planes: [S, 3, K, K, F], channels last, over the cube [-1, 1]³.
+        slot: [N] long, ascending: which planes each ray reads.
+        rays: N rays in the planes' coordinates, so that directions need not be of unit length.
+        head: The tiny MLP.
+        background: [C] in [0, 1].
+        axes: For each plane the coordinates along its columns and rows.
+    """
+
+    planes: Tensor
+    slot: Tensor
+    rays: Rays
+    head: FieldHead
+    background: Tensor
+    axes: PlaneAxes
 
 
 def sample_scenes(planes: Tensor, slot: Tensor, positions: Tensor, axes: PlaneAxes) -> Tensor:
@@ -28,9 +51,9 @@ def serves(planes: Tensor, head: FieldHead) -> bool:
 
 
 @torch.no_grad()
-def densities(planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, axes: PlaneAxes) -> Tensor:
-    """Raw densities [N, P] at depths ``t`` along rays: :func:`march` has the arguments. Without a gradient."""
-    return head(sample_scenes(planes, slot, rays.at(t), axes))[0]
+def densities(given: PlaneRays, t: Tensor) -> Tensor:
+    """Raw densities [N, P] at ascending depths ``t`` [N, P] along rays. Without a gradient."""
+    return _read(given, t)[0]
 
 
 def resample(t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
@@ -49,47 +72,25 @@ def resample(t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | Non
     return torch.cat([t, importance(t, weights, num_samples, u)], 1).sort(1).values
 
 
-def march(
-    planes: Tensor, slot: Tensor, rays: Rays, t: Tensor, head: FieldHead, background: Tensor, axes: PlaneAxes
-) -> Composite:
-    """Render rays through feature planes: gather, head, composite.
-
-    Args:
-        planes: [S, 3, K, K, F], channels last, over the cube [-1, 1]³.
-        slot: [N] long, ascending: which planes each ray reads.
-        rays: N rays in the planes' coordinates, so that directions need not be of unit length.
-        t: [N, P] ascending depths.
-        head: The tiny MLP.
-        background: [C] in [0, 1].
-        axes: For each plane the coordinates along its columns and rows.
-    """
-    densities, values = head(sample_scenes(planes, slot, rays.at(t), axes))
-    return composite(densities, values, t, background)
+def march(given: PlaneRays, t: Tensor) -> Composite:
+    """Render rays, sampled at ascending depths ``t`` [N, P]: gather, head, composite."""
+    return composite(*_read(given, t), t, given.background)
 
 
-def squared_error(
-    planes: Tensor,
-    slot: Tensor,
-    rays: Rays,
-    t: Tensor,
-    head: FieldHead,
-    background: Tensor,
-    axes: PlaneAxes,
-    target: Tensor,
-) -> Tensor:
+def _read(given: PlaneRays, t: Tensor) -> tuple[Tensor, Tensor]:
+    """Raw densities [N, P] and values [N, P, C]."""
+    return given.head(sample_scenes(given.planes, given.slot, given.rays.at(t), given.axes))  # type: ignore[no-any-return]
+
+
+def squared_error(given: PlaneRays, t: Tensor, target: Tensor) -> Tensor:
     """Σ (pixel − target)² over the pixels of :func:`march`, a scalar: loss and gradients can be had in one sweep.
 
     No gradient flows to target and background.
 
     Args:
-        planes: As in :func:`march`, like all up to ``axes``.
-        slot: ...
-        rays: ...
-        t: ...
-        head: ...
-        background: ...
-        axes: ...
+        given: ...
+        t: [N, P] ascending depths.
         target: [N, C] in [0, 1].
     """
-    seen = march(planes, slot, rays, t, head, background.detach(), axes)
+    seen = composite(*_read(given, t), t, given.background.detach())
     return (seen.pixels - target.detach()).square().sum()

@@ -4,7 +4,9 @@ Against the plain version in float64, on inputs that are new in every run; the s
 to is NaN before. The interpreter computes TF32 products in float32, so float32 planes are equal to rounding.
 """
 
+import copy
 import secrets
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import torch
 from scaled_ig.cameras import Cameras, Rays
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import cuda, reference
+from scaled_ig.kernels.reference import PlaneRays
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.renderer import Jitter, Renderer
 from scaled_ig.representations import MicroMacro
@@ -56,7 +59,7 @@ def launches(monkeypatch):
 
 
 def draw(features, values, samples, hidden, resolution, rays):
-    """Planes, slot, rays, depths, head, background and target; rays begin and end beyond the planes."""
+    """Rays, depths and target; rays begin and end beyond the planes."""
     seed = secrets.randbits(32)
     print(f"seed {seed}")
     torch.manual_seed(seed)
@@ -67,27 +70,26 @@ def draw(features, values, samples, hidden, resolution, rays):
     t = 1.3 * torch.rand(len(slot), samples).sort(1).values
     head = FieldHead(features, values, hidden)
     head.out.bias.data[0] = 2.0
-    return planes, slot, Rays(origins, directions), t, head, torch.rand(values), torch.rand(len(slot), values)
+    given = PlaneRays(planes, slot, Rays(origins, directions), head, torch.rand(values), AXES["xy-xz-yz"])
+    return given, t, torch.rand(len(slot), values)
 
 
-def doubled(planes, slot, rays, t, head, background, target):
+def doubled(given, t, target):
     """The same inputs in float64."""
-    exact = FieldHead(head.hidden.in_features, len(background), head.hidden.out_features).double()
-    exact.load_state_dict(head.state_dict())
-    rays = Rays(rays.origins.double(), rays.directions.double())
-    return planes.double(), slot, rays, t.double(), exact, background.double(), target.double()
+    rays = Rays(given.rays.origins.double(), given.rays.directions.double())
+    exact = copy.deepcopy(given.head).double(), given.background.double(), given.axes
+    return PlaneRays(given.planes.double(), given.slot, rays, *exact), t.double(), target.double()
 
 
-def outcome(kernel, planes, slot, rays, t, head, background, target, axes=AXES["xy-xz-yz"]):
+def outcome(kernel, given, t, target):
     """All that a kernel computes: densities, pixels, squared error, and the gradients of the last two."""
-    planes = planes.detach().requires_grad_()
-    given = planes, slot, rays, t, head, background, axes
-    found = {"densities": kernel.densities(*given[:5], axes)}
-    seen = kernel.march(*given)
+    given = replace(given, planes=given.planes.detach().requires_grad_())
+    found = {"densities": kernel.densities(given, t)}
+    seen = kernel.march(given, t)
     found |= {"pixels": seen.pixels, "accumulation": seen.accumulation, "depth": seen.depth}
     weight = target - 0.5  # any gradient of the pixels
-    wanted = [planes, *head.parameters()]
-    found["error"] = kernel.squared_error(*given, target)
+    wanted = [given.planes, *given.head.parameters()]
+    found["error"] = kernel.squared_error(given, t, target)
     for name, value in {"pixels": (seen.pixels * weight).sum(), "error": 3 * found["error"]}.items():
         gradients = torch.autograd.grad(value, wanted)
         found |= {
@@ -118,23 +120,23 @@ def test_equals_the_plain_version_in_float64(size):
 
 def test_points_lie_beyond_the_planes_and_between_them():
     outside = [draw(*size) for size in SIZES]
-    parts = [(rays.at(t).abs() > 1).any(-1).float() for _, _, rays, t, *_ in outside]
+    parts = [(given.rays.at(t).abs() > 1).any(-1).float() for given, t, _ in outside]
     assert 0.1 < torch.cat([part.flatten() for part in parts]).mean() < 0.9
 
 
 def test_planes_in_bfloat16():
     """The planes' rounding is the only one: sums are float32. Their gradient is rounded when it is handed over."""
-    planes, *others = draw(32, 4, 16, 16, 8, (3, 2))
-    planes = planes.bfloat16()
-    ours, exact = outcome(cuda, planes, *others), outcome(reference, *doubled(planes, *others))
+    given, *others = draw(32, 4, 16, 16, 8, (3, 2))
+    given = replace(given, planes=given.planes.bfloat16())
+    ours, exact = outcome(cuda, given, *others), outcome(reference, *doubled(given, *others))
     assert ours["d error / d planes"].dtype == torch.bfloat16
     assert_equal(ours, exact, {"d error / d planes": 2**-8, "d pixels / d planes": 2**-8})
 
 
 def test_the_authors_planes():
-    given = draw(10, 3, 8, 16, 6, (3, 2))
-    ours = outcome(cuda, *given, axes=AXES["xy-xz-zx"])
-    assert_equal(ours, outcome(reference, *doubled(*given), axes=AXES["xy-xz-zx"]))
+    given, *others = draw(10, 3, 8, 16, 6, (3, 2))
+    given = replace(given, axes=AXES["xy-xz-zx"])
+    assert_equal(outcome(cuda, given, *others), outcome(reference, *doubled(given, *others)))
 
 
 def test_no_rays():
@@ -146,9 +148,9 @@ def test_no_rays():
 
 
 def test_dense_fog_is_seen_as_it_is():
-    planes, slot, rays, t, head, background, target = draw(10, 4, 8, 16, 6, (3, 2))
-    given = 300 * planes, slot, rays, t, head, background, target
-    ours, exact = outcome(cuda, *given), outcome(reference, *doubled(*given))
+    given, *others = draw(10, 4, 8, 16, 6, (3, 2))
+    given = replace(given, planes=300 * given.planes)
+    ours, exact = outcome(cuda, given, *others), outcome(reference, *doubled(given, *others))
     assert_equal(ours, exact, dict.fromkeys(exact, 0.001))
 
 
@@ -159,14 +161,14 @@ def test_long_rays_are_left_to_the_plain_version(launches):
 
 
 def test_what_is_frozen_has_no_gradient():
-    planes, slot, rays, t, head, background, target = draw(10, 4, 8, 16, 6, (3, 2))
-    given = slot, rays, t, head, background, AXES["xy-xz-yz"], target
-    both = torch.autograd.grad(cuda.squared_error(planes.requires_grad_(), *given), [planes, head.out.weight])
+    given, *others = draw(10, 4, 8, 16, 6, (3, 2))
+    planes, head = given.planes.requires_grad_(), given.head
+    both = torch.autograd.grad(cuda.squared_error(given, *others), [planes, head.out.weight])
     head.requires_grad_(False)
-    cuda.squared_error(planes, *given).backward()
+    cuda.squared_error(given, *others).backward()
     torch.testing.assert_close(planes.grad, both[0])
     head.requires_grad_(True)
-    cuda.squared_error(planes.detach(), *given).backward()
+    cuda.squared_error(replace(given, planes=planes.detach()), *others).backward()
     torch.testing.assert_close(head.out.weight.grad, both[1])
 
 
@@ -191,7 +193,7 @@ def test_latent_supervision_is_one_launch_and_one_for_each_pass_before(sampling,
 
 
 def test_alignment_is_a_launch_forward_and_one_backward(launches):
-    planes, slot, rays, t, head, background, _ = draw(10, 4, 8, 16, 6, (3, 2))
-    seen = cuda.march(planes.requires_grad_(), slot, rays, t, head, background, AXES["xy-xz-yz"])
-    seen.pixels.sum().backward()
+    given, t, _ = draw(10, 4, 8, 16, 6, (3, 2))
+    given.planes.requires_grad_()
+    cuda.march(given, t).pixels.sum().backward()
     assert launches == ["render", "sweep"]

@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from scaled_ig import native
 from scaled_ig.cameras import Rays
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import choose_kernel, cpu, describe_kernel, reference
+from scaled_ig.kernels.reference import PlaneRays
 from scaled_ig.representations.base import PlaneRepresentation
 
 AXES = PlaneRepresentation.AXES
@@ -39,7 +41,7 @@ def fresh_seed():
 
 
 def inputs(features=10, values=4, samples=16, rays=(7, 0, 23, 1), resolution=9, hidden=64, seed=0):
-    """Planes, slot, rays, depths, head and background; scenes with uneven numbers of rays, points beyond the planes."""
+    """Rays and depths; scenes with uneven numbers of rays, points beyond the planes."""
     generator = torch.Generator().manual_seed(seed)
     planes = torch.randn(len(rays), 3, resolution, resolution, features, generator=generator)
     slot = torch.arange(len(rays)).repeat_interleave(torch.tensor(rays))
@@ -49,15 +51,20 @@ def inputs(features=10, values=4, samples=16, rays=(7, 0, 23, 1), resolution=9, 
     torch.manual_seed(seed)
     head = FieldHead(features, values, hidden)
     head.out.bias.data[0] = 2.0
-    return planes, slot, Rays(origins, directions), t, head, torch.rand(values, generator=generator)
+    background = torch.rand(values, generator=generator)
+    return PlaneRays(planes, slot, Rays(origins, directions), head, background, AXES["xy-xz-yz"]), t
 
 
-def outcome(march, given, axes="xy-xz-yz"):
+def planes_and_head():
+    given, _ = inputs()
+    return given.planes, given.head
+
+
+def outcome(march, given, t):
     """Pixels, opacity and depth, and the gradients of planes and head."""
-    planes, slot, rays, t, head, background = given
-    planes = planes.clone().requires_grad_()
+    planes, head = given.planes.clone().requires_grad_(), given.head
     head.zero_grad()
-    result = march(planes, slot, rays, t, head, background, AXES[axes])
+    result = march(replace(given, planes=planes), t)
     weight = torch.randn(result.pixels.shape, generator=torch.Generator().manual_seed(9))
     (result.pixels * weight).sum().backward()
     gradients = [planes.grad, *(parameter.grad.clone() for parameter in head.parameters())]
@@ -70,27 +77,19 @@ def assert_close(ours, theirs):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max()), msg=lambda m, n=name: f"{n}: {m}")
 
 
-def squared_error_of(kernel, given, target):
+def squared_error_of(kernel, given, t, target):
     """Error and the gradients of planes and head."""
-    planes, slot, rays, t, head, background = given
-    planes = planes.clone().requires_grad_()
+    planes, head = given.planes.clone().requires_grad_(), given.head
     head.zero_grad()
-    error = kernel.squared_error(planes, slot, rays, t, head, background, AXES["xy-xz-yz"], target)
+    error = kernel.squared_error(replace(given, planes=planes), t, target)
     (0.3 * error).backward()
     return [error.detach(), planes.grad, *(parameter.grad.clone() for parameter in head.parameters())]
 
 
-def doubled(given):
-    planes, slot, rays, t, head, background = given
-    exact = copy.deepcopy(head).double()
-    return (
-        planes.double(),
-        slot,
-        Rays(rays.origins.double(), rays.directions.double()),
-        t.double(),
-        exact,
-        background.double(),
-    )
+def doubled(given, t):
+    rays = Rays(given.rays.origins.double(), given.rays.directions.double())
+    exact = copy.deepcopy(given.head).double(), given.background.double(), given.axes
+    return PlaneRays(given.planes.double(), given.slot, rays, *exact), t.double()
 
 
 @needs_compiler
@@ -98,25 +97,24 @@ def doubled(given):
 @pytest.mark.parametrize("values", [3, 4, 12])
 @pytest.mark.parametrize("samples", [5, 16, 96])
 def test_the_fast_loop_is_the_plain_one(features, values, samples, fresh_seed, poisoned):
-    given = inputs(features, values, samples, seed=fresh_seed)
-    outside = (given[2].at(given[3]).abs() > 1).any(-1).float().mean()
+    given, t = inputs(features, values, samples, seed=fresh_seed)
+    outside = (given.rays.at(t).abs() > 1).any(-1).float().mean()
     assert 0.1 < outside < 0.95, "some points lie beyond the planes, some between them"
-    exact = doubled(given)
-    ours = outcome(cpu.march, given)
-    assert_close(ours, [value.float() for value in outcome(reference.march, exact)])
+    exact = doubled(given, t)
+    ours = outcome(cpu.march, given, t)
+    assert_close(ours, [value.float() for value in outcome(reference.march, *exact)])
     assert (ours[3][1] == 0).all(), "a scene without rays has no gradient"
-    axes = AXES["xy-xz-yz"]
-    raw = cpu.densities(*given[:5], axes)
-    torch.testing.assert_close(raw, reference.densities(*exact[:5], axes).float(), rtol=1e-5, atol=1e-5)
+    raw = cpu.densities(given, t)
+    torch.testing.assert_close(raw, reference.densities(*exact).float(), rtol=1e-5, atol=1e-5)
 
 
 @needs_compiler
 @pytest.mark.parametrize(("features", "values", "samples"), [(32, 4, 96), (16, 3, 24), (10, 12, 5), (22, 7, 13)])
 def test_error_and_gradients_in_one_sweep(features, values, samples, fresh_seed, poisoned):
-    given = inputs(features, values, samples, seed=fresh_seed)
-    target = torch.rand(len(given[1]), values, generator=torch.Generator().manual_seed(fresh_seed))
-    ours = squared_error_of(cpu, given, target)
-    theirs = squared_error_of(reference, doubled(given), target.double())
+    given, t = inputs(features, values, samples, seed=fresh_seed)
+    target = torch.rand(len(t), values, generator=torch.Generator().manual_seed(fresh_seed))
+    ours = squared_error_of(cpu, given, t, target)
+    theirs = squared_error_of(reference, *doubled(given, t), target.double())
     assert (ours[1][1] == 0).all(), "a scene without rays has no gradient"
     for name, a, b in zip(("error", "planes", "w1", "b1", "w2", "b2"), ours, theirs, strict=True):
         bound = {"rtol": 1e-4, "atol": 1e-4 * float(b.abs().max())}
@@ -125,11 +123,11 @@ def test_error_and_gradients_in_one_sweep(features, values, samples, fresh_seed,
 
 @needs_compiler
 def test_a_sweep_serves_twice_and_without_gradients():
-    given = inputs()
-    planes, slot, head = given[0].requires_grad_(), given[1], given[4]
+    given, t = inputs()
+    planes, head = given.planes.requires_grad_(), given.head
 
     def error():
-        return cpu.squared_error(*given, AXES["xy-xz-yz"], torch.zeros(len(slot), 4))
+        return cpu.squared_error(given, t, torch.zeros(len(t), 4))
 
     first_error = error()
     (first,) = torch.autograd.grad(first_error, planes, retain_graph=True)
@@ -165,40 +163,41 @@ def test_the_second_pass_is_the_plain_one(size, samples, more, jittered, fresh_s
 @pytest.mark.parametrize("options", [{"rays": (5,)}, {"hidden": 16}, {"hidden": 128}, {"samples": 2}, {"values": 20}])
 def test_other_sizes(options):
     given = inputs(**options)
-    assert_close(outcome(cpu.march, given), outcome(reference.march, given))
+    assert_close(outcome(cpu.march, *given), outcome(reference.march, *given))
 
 
 @needs_compiler
 def test_other_planes():
-    given = inputs()
-    assert_close(outcome(cpu.march, given, "xy-xz-zx"), outcome(reference.march, given, "xy-xz-zx"))
-    difference = outcome(cpu.march, given, "xy-xz-zx")[0] - outcome(cpu.march, given)[0]
+    given, t = inputs()
+    others = replace(given, axes=AXES["xy-xz-zx"])
+    assert_close(outcome(cpu.march, others, t), outcome(reference.march, others, t))
+    difference = outcome(cpu.march, others, t)[0] - outcome(cpu.march, given, t)[0]
     assert difference.abs().max() > 1e-3
 
 
 @needs_compiler
 def test_densities_of_any_size_stay_finite():
-    planes, slot, rays, t, head, background = inputs()
-    given = (300 * planes, slot, rays, t, head, background)
-    ours = outcome(cpu.march, given)
+    given, t = inputs()
+    given = replace(given, planes=300 * given.planes)
+    ours = outcome(cpu.march, given, t)
     assert all(value.isfinite().all() for value in ours)
-    torch.testing.assert_close(ours[0], outcome(reference.march, given)[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours[0], outcome(reference.march, given, t)[0], rtol=1e-3, atol=1e-3)
 
 
 @needs_compiler
 def test_nan_is_seen_in_its_own_scene_only():
-    given = inputs(rays=(7, 11, 23))
-    planes, slot, *others = given
-    broken = planes.clone()
-    broken[1] = torch.nan
-    ours, theirs = outcome(cpu.march, (broken, slot, *others)), outcome(reference.march, (broken, slot, *others))
+    given, t = inputs(rays=(7, 11, 23))
+    slot, planes = given.slot, given.planes.clone()
+    planes[1] = torch.nan
+    broken = replace(given, planes=planes)
+    ours, theirs = outcome(cpu.march, broken, t), outcome(reference.march, broken, t)
     for a, b in zip(ours[:2], theirs[:2], strict=True):
         assert torch.equal(a.isnan(), b.isnan())
     assert torch.equal(ours[0].isnan().all(1), slot == 1)
-    assert torch.equal(ours[0][slot != 1], outcome(cpu.march, given)[0][slot != 1])
+    assert torch.equal(ours[0][slot != 1], outcome(cpu.march, given, t)[0][slot != 1])
     assert ours[3][[0, 2]].isfinite().all()
-    assert squared_error_of(cpu, (broken, slot, *others), torch.zeros(len(slot), 4))[0].isnan()
-    raw = cpu.densities(broken, slot, *others[:3], AXES["xy-xz-yz"])
+    assert squared_error_of(cpu, broken, t, torch.zeros(len(t), 4))[0].isnan()
+    raw = cpu.densities(broken, t)
     assert torch.equal(raw.isnan().any(1), slot == 1)
 
 
@@ -206,29 +205,30 @@ def test_nan_is_seen_in_its_own_scene_only():
 @pytest.mark.parametrize("name", ["planes", "slot", "rays", "t", "background", "target", "raw_densities", "u"])
 def test_tensors_of_another_type_are_refused(name):
     """C would read them as what they are not."""
-    given = dict(zip(("planes", "slot", "rays", "t", "head", "background"), inputs(), strict=True))
-    given |= {"axes": AXES["xy-xz-yz"], "target": torch.zeros(31, 4)}
-    second = {"t": given["t"], "raw_densities": torch.zeros(31, 16), "num_samples": 4, "u": torch.zeros(31, 4)}
+    given, t = inputs()
+    others = {name: getattr(given, name).double() for name in ("planes", "background")}
+    others |= {"slot": given.slot.int(), "rays": replace(given.rays, origins=given.rays.origins.double())}
+    of_rays = replace(given, **{name: others[name]}) if name in others else given
+    tensors = {"t": t, "target": torch.zeros(31, 4), "raw_densities": torch.zeros(31, 16), "u": torch.zeros(31, 4)}
+    tensors |= {name: tensors[name].double()} if name in tensors else {}
     expected = {"planes": "texels is torch.float64", "slot": "slot is torch.int32", "rays": "origins is torch.float64"}
-    for function, arguments in ((cpu.squared_error, given), (cpu.resample, second)):
-        if name in arguments:
-            own = arguments[name]
-            if isinstance(own, Rays):
-                other = Rays(own.origins.double(), own.directions)
-            else:
-                other = own.to(torch.int32 if name == "slot" else torch.float64)
-            with pytest.raises(ValueError, match=expected.get(name, f"{name} is torch.float64")):
-                function(**arguments | {name: other})
+    refused = pytest.raises(ValueError, match=expected.get(name, f"{name} is torch.float64"))
+    if name not in ("raw_densities", "u"):
+        with refused:
+            cpu.squared_error(of_rays, tensors["t"], tensors["target"])
+    if name in ("t", "raw_densities", "u"):
+        with refused:
+            cpu.resample(tensors["t"], tensors["raw_densities"], 4, tensors["u"])
 
 
 @needs_compiler
 def test_the_number_of_threads_changes_no_bit():
-    given, threads = inputs(rays=(40, 3, 0, 60, 17)), torch.get_num_threads()
+    (given, t), threads = inputs(rays=(40, 3, 0, 60, 17)), torch.get_num_threads()
     try:
         results = []
         for count in (1, 2):
             torch.set_num_threads(count)
-            results.append(outcome(cpu.march, given) + squared_error_of(cpu, given, torch.zeros(len(given[1]), 4)))
+            results.append(outcome(cpu.march, given, t) + squared_error_of(cpu, given, t, torch.zeros(len(t), 4)))
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
@@ -236,24 +236,21 @@ def test_the_number_of_threads_changes_no_bit():
 
 @needs_compiler
 def test_rays_do_not_see_each_other():
-    planes, slot, rays, t, head, background = inputs()
-    every = cpu.march(planes, slot, rays, t, head, background, AXES["xy-xz-yz"]).pixels
+    given, t = inputs()
+    every = cpu.march(given, t).pixels
     for chosen in ([0], [8, 20], [3, 7, 30]):
-        some = cpu.march(planes, slot[chosen], rays[chosen], t[chosen], head, background, AXES["xy-xz-yz"]).pixels
-        assert torch.equal(some, every[chosen])
+        some = replace(given, slot=given.slot[chosen], rays=given.rays[chosen])
+        assert torch.equal(cpu.march(some, t[chosen]).pixels, every[chosen])
 
 
 @pytest.mark.parametrize("march", [reference.march, pytest.param(cpu.march, marks=needs_compiler)])
 def test_no_rays_are_no_error(march):
-    planes, _, _, _, head, background = inputs(rays=(3,))
-    empty = Rays(torch.zeros(0, 3), torch.zeros(0, 3))
-    slot = torch.zeros(0, dtype=torch.long)
-    result = march(planes, slot, empty, torch.zeros(0, 8), head, background, AXES["xy-xz-yz"])
-    assert result.pixels.shape == (0, 4)
+    empty = {"slot": torch.zeros(0, dtype=torch.long), "rays": Rays(torch.zeros(0, 3), torch.zeros(0, 3))}
+    assert march(replace(inputs(rays=(3,))[0], **empty), torch.zeros(0, 8)).pixels.shape == (0, 4)
 
 
 def test_the_plain_loop_is_chosen_where_the_fast_one_cannot_serve():
-    planes, head = inputs()[0], inputs()[4]
+    planes, head = planes_and_head()
     assert choose_kernel("reference", planes, head) is reference
     for other in (planes.double(), planes.to("meta")):
         assert choose_kernel("auto", other, head) is reference
@@ -265,7 +262,7 @@ def test_the_plain_loop_is_chosen_where_the_fast_one_cannot_serve():
 
 @needs_compiler
 def test_the_fast_loop_is_chosen_where_it_serves():
-    planes, head = inputs()[0], inputs()[4]
+    planes, head = planes_and_head()
     assert choose_kernel("auto", planes, head) is choose_kernel("fast", planes, head) is cpu
     assert describe_kernel("auto", head) == "rendering kernel: compiled C, scaled_ig/native/march.c"
     assert describe_kernel("reference", head) == "rendering kernel: plain PyTorch"
@@ -273,7 +270,7 @@ def test_the_fast_loop_is_chosen_where_it_serves():
 
 def test_without_a_compiler_the_plain_loop_serves(monkeypatch):
     monkeypatch.setattr(native, "compiler", lambda: None)
-    planes, head = inputs()[0], inputs()[4]
+    planes, head = planes_and_head()
     assert choose_kernel("auto", planes, head) is reference
     with pytest.raises(ValueError, match="C compiler"):
         choose_kernel("fast", planes, head)
@@ -292,7 +289,7 @@ def test_where_one_source_does_not_compile_the_plain_loop_serves(broken, monkeyp
     monkeypatch.setattr(native, "library", fail)
     native._compiles.cache_clear()
     try:
-        assert choose_kernel("auto", inputs()[0], inputs()[4]) is reference
+        assert choose_kernel("auto", *planes_and_head()) is reference
         assert f"cannot be compiled ({broken}.c: unknown type)" in capsys.readouterr().err
     finally:
         native._compiles.cache_clear()
