@@ -2,8 +2,8 @@
 
 On stage 1's cars, so that nothing is tuned on the scenes of the tables. First the rates: from those of the row's files,
 one group at a time is doubled or halved for as long as that is better, so that the best never lies at the edge of what
-was tried. Then the length: twice as many steps, until that brings less than 0.1 dB. What is finished is kept: an
-interrupted call goes on. Result: a table, and runs/bench/rgb_rates/NAME.json.
+was tried. Then the length: twice as many steps, at half the rates where that is worse, until it brings less than 0.1
+dB. What is finished is kept: an interrupted call goes on. Result: a table, and runs/bench/rgb_rates/NAME.json.
 """
 
 from __future__ import annotations
@@ -128,12 +128,17 @@ class Tries:
                     break
         return best
 
-    def plateau(self, rates: Rates) -> int:
-        """Steps, twice which bring less than ``ENOUGH``, or the most that are tried."""
+    def plateau(self, rates: Rates) -> tuple[Rates, int]:
+        """Rates and steps, twice which bring less than ``ENOUGH``, or the most that are tried."""
         steps = self.row.steps
-        while steps < self.row.most_steps and self.psnr(rates, 2 * steps) >= self.psnr(rates, steps) + ENOUGH:
-            steps *= 2
-        return steps
+        while steps < self.row.most_steps:
+            reached, longer = self.psnr(rates, steps), rates
+            if self.psnr(rates, 2 * steps) < reached:  # too fast for so long
+                longer = {group: rate / 2 for group, rate in rates.items()}
+            if self.psnr(longer, 2 * steps) < reached + ENOUGH:
+                break
+            rates, steps = longer, 2 * steps
+        return rates, steps
 
 
 def main() -> None:
@@ -146,8 +151,8 @@ def main() -> None:
         parser.error(f"no row {', '.join(unknown)}: there are {', '.join(every)}")
     for name in options.names or every:
         tries = Tries(name, every[name], options.pack)
-        rates = tries.best_rates()
-        print(f"\n{name}: {rates}, {tries.plateau(rates)} steps; of")
+        rates, steps = tries.plateau(tries.best_rates())
+        print(f"\n{name}: {rates}, {steps} steps; of")
         for each in tries.done:
             print(f"  {each['rates']}, {each['steps']} steps: {each['psnr']:.2f} dB, {each['seconds_per_scene']:.0f} s")
 
