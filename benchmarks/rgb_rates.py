@@ -1,9 +1,11 @@
 """Rates and lengths of the rows that learn pixels: python -m benchmarks.rgb_rates [NAME ...] [--pack PACK].
 
 On stage 1's cars, so that nothing is tuned on the scenes of the tables. First the rates: from those of the row's files,
-one group at a time is doubled or halved for as long as that is better, so that the best never lies at the edge of what
-was tried. Then the length: twice as many steps, at half the rates where that is worse, until it brings less than 0.1
-dB. What is finished is kept: an interrupted call goes on. Result: a table, and runs/bench/rgb_rates/NAME.json.
+one group at a time is doubled or halved for as long as that is better, so that its best does not lie at the edge of
+what was tried. Then the length: twice as many steps, at half the rates where that is worse, until it brings less than
+0.1 dB or four times as many have been tried. Look at the cars one by one: one that comes out as fog can decide a mean.
+What is finished is kept: an interrupted call goes on; remove the folder to begin again on other cars or files. Result:
+a table, and runs/bench/rgb_rates/NAME.json.
 """
 
 from __future__ import annotations
@@ -36,11 +38,11 @@ class Row:
 
     Args:
         files: Over the quickstart; the last that gives rates has those to begin with.
-        phase: Which is tuned.
-        groups: Whose rates are looked for, in this order.
+        phase: The phase whose rates and length are looked for.
+        groups: Of parameters, in the order in which they are tuned.
         steps: The first length.
         most_steps: The last length.
-        given: Further arguments: on which scenes.
+        given: Further arguments, which choose the scenes.
     """
 
     files: list[Path]
@@ -85,7 +87,7 @@ class Tries:
 
     Args:
         name: Of the row.
-        row: ...
+        row: The row.
         pack: The demo's cars.
     """
 
@@ -107,9 +109,10 @@ class Tries:
         rest = [f"--data.path={self.pack}", f"--run_dir={run}", "--resume=true", "--lpips=off"]
         run_training(["fit", *files, *self.row.given, *tuned, *rest, "--trainer.enable_progress_bar=false"])
         costs, metrics = RunFolder(run).read_json("costs.json"), RunFolder(run).read_json("metrics.json")
-        psnr = (metrics["s2"] or metrics["s1"])["psnr"]
+        psnr, of_scenes = metrics["all"]["psnr"], [scene["psnr"] for scene in metrics["scenes"]]
         seconds = costs["phases"][phase]["seconds_per_scene"]
-        self.done.append({"rates": rates, "steps": steps, "psnr": psnr, "seconds_per_scene": seconds})
+        reached = {"psnr": psnr, "psnr_of_scenes": of_scenes, "seconds_per_scene": seconds}
+        self.done.append({"rates": rates, "steps": steps} | reached)
         part = self.file.with_suffix(".part")
         part.write_text(json.dumps(self.done, indent=1) + "\n")
         os.replace(part, self.file)
@@ -154,7 +157,9 @@ def main() -> None:
         rates, steps = tries.plateau(tries.best_rates())
         print(f"\n{name}: {rates}, {steps} steps; of")
         for each in tries.done:
-            print(f"  {each['rates']}, {each['steps']} steps: {each['psnr']:.2f} dB, {each['seconds_per_scene']:.0f} s")
+            scenes = ", ".join(f"{psnr:.1f}" for psnr in each["psnr_of_scenes"])
+            seconds = f"{each['seconds_per_scene']:.0f} s a scene"
+            print(f"  {each['rates']}, {each['steps']} steps: {each['psnr']:.2f} dB ({scenes}), {seconds}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -16,8 +16,8 @@ from scaled_ig.kernels import Kernel, reference
 from scaled_ig.kernels.reference import PlaneRays
 from scaled_ig.representations import SceneRepresentation
 
-POINTS_AT_ONCE = 2**16
-"""Points that are read together where no gradient is wanted: so few stay in the cache; all of a batch are gigabytes."""
+POINTS_AT_ONCE = {"cpu": 2**16, "cuda": 2**20}
+"""Points that are read together where no gradient is wanted: so few stay in a cache, a batch of images is gigabytes."""
 
 EMPTY = -10.0
 """Raw density where a representation says that nothing is: less than 1e-4 of the light is lost on 2 world units."""
@@ -144,22 +144,23 @@ class Points:
         return densities.index_put((chosen,), by_scene.unpad(raw)), colours.index_put((chosen,), by_scene.unpad(values))
 
     def _blocks(self, t: Tensor) -> Iterator[tuple[Points, Tensor]]:
-        """Some rays after the other, with the scenes that they read, and their depths."""
-        rays_at_once = len(t) if torch.is_grad_enabled() else max(1, POINTS_AT_ONCE // t.shape[1])
-        if len(t) <= rays_at_once:
+        """Some rays after the other, with the scenes that they read, and their depths; all at once in training."""
+        at_once = max(1, POINTS_AT_ONCE.get(t.device.type, 2**20) // t.shape[1])
+        if torch.is_grad_enabled() or len(t) <= at_once:
             yield self, t
             return
-        for start in range(0, len(t), rays_at_once):
-            block = slice(start, start + rays_at_once)
-            slot = self.slot[block]
-            read = slice(int(slot[0]), int(slot[-1]) + 1)
+        for start in range(0, len(t), at_once):
+            block = slice(start, start + at_once)
+            first, last = self.slot[block][[0, -1]].tolist()
+            read = slice(first, last + 1)
             head = self.head[read] if isinstance(self.head, SceneHeads) else self.head
-            own = self.representation, self.scenes[read], slot - read.start, self.rays[block], head, self.background
-            yield Points(*own), t[block]
+            slot, rays = self.slot[block] - first, self.rays[block]
+            yield replace(self, scenes=self.scenes[read], slot=slot, rays=rays, head=head), t[block]
 
-    @torch.no_grad()
     def densities(self, t: Tensor) -> Tensor:
-        return torch.cat([block._at(own)[0] for block, own in self._blocks(t)])
+        blocks = list(self._blocks(t))  # of the first pass as of the second, which may want a gradient
+        with torch.no_grad():
+            return torch.cat([block._at(own)[0] for block, own in blocks])
 
     def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
         return reference.resample(t, raw_densities, num_samples, u)

@@ -1,6 +1,7 @@
 """Benchmarks run small, and say what they are to say; their seconds belong to the machine."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rgb_rates import Row, Tries
 from tests.conftest import LEAKS
 
 ROOT = Path(__file__).parents[1]
@@ -63,3 +65,24 @@ def test_a_dense_table_would_be_exchanged_whole(scale):
     wire = scale["bytes_per_step"]
     assert scale["row_bytes"] == 4 * (3 * 32 * 32 * 10 + 10)
     assert wire["dense"] == [n * scale["row_bytes"] + wire["shared_parameters"] for n in wire["num_scenes"]]
+
+
+class KnownRow(Tries):
+    """Reaches most at micro 0.4, head 0.00025, which are halved in long runs; two doublings of the steps pay."""
+
+    def __init__(self, long: int):
+        file = ROOT / "experiments/baselines/demo/tensorf.yaml"
+        self.row, self.long = Row([file], "latent_supervision", ("micro", "head"), 100, 3200, []), long
+
+    def psnr(self, rates, steps):
+        slower = 2 ** (steps >= self.long)
+        short_of = [math.log2(rates[group] * slower / best) for group, best in (("micro", 0.4), ("head", 0.00025))]
+        return min(2, math.log2(steps / 100)) - 2 * sum(each**2 for each in short_of)
+
+
+@pytest.mark.parametrize(("long", "factor"), [(10_000, 1), (200, 0.5)])
+def test_rates_and_length_of_a_row_are_found(long, factor):
+    tries = KnownRow(long)
+    assert tries.row.rates() != (best := {"micro": 0.4, "head": 0.00025})
+    assert tries.best_rates() == pytest.approx(best)
+    assert tries.plateau(best) == ({group: factor * rate for group, rate in best.items()}, 400)

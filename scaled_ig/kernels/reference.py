@@ -16,7 +16,7 @@ from scaled_ig.sampling import importance, smooth_weights
 
 @dataclass(frozen=True)
 class PlaneRays:
-    """Rays, and the feature planes that they go through.
+    """Rays, the feature planes that they go through, the head that reads them, and what lies behind.
 
     Args:
         planes: [S, 3, K, K, F], channels last, over the cube [-1, 1]³.
@@ -88,7 +88,7 @@ def squared_error(given: PlaneRays, t: Tensor, target: Tensor) -> Tensor:
     No gradient flows to target and background.
 
     Args:
-        given: ...
+        given: The rays and what they go through.
         t: [N, P] ascending depths.
         target: [N, C] in [0, 1].
     """
