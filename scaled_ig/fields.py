@@ -145,7 +145,7 @@ class Points:
 
     def _blocks(self, t: Tensor) -> Iterator[tuple[Points, Tensor]]:
         """Some rays after the other, with the scenes that they read, and their depths; all at once in training."""
-        at_once = max(1, POINTS_AT_ONCE.get(t.device.type, 2**20) // t.shape[1])
+        at_once = max(1, POINTS_AT_ONCE.get(t.device.type, POINTS_AT_ONCE["cuda"]) // t.shape[1])
         if torch.is_grad_enabled() or len(t) <= at_once:
             yield self, t
             return
