@@ -149,6 +149,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="rows, by their files; all unless given")
     parser.add_argument("--pack", type=Path, default=Path("data/demo/pack"), help="the demo's cars")
     options = parser.parse_args()
+    if not (options.pack / "pack.json").is_file():
+        parser.error(f"no pack in {options.pack}: make data/demo/pack/pack.json makes the demo's cars")
     every = rows(options.pack)
     if unknown := [name for name in options.names if name not in every]:
         parser.error(f"no row {', '.join(unknown)}: there are {', '.join(every)}")
