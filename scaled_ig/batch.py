@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -18,6 +20,8 @@ class ViewBatch:
         scene_index: [B] long, row of the scene in the scene set being trained.
         view_index: [B] long, number of the view within its scene.
         images: [B, 3, H, W] uint8, or None where a phase trains from cached latents and needs no pixels.
+        masks: [B, H, W] uint8, part of each pixel that the object covers, of 255; None where they were not asked for.
+        masked: [B] bool, whether the scene of a view has masks; those of others are 0.
 
     Raises:
         ValueError: Shapes or types do not fit; the message says what was expected.
@@ -27,6 +31,8 @@ class ViewBatch:
     scene_index: Tensor
     view_index: Tensor
     images: Tensor | None = None
+    masks: Tensor | None = None
+    masked: Tensor | None = None
 
     def __post_init__(self) -> None:
         size = len(self.cameras)
@@ -46,8 +52,7 @@ class ViewBatch:
 
     def __getitem__(self, chosen: Tensor) -> ViewBatch:
         """Some of the views, by a mask [B]."""
-        images = None if self.images is None else self.images[chosen]
-        return ViewBatch(self.cameras[chosen], self.scene_index[chosen], self.view_index[chosen], images)
+        return self._each(lambda values: values[chosen])
 
     @property
     def pixels(self) -> Tensor:
@@ -76,17 +81,13 @@ class ViewBatch:
         return self.images
 
     def to(self, *args, **kwargs) -> ViewBatch:
-        images = None if self.images is None else self.images.to(*args, **kwargs)
-        return ViewBatch(
-            self.cameras.to(*args, **kwargs),
-            self.scene_index.to(*args, **kwargs),
-            self.view_index.to(*args, **kwargs),
-            images,
-        )
+        return self._each(lambda values: values.to(*args, **kwargs))
 
     def pin_memory(self) -> ViewBatch:
-        images = None if self.images is None else self.images.pin_memory()
-        return ViewBatch(self.cameras.pin_memory(), self.scene_index.pin_memory(), self.view_index.pin_memory(), images)
+        return self._each(lambda values: values.pin_memory())
+
+    def _each(self, change: Callable[[Any], Any]) -> ViewBatch:
+        return ViewBatch(*(None if own is None else change(own) for own in vars(self).values()))
 
 
 def _unit(images: Tensor) -> Tensor:

@@ -10,17 +10,15 @@ import torch
 from torch import Tensor
 
 from scaled_ig.cameras import Rays
-from scaled_ig.compositing import Composite, composite
+from scaled_ig.compositing import EMPTY, Composite, composite
 from scaled_ig.field_head import FieldHead, SceneHeads
 from scaled_ig.kernels import Kernel, reference
 from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.occupancy import Hulls
 from scaled_ig.representations import SceneRepresentation
 
 POINTS_AT_ONCE = {"cpu": 2**16, "cuda": 2**20}
 """Points that are read together where no gradient is wanted: so few stay in a cache, a batch of images is gigabytes."""
-
-EMPTY = -10.0
-"""Raw density where a representation says that nothing is: less than 1e-4 of the light is lost on 2 world units."""
 
 
 class Field(Protocol):
@@ -64,8 +62,14 @@ class Planes:
         num_rays = torch.bincount(slot, minlength=len(planes)).tolist()
         own_rays = map(Rays, rays.origins.split(num_rays), rays.directions.split(num_rays))
         slots = (slot.new_zeros(count) for count in num_rays)
-        parts = zip(planes.split(1), slots, own_rays, heads.split(), strict=True)
-        given = (PlaneRays(*part, self.given.background, self.given.axes) for part in parts)
+        behind, hulls = self.given.background, self.given.hulls
+        backgrounds = [behind] * len(planes) if behind.dim() == 1 else behind.split(num_rays)
+        own_hulls = [None] * len(planes) if hulls is None else map(Hulls, hulls.bits.split(1))
+        parts = zip(planes.split(1), slots, own_rays, heads.split(), backgrounds, own_hulls, strict=True)
+        given = (
+            replace(self.given, planes=own, slot=slot, rays=rays, head=head, background=background, hulls=hulls)
+            for own, slot, rays, head, background, hulls in parts
+        )
         return PlanesByScene([Planes(self.kernel, own) for own in given])
 
 
@@ -127,17 +131,21 @@ class Points:
     rays: Rays
     head: FieldHead | SceneHeads
     background: Tensor
+    hulls: Hulls | None = None
 
     def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Raw densities [R, S] and values [R, S, C]; of points that may hold something alone where that is known."""
         positions, by_scene = self.rays.at(t), _Groups(self.slot, len(self.scenes))
         points = by_scene.pad(positions)
         kept = self.representation.occupied(self.scenes, points.flatten(1, 2))
-        if kept is None:
+        chosen = None if kept is None else by_scene.unpad(kept.unflatten(1, points.shape[1:3]))
+        if self.hulls is not None:
+            held = self.hulls.hold(self.slot, positions)
+            chosen = held if chosen is None else chosen & held
+        if chosen is None:
             raw, values = self.head(self.representation(self.scenes, points.flatten(1, 2)))
             size = points.shape[1:3]
             return by_scene.unpad(raw.unflatten(1, size)), by_scene.unpad(values.unflatten(1, size))
-        chosen = by_scene.unpad(kept.unflatten(1, points.shape[1:3]))
         by_scene = _Groups(self.slot[:, None].expand_as(chosen)[chosen], len(self.scenes))
         raw, values = self.head(self.representation(self.scenes, by_scene.pad(positions[chosen])))
         densities, colours = t.new_full(t.shape, EMPTY), values.new_zeros(*t.shape, values.shape[-1])
@@ -154,8 +162,11 @@ class Points:
             first, last = self.slot[block][[0, -1]].tolist()
             read = slice(first, last + 1)
             head = self.head[read] if isinstance(self.head, SceneHeads) else self.head
+            hulls = None if self.hulls is None else Hulls(self.hulls.bits[read])
+            background = self.background if self.background.dim() == 1 else self.background[block]
             slot, rays = self.slot[block] - first, self.rays[block]
-            yield replace(self, scenes=self.scenes[read], slot=slot, rays=rays, head=head), t[block]
+            some = replace(self, scenes=self.scenes[read], slot=slot, rays=rays, head=head)
+            yield replace(some, background=background, hulls=hulls), t[block]
 
     def densities(self, t: Tensor) -> Tensor:
         blocks = list(self._blocks(t))  # of the first pass as of the second, which may want a gradient
@@ -166,7 +177,7 @@ class Points:
         return reference.resample(t, raw_densities, num_samples, u)
 
     def march(self, t: Tensor) -> Composite:
-        return Composite.join(composite(*block._at(own), own, self.background) for block, own in self._blocks(t))
+        return Composite.join(composite(*block._at(own), own, block.background) for block, own in self._blocks(t))
 
     def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
         return (self.march(t).pixels - target).square().sum()

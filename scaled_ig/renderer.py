@@ -13,6 +13,7 @@ from scaled_ig.field_head import FieldHead, SceneHeads
 from scaled_ig.fields import Field, Planes, Points
 from scaled_ig.kernels import KernelChoice, choose_kernel
 from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.occupancy import Hulls
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.representations import PlaneRepresentation, SceneRepresentation
 from scaled_ig.sampling import SamplingPlan, stratified
@@ -83,10 +84,10 @@ class Renderer(nn.Module):
             representation: The scenes.
             scene_index: [B] long.
             rays: [B, R].
-            background: [C] in [-1, 1].
+            background: [C] in [-1, 1], or [B, R, C] behind each ray.
             jitter: Noise in training; None samples the middle of each bin, so that evaluation is deterministic.
         """
-        behind = (background + 1) / 2
+        behind = _flat((background + 1) / 2)
         hit, t, field, t_far = self._cast(representation, scene_index, rays, behind, jitter)
         seen = field.march(t)
         pixels = behind.expand(len(t_far), -1).clone()
@@ -121,7 +122,7 @@ class Renderer(nn.Module):
             target: [B, R, C] in [-1, 1].
             jitter: ...
         """
-        behind, wanted = (background.detach() + 1) / 2, (target.detach().flatten(0, 1) + 1) / 2
+        behind, wanted = _flat((background.detach() + 1) / 2), (target.detach().flatten(0, 1) + 1) / 2
         hit, t, field, t_far = self._cast(representation, scene_index, rays, behind, jitter)
         missed = torch.ones_like(t_far, dtype=torch.bool)
         missed[hit] = False
@@ -145,22 +146,33 @@ class Renderer(nn.Module):
         rays_per_view = rays.origins.shape[1]
         flat = rays.flatten()
         t_near, t_far = self.sampling.limits(flat)
-        # Rays of one scene side by side: its planes are mixed once, and read and written by one thread.
         scenes, slot = scene_index.unique(return_inverse=True)
+        hulls, end = representation.hulls(scenes), t_far
+        if hulls is not None:
+            first, last = hulls.limits(slot.repeat_interleave(rays_per_view), flat)
+            t_near, t_far = torch.maximum(t_near, first), torch.minimum(t_far, last)
+        # Rays of one scene side by side: its planes are mixed once, and read and written by one thread.
         order = slot.argsort(stable=True)
         by_scene = (order[:, None] * rays_per_view + torch.arange(rays_per_view, device=order.device)).flatten()
         hit = by_scene[(t_far > t_near)[by_scene]]
-        field = self._field(representation, scenes, slot[hit // rays_per_view], flat[hit], background)
+        behind = background if background.dim() == 1 else background[hit]
+        field = self._field(representation, scenes, slot[hit // rays_per_view], flat[hit], behind, hulls)
         own_jitter = None if jitter is None else Jitter(jitter.noise, jitter.ray_ids.flatten()[hit])
-        return hit, self._depths(field, t_near[hit], t_far[hit], own_jitter), field, t_far
+        return hit, self._depths(field, t_near[hit], t_far[hit], own_jitter), field, end
 
     def _field(
-        self, representation: SceneRepresentation, scenes: Tensor, slot: Tensor, rays: Rays, background: Tensor
+        self,
+        representation: SceneRepresentation,
+        scenes: Tensor,
+        slot: Tensor,
+        rays: Rays,
+        background: Tensor,
+        hulls: Hulls | None,
     ) -> Field:
         """What rays meet that read ``scenes[slot]``."""
         head = self._head(representation, scenes)
         if not isinstance(representation, PlaneRepresentation):
-            return Points(representation, scenes, slot, rays, head, background)
+            return Points(representation, scenes, slot, rays, head, background, hulls)
         planes = representation.planes(scenes)
         # In the planes' coordinates, where they cover [-1, 1]³; depths stay as they are.
         scaled = Rays(rays.origins / representation.extent, rays.directions / representation.extent)
@@ -169,7 +181,7 @@ class Renderer(nn.Module):
             rounded = planes.bfloat16()
             # Else straight through: the sum is exact, and the gradient not rounded.
             planes = rounded if kernel.serves(rounded, self.head) else planes + (rounded - planes).detach()
-        field = Planes(kernel, PlaneRays(planes, slot, scaled, self.head, background, representation.axes))
+        field = Planes(kernel, PlaneRays(planes, slot, scaled, self.head, background, representation.axes, hulls, representation.extent))
         return field.split(head) if isinstance(head, SceneHeads) else field
 
     def _head(self, representation: SceneRepresentation, scenes: Tensor) -> FieldHead | SceneHeads:
@@ -188,3 +200,8 @@ class Renderer(nn.Module):
         if not second:
             return t
         return field.resample(t, field.densities(t), second, noise(second, 1))
+
+
+def _flat(background: Tensor) -> Tensor:
+    """[C], or [N, C] of the rays of all views."""
+    return background if background.dim() == 1 else background.flatten(0, 1)

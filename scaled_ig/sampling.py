@@ -75,6 +75,8 @@ class SamplingPlan(ABC):
     """How many samples a ray gets, and where."""
 
     num_importance: int = 0
+    in_hulls: bool = False
+    """Whether rays are cut to the visual hulls of their scenes, and samples outside them are not read."""
 
     @abstractmethod
     def limits(self, rays: Rays) -> tuple[Tensor, Tensor]:
@@ -144,3 +146,19 @@ class InsideBall(SamplingPlan):
     def limits(self, rays: Rays) -> tuple[Tensor, Tensor]:
         t_near, t_far = rays.ball_limits(self.radius)
         return t_near.clamp(min=0), t_far  # a camera inside the ball does not see what is behind it
+
+
+class InsideHull(InsideBall):
+    """One pass, from the first to the last cell of the scene's visual hull that a ray meets (method 6).
+
+    Samples in cells outside the hull are not read. A scene without a hull is sampled in the ball.
+
+    Args:
+        num_samples: Samples per ray.
+        radius: Radius of the ball that holds every object, world units.
+    """
+
+    in_hulls = True
+
+    def __init__(self, num_samples: int = 16, radius: float = 0.5) -> None:
+        super().__init__(num_samples, radius)

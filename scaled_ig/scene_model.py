@@ -12,10 +12,11 @@ from scaled_ig.cameras import Cameras, Rays
 from scaled_ig.errors import UsageError
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import KernelChoice
+from scaled_ig.occupancy import HULL_RESOLUTION
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.renderer import Jitter, Renderer, Rendering, TablePrecision
 from scaled_ig.representations import SceneRepresentation
-from scaled_ig.representations.scene_table import SceneTable
+from scaled_ig.representations.scene_table import HullTable, SceneTable
 from scaled_ig.sampling import SamplingPlan
 
 
@@ -66,6 +67,9 @@ class SceneModel(nn.Module):
             head.requires_grad_(False)  # the rows start from it, and it stays
             representation.head = SceneTable(head.row.shape, std=0.0, mean=head.row)
             representation.head.new_scenes(representation.num_scenes, seed)
+        if sampling.in_hulls:
+            representation.hull = HullTable(HULL_RESOLUTION)
+            representation.hull.new_scenes(representation.num_scenes, seed)
         self.renderer = Renderer(head, sampling, kernel, table_precision)
         self.register_buffer("background", torch.ones(autoencoder.latent_channels))
 
@@ -122,6 +126,7 @@ class SceneModel(nn.Module):
         target: Tensor,
         jitter: Jitter | None = None,
         pixels: Tensor | None = None,
+        background: Tensor | None = None,
     ) -> Tensor:
         """Mean squared error of latent pixels, all or some; cheaper than by way of :meth:`render`.
 
@@ -131,10 +136,12 @@ class SceneModel(nn.Module):
             target: [B, R, C] in [-1, 1].
             jitter: See :meth:`Renderer.forward`.
             pixels: [B, R] long, which latent pixels; all where it is None.
+            background: [B, R, C] in [-1, 1] behind each ray; the model's own where it is None.
         """
+        behind = self.background if background is None else background
         with _float32(scene_index):
             rays = self._rays(cameras, pixels)
-            return self.renderer.squared_error(self.representation, scene_index, rays, self.background, target, jitter)
+            return self.renderer.squared_error(self.representation, scene_index, rays, behind, target, jitter)
 
     @torch.no_grad()
     def refresh(self, scene_index: Tensor, noise: CounterNoise) -> None:

@@ -18,6 +18,7 @@ from scaled_ig import native
 from scaled_ig.compositing import Composite
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.occupancy import HULL_RADIUS
 
 _LANES = 16
 
@@ -35,16 +36,22 @@ class _Inputs(ctypes.Structure):
 
     _NAMES = (
         *("texels", "slot", "origins", "directions", "t", "axes"),
-        *("w1", "w1_rows", "b1", "w2", "w2_rows", "b2", "background"),
+        *("w1", "w1_rows", "b1", "w2", "w2_rows", "b2", "background", "hulls"),
     )
-    _fields_ = [("samples", ctypes.c_int), ("resolution", ctypes.c_int), *((name, ctypes.c_void_p) for name in _NAMES)]
+    _fields_ = [
+        *((name, ctypes.c_int) for name in ("samples", "resolution", "cells", "backgrounds")),
+        *((name, ctypes.c_float) for name in ("extent", "radius")),
+        *((name, ctypes.c_void_p) for name in _NAMES),
+    ]
 
     @classmethod
     def of(cls, given: PlaneRays, t: Tensor, planes: Tensor, *head: Tensor) -> _Inputs:
         """Planes and head as :func:`_parameters` has them."""
         w1, b1, w2, b2 = (parameter.detach() for parameter in head)
         fill = (0, -len(b2) % 8)
-        made = cls(samples=t.shape[1], resolution=planes.shape[2])
+        hulls, backgrounds = given.hulls, given.background.dim() - 1
+        made = cls(samples=t.shape[1], resolution=planes.shape[2], backgrounds=backgrounds)
+        made.extent, made.radius, made.cells = given.extent, HULL_RADIUS, hulls.resolution if hulls else 0
         made.num_scenes, made.sizes = len(planes), {"F": planes.shape[-1], "H": len(b1), "C": len(b2) - 1}
         made.tensors = {
             "texels": planes, "slot": given.slot, "t": t,
@@ -52,8 +59,9 @@ class _Inputs(ctypes.Structure):
             "axes": torch.tensor(given.axes, dtype=torch.int32), "w1": w1.T, "w1_rows": w1, "b1": b1,
             "w2": F.pad(w2.T, fill), "w2_rows": w2, "b2": F.pad(b2, fill), "background": given.background,
         }  # fmt: skip
-        for name in cls._NAMES:
-            dtype = {"slot": torch.int64, "axes": torch.int32}.get(name, torch.float32)
+        made.tensors |= {"hulls": hulls.bits} if hulls else {}
+        for name in made.tensors:
+            dtype = {"slot": torch.int64, "axes": torch.int32, "hulls": torch.uint8}.get(name, torch.float32)
             tensor = made.tensors[name] = _readable(name, made.tensors[name].detach(), dtype)
             setattr(made, name, tensor.data_ptr())
         return made

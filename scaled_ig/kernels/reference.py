@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from scaled_ig.cameras import Rays
-from scaled_ig.compositing import Composite, composite, interval_weights
+from scaled_ig.compositing import EMPTY, Composite, composite, interval_weights
 from scaled_ig.field_head import FieldHead
+from scaled_ig.occupancy import Hulls
 from scaled_ig.representations.planes import PlaneAxes, sample_planes
 from scaled_ig.sampling import importance, smooth_weights
 
@@ -23,8 +24,10 @@ class PlaneRays:
         slot: [N] long, ascending: which planes each ray reads.
         rays: N rays in the planes' coordinates, so that directions need not be of unit length.
         head: The tiny MLP.
-        background: [C] in [0, 1].
+        background: [C] in [0, 1], or [N, C] where it differs from ray to ray.
         axes: For each plane the coordinates along its columns and rows.
+        hulls: Where the scenes may hold something; samples elsewhere are not read: raw density ``EMPTY``, value 0.
+        extent: Half the side of the planes' cube, world units, in which hulls are.
     """
 
     planes: Tensor
@@ -33,6 +36,8 @@ class PlaneRays:
     head: FieldHead
     background: Tensor
     axes: PlaneAxes
+    hulls: Hulls | None = None
+    extent: float = 1.0
 
 
 def sample_scenes(planes: Tensor, slot: Tensor, positions: Tensor, axes: PlaneAxes) -> Tensor:
@@ -79,7 +84,12 @@ def march(given: PlaneRays, t: Tensor) -> Composite:
 
 def _read(given: PlaneRays, t: Tensor) -> tuple[Tensor, Tensor]:
     """Raw densities [N, P] and values [N, P, C]."""
-    return given.head(sample_scenes(given.planes, given.slot, given.rays.at(t), given.axes))  # type: ignore[no-any-return]
+    positions = given.rays.at(t)
+    raw, values = given.head(sample_scenes(given.planes, given.slot, positions, given.axes))
+    if given.hulls is None:
+        return raw, values
+    held = given.hulls.hold(given.slot, positions * given.extent)
+    return torch.where(held, raw, EMPTY), torch.where(held[..., None], values, 0)
 
 
 def squared_error(given: PlaneRays, t: Tensor, target: Tensor) -> Tensor:

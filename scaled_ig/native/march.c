@@ -2,8 +2,8 @@
  *
  * The same functions as in scaled_ig/kernels/reference.py. A call handles the rays first ... last; in march_backward
  * they all read the same scene, so that no two threads write the same texel. Sizes are fixed when this is compiled: F
- * features (a multiple of 16), H hidden channels (a multiple of 16), C values. Samples are worked on in groups of 4, in
- * backward of 8, and filled up with copies of the last one.
+ * features (a multiple of 16), H hidden channels (a multiple of 16), C values. Samples that the scene's hull holds are read,
+ * one behind the other, in groups of 4, in backward of 8, and filled up with copies of the last one; the others are empty.
  */
 #include "lanes.h"
 
@@ -12,35 +12,44 @@
 #define OUT (C + 1)
 #define YV ((OUT + 7) / 8)
 #define Y (8 * YV) /* outputs filled up with zeros; the density is the first */
+#define EMPTY -10.f /* of scaled_ig/compositing.py */
 
 typedef struct {
-    int samples, resolution; /* P, K */
+    int samples, resolution, cells, backgrounds; /* P, K, G, 1 where each ray has a background of its own */
+    float extent, radius; /* half the sides of the cubes of planes and hulls, world units */
     const float *texels;     /* [S, 3, K, K, F] */
     const long *slot;        /* [N] */
     const float *origins, *directions, *t; /* [N, 3], [N, 3], [N, P] */
     const int *axes;                       /* [3, 2] */
     const float *w1, *w1_rows, *b1; /* [F, H], [H, F], [H] */
     const float *w2, *w2_rows, *b2; /* [H, Y], [OUT, H], [Y] */
-    const float *background;        /* [C] */
+    const float *background;        /* [C], or [N, C] */
+    const unsigned char *hulls;     /* [S, G, G, G / 8], or NULL */
 } Inputs;
 
-/* What there is to know of a ray's samples, then of the intervals behind each of them. P is filled up. */
+/* What there is to know of a ray's samples that are read, then of all samples and the intervals behind each of them. P is
+ * filled up. */
 typedef struct {
-    int samples, padded;
+    int samples, padded, read;
+    int *which;           /* [P] the samples that are read, R of them */
+    float *depth;         /* [P + LANES] theirs */
     int *row;             /* [12, P] first float of the texels around a sample */
     float *corner;        /* [12, P] their weights */
     float *f, *h, *slope; /* [P, F], [P, H], [P, H]: slope of softplus, later the gradient before it */
     float *y, *color, *dy;    /* [P, Y] */
     float *t, *raw, *value;   /* [P + LANES] */
     float *alpha, *passed, *pull, *through, *w, *at; /* [P + LANES] */
+    float *share; /* [P + LANES] weight of the samples that are read */
     void *memory;
 } Ray;
 
 static Ray allocate(int samples) {
     const int padded = (samples + LANES - 1) / LANES * LANES, tail = padded + LANES;
     Ray s = {.samples = samples, .padded = padded};
-    float *p = s.memory = aligned_alloc(64, sizeof(float) * (padded * (24 + F + 2 * H + 3 * Y) + tail * 9));
-    memset(p, 0, sizeof(float) * (padded * (24 + F + 2 * H + 3 * Y) + tail * 9));
+    const long floats = padded * (25 + F + 2 * H + 3 * Y) + tail * 11;
+    float *p = s.memory = aligned_alloc(64, sizeof(float) * floats);
+    memset(p, 0, sizeof(float) * floats);
+    s.which = (int *)p; p += padded;
     s.row = (int *)p; p += 12 * padded;
     s.corner = p; p += 12 * padded;
     s.f = p; p += padded * F;
@@ -49,8 +58,8 @@ static Ray allocate(int samples) {
     s.y = p; p += padded * Y;
     s.color = p; p += padded * Y;
     s.dy = p; p += padded * Y;
-    float **lines[] = {&s.t, &s.raw, &s.value, &s.alpha, &s.passed, &s.pull, &s.through, &s.w, &s.at};
-    for (int i = 0; i < 9; ++i, p += tail) *lines[i] = p;
+    float **lines[] = {&s.t, &s.raw, &s.value, &s.alpha, &s.passed, &s.pull, &s.through, &s.w, &s.at, &s.depth, &s.share};
+    for (int i = 0; i < 11; ++i, p += tail) *lines[i] = p;
     return s;
 }
 
@@ -59,13 +68,38 @@ static void take_depths(Ray *s, const float *t) {
     for (int p = s->samples; p < s->padded + LANES; ++p) s->t[p] = t[s->samples - 1];
 }
 
-/* The 12 texels around each sample of ray n. */
+/* Which samples of ray n lie in cells that may hold something. */
+static void choose_samples(const Inputs *in, long n, Ray *s) {
+    take_depths(s, in->t + n * s->samples);
+    s->read = 0;
+    const int size = in->cells;
+    const unsigned char *hull = in->hulls ? in->hulls + in->slot[n] * ((long)size * size * size / 8) : NULL;
+    const float per_unit = hull ? size / (2 * in->radius) : 0;
+    for (int p = 0; p < s->samples; ++p) {
+        if (hull) {
+            int cell[3], inside = 1;
+            for (int a = 0; a < 3; ++a) {
+                const float x = (in->origins[3 * n + a] + s->t[p] * in->directions[3 * n + a]) * in->extent;
+                cell[a] = (int)floorf((x + in->radius) * per_unit);
+                inside &= cell[a] >= 0 && cell[a] < size;
+            }
+            if (!inside) continue;
+            const long at = ((long)cell[0] * size + cell[1]) * size + cell[2];
+            if (!(hull[at >> 3] >> (at & 7) & 1)) continue;
+        }
+        s->which[s->read] = p;
+        s->depth[s->read++] = s->t[p];
+    }
+    for (int p = s->read; s->read && p < (s->read + LANES - 1) / LANES * LANES; ++p) s->depth[p] = s->depth[s->read - 1];
+}
+
+/* The 12 texels around each sample of ray n that is read. */
 static void place(const Inputs *in, long n, Ray *s) {
     const int k = in->resolution;
-    take_depths(s, in->t + n * s->samples);
-    for (int p = 0; p < s->padded; p += LANES) {
+    choose_samples(in, n, s);
+    for (int p = 0; p < s->read; p += LANES) {
         veci low[3], high[3];
-        vec wl[3], wh[3], t = load(s->t + p);
+        vec wl[3], wh[3], t = load(s->depth + p);
         for (int a = 0; a < 3; ++a) {
             vec g = (in->origins[3 * n + a] + t * in->directions[3 * n + a] + 1.f) * (0.5f * k) - 0.5f;
             g = choose(g > -2.f, g, splat(-2.f));
@@ -93,7 +127,8 @@ static void place(const Inputs *in, long n, Ray *s) {
 INLINE void see(const Inputs *in, long n, Ray *s, int densities_only) {
     const float *texels = in->texels + in->slot[n] * 3 * in->resolution * in->resolution * F;
     place(in, n, s);
-    for (int p = 0; p < (s->samples + 3) / 4 * 4; ++p) {
+    for (int p = 0; p < s->samples; ++p) s->raw[p] = EMPTY;
+    for (int p = 0; p < (s->read + 3) / 4 * 4; ++p) {
         vec f[FV];
         for (int k = 0; k < FV; ++k) f[k] = splat(0);
         for (int e = 0; e < 12; ++e) {
@@ -102,7 +137,8 @@ INLINE void see(const Inputs *in, long n, Ray *s, int densities_only) {
         }
         for (int k = 0; k < FV; ++k) store(s->f + p * F + LANES * k, f[k]);
     }
-    for (int q = 0; q < s->samples; q += 4) {
+    for (int q = 0; q < s->read; q += 4) {
+        const int some = s->read - q < 4 ? s->read - q : 4;
         vec acc[4][HV];
         for (int i = 0; i < 4; ++i) for (int j = 0; j < HV; ++j) acc[i][j] = load(in->b1 + LANES * j);
         for (int k = 0; k < F; ++k)
@@ -114,7 +150,7 @@ INLINE void see(const Inputs *in, long n, Ray *s, int densities_only) {
             for (int i = 0; i < 4; ++i) {
                 vec sum = splat(0);
                 for (int j = 0; j < HV; ++j) sum += softplus(acc[i][j]) * load(in->w2_rows + LANES * j);
-                s->raw[q + i] = total(sum) + in->b2[0];
+                if (i < some) s->raw[s->which[q + i]] = total(sum) + in->b2[0];
             }
             continue;
         }
@@ -136,8 +172,16 @@ INLINE void see(const Inputs *in, long n, Ray *s, int densities_only) {
             }
             for (int i = 0; i < 4; ++i) store_half(s->y + (q + i) * Y + 8 * m, even[i] + odd[i]);
         }
-        for (int i = 0; i < 4; ++i) s->raw[q + i] = s->y[(q + i) * Y];
+        for (int i = 0; i < some; ++i) s->raw[s->which[q + i]] = s->y[(q + i) * Y];
         for (int i = 0; i < 4 * Y; i += LANES) store(s->color + q * Y + i, sigmoid(load(s->y + q * Y + i)));
+    }
+    /* Backward works in groups of 8: what an earlier ray left in the second half may be anything. */
+    const int done = (s->read + 3) / 4 * 4;
+    if (done % 8) {
+        memset(s->f + done * F, 0, sizeof(float) * 4 * F);
+        memset(s->h + done * H, 0, sizeof(float) * 4 * H);
+        memset(s->slope + done * H, 0, sizeof(float) * 4 * H);
+        memset(s->color + done * Y, 0, sizeof(float) * 4 * Y);
     }
 }
 
@@ -167,19 +211,25 @@ static void weigh(Ray *s) {
     s->at[end] = end ? 0.5f * s->w[end - 1] : 0;
 }
 
-INLINE void composite(const Inputs *in, const Ray *s, float *pixel) {
-    const float left = s->through[s->samples - 1];
+/* What is behind ray n. */
+INLINE const float *behind_ray(const Inputs *in, long n) { return in->background + (in->backgrounds ? n * C : 0); }
+
+INLINE void composite(const Inputs *in, long n, Ray *s, float *pixel) {
+    const float left = s->through[s->samples - 1], *background = behind_ray(in, n);
+    const int padded = (s->read + 7) / 8 * 8;
+    float read = 0;
+    for (int p = 0; p < padded; ++p) read += s->share[p] = p < s->read ? s->at[s->which[p]] : 0;
     for (int m = 0; m < YV; ++m) {
         half even = {0}, odd = {0};
-        for (int p = 0; p < s->padded; p += 2) {
-            even += load_half(s->color + p * Y + 8 * m) * s->at[p];
-            odd += load_half(s->color + (p + 1) * Y + 8 * m) * s->at[p + 1];
+        for (int p = 0; p < padded; p += 2) {
+            even += load_half(s->color + p * Y + 8 * m) * s->share[p];
+            odd += load_half(s->color + (p + 1) * Y + 8 * m) * s->share[p + 1];
         }
         float sum[8];
         store_half(sum, even + odd);
         for (int i = 0; i < 8; ++i) {
             const int c = 8 * m + i - 1;
-            if (c >= 0 && c < C) pixel[c] = 1.002f * sum[i] - 0.001f * (1 - left) + left * in->background[c];
+            if (c >= 0 && c < C) pixel[c] = 1.002f * sum[i] - 0.001f * read + left * background[c];
         }
     }
 }
@@ -232,7 +282,7 @@ void march_forward(const Inputs *in, float *pixels, float *extra, long first, lo
     for (long n = first; n < last; ++n) {
         see(in, n, &s, 0);
         weigh(&s);
-        composite(in, &s, pixels + n * C);
+        composite(in, n, &s, pixels + n * C);
         float depth = 0, opacity = 1 - s.through[end];
         for (int p = 0; p <= end; ++p) depth += s.at[p] * s.t[p];
         extra[2 * n] = opacity;
@@ -242,37 +292,40 @@ void march_forward(const Inputs *in, float *pixels, float *extra, long first, lo
 }
 
 /* Gradient of the outputs y of a ray from that of its pixel [C]. */
-static void uncomposite(const Inputs *in, const float *gradient, Ray *s) {
-    const int end = s->samples - 1;
+static void uncomposite(const Inputs *in, long n, const float *gradient, Ray *s) {
+    const int end = s->samples - 1, padded = (s->read + 7) / 8 * 8;
+    const float *background = behind_ray(in, n);
     float g[Y] = {0}, sum = 0, behind = 0, before = 0;
     for (int c = 0; c < C; ++c) {
         g[c + 1] = 1.002f * gradient[c];
         sum += 0.001f * gradient[c];
-        behind += s->through[end] * gradient[c] * in->background[c];
+        behind += s->through[end] * gradient[c] * background[c];
     }
-    for (int p = 0; p <= end; ++p) {
+    for (int p = 0; p <= end; ++p) s->value[p] = 0;
+    for (int p = 0; p < s->read; ++p) {
         float value = -sum;
         for (int c = 1; c < OUT; ++c) value += g[c] * s->color[p * Y + c];
-        s->value[p] = value;
+        s->value[s->which[p]] = value;
     }
-    for (int p = 0; p < s->padded; ++p)
+    for (int p = 0; p < padded; ++p)
         for (int m = 0; m < Y; m += 8) {
             half a = load_half(s->color + p * Y + m);
-            store_half(s->dy + p * Y + m, load_half(g + m) * (a - a * a) * (p <= end ? s->at[p] : 0));
+            store_half(s->dy + p * Y + m, load_half(g + m) * (a - a * a) * (p < s->read ? s->at[s->which[p]] : 0));
         }
     /* What is seen behind an interval falls by itself per unit of the interval's optical depth. */
     for (int p = end - 1; p >= 0; --p) {
         float seen = 0.5f * (s->value[p] + s->value[p + 1]), d = (s->through[p + 1] * seen - behind) * s->pull[p];
-        s->dy[(p + 1) * Y] = d + before;
+        s->raw[p + 1] = d + before; /* from here on the raw densities' gradients */
         before = d;
         behind += s->w[p] * seen;
     }
-    s->dy[0] = before;
+    s->raw[0] = before;
+    for (int p = 0; p < s->read; ++p) s->dy[p * Y] = s->raw[s->which[p]];
 }
 
 /* Add gradients of the head, from those of the outputs of a ray; leaves those before softplus where its slopes were. */
 static void unsee_head(const Inputs *in, Ray *s, float *d_w1, float *d_b1, float *d_w2, float *d_b2) {
-    const int padded = (s->samples + 7) / 8 * 8;
+    const int padded = (s->read + 7) / 8 * 8;
     for (int p = 0; p < padded; ++p) for (int m = 0; m < OUT; ++m) d_b2[m] += s->dy[p * Y + m];
     for (int j = 0; j < H; j += LANES) {
         vec w[OUT], dw[OUT], db = load(d_b1 + j);
@@ -304,7 +357,7 @@ static void unsee_head(const Inputs *in, Ray *s, float *d_w1, float *d_b1, float
 
 /* Add gradients of the texels around a ray, after unsee_head; its features are overwritten by their gradients. */
 static void unsee_texels(const Inputs *in, Ray *s, float *d_texels) {
-    const int padded = (s->samples + 7) / 8 * 8;
+    const int padded = (s->read + 7) / 8 * 8;
     for (int q = 0; q < padded; q += 8) {
         vec df[8][FV];
         for (int i = 0; i < 8; ++i) for (int k = 0; k < FV; ++k) df[i][k] = splat(0);
@@ -315,7 +368,7 @@ static void unsee_texels(const Inputs *in, Ray *s, float *d_texels) {
             }
         for (int i = 0; i < 8; ++i) for (int k = 0; k < FV; ++k) store(s->f + (q + i) * F + LANES * k, df[i][k]);
     }
-    for (int p = 0; p < s->samples; ++p) {
+    for (int p = 0; p < s->read; ++p) {
         vec df[FV];
         for (int k = 0; k < FV; ++k) df[k] = load(s->f + p * F + LANES * k);
         for (int e = 0; e < 12; ++e) {
@@ -343,14 +396,14 @@ void march_backward(const Inputs *in, const float *given, double *error, float *
         see(in, n, &s, 0);
         weigh(&s);
         if (error) {
-            composite(in, &s, pixel);
+            composite(in, n, &s, pixel);
             for (int c = 0; c < C; ++c) {
                 float off = pixel[c] - gradient[c];
                 *error += off * off;
                 gradient[c] = 2 * off;
             }
         }
-        uncomposite(in, gradient, &s);
+        uncomposite(in, n, gradient, &s);
         unsee_head(in, &s, d_w1, d_b1, d_w2, d_b2);
         if (d_texels) unsee_texels(in, &s, d_texels);
     }

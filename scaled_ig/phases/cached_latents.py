@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from scaled_ig.agreement import together
 from scaled_ig.batch import ViewBatch
 from scaled_ig.latent_cache import LatentCache, Precision
 from scaled_ig.phases.base import Phase
+from scaled_ig.phases.hulls import draw_near
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
 
@@ -22,10 +24,13 @@ class CachedLatents:
         rays_per_view: Latent pixels of a view that a step looks at, drawn at random; all where it is None. Random rays
             make a strong RGB baseline: whole images are what the papers train on.
         precision: What cached latents are kept in.
+        random_background: Put a random colour behind the silhouettes of each view.
     """
 
-    def __init__(self, rays_per_view: int | None = None, precision: Precision = "float32") -> None:
-        self.rays_per_view, self.precision = rays_per_view, precision
+    def __init__(
+        self, rays_per_view: int | None = None, precision: Precision = "float32", random_background: bool = False
+    ) -> None:
+        self.rays_per_view, self.precision, self.random_background = rays_per_view, precision, random_background
         self._cache: LatentCache | None = None
 
     @staticmethod
@@ -51,9 +56,22 @@ class CachedLatents:
         """L_latent of a batch, by one sweep for value and gradients where the kernel can."""
         scene, pixels = phase.scene, self._pixels(phase.scene, batch, noise)
         target = batch.pixels_at(pixels) if scene.is_rgb and pixels is not None else self._latent(scene, batch, pixels)
-        return scene.rendering_loss(
-            batch.cameras, batch.scene_index, target, phase.jitter(batch, noise, pixels), pixels
-        )
+        background = None
+        if self.random_background and batch.masked is not None:
+            target, background = self._recolour(scene, batch, target, pixels, noise)
+        jitter = phase.jitter(batch, noise, pixels)
+        return scene.rendering_loss(batch.cameras, batch.scene_index, target, jitter, pixels, background)
+
+    def _recolour(
+        self, scene: SceneModel, batch: ViewBatch, target: Tensor, pixels: Tensor | None, noise: CounterNoise
+    ) -> tuple[Tensor, Tensor]:
+        """Pixels [B, R, C] before another background, and that background; those of scenes without masks stay."""
+        assert batch.masks is not None
+        assert batch.masked is not None
+        coverage = batch.masks.flatten(1) if pixels is None else batch.masks.flatten(1).gather(1, pixels)
+        behind = noise.uniform(_views(batch), target.shape[-1], stream=9) * 2 - 1
+        behind = torch.where(batch.masked[:, None], behind, scene.background)[:, None].expand_as(target)
+        return target + (1 - coverage[..., None] / 255) * (behind - scene.background), behind
 
     def latents(self, scene: SceneModel, batch: ViewBatch) -> Tensor:
         """The encoder's latents [B, C, h, w] of a batch."""
@@ -63,8 +81,10 @@ class CachedLatents:
         """[B, R] latent pixels that this step looks at; all where it is None."""
         if self.rays_per_view is None:
             return None
-        ids = (batch.scene_index << 32) | batch.view_index
-        return (noise.uniform(ids, self.rays_per_view, stream=7) * scene.latent_resolution**2).long()
+        drawn = noise.uniform(_views(batch), self.rays_per_view, stream=7)
+        if batch.masks is None or not scene.representation.hull:
+            return (drawn * scene.latent_resolution**2).long()
+        return draw_near(batch, drawn)
 
     def _latent(self, scene: SceneModel, batch: ViewBatch, pixels: Tensor | None) -> Tensor:
         """[B, R, C] latent pixels, all or some."""
@@ -72,3 +92,8 @@ class CachedLatents:
         if pixels is not None:
             latent = latent.gather(2, pixels[:, None].expand(-1, latent.shape[1], -1))
         return latent.transpose(1, 2)
+
+
+def _views(batch: ViewBatch) -> Tensor:
+    """A number of its own for each view [B]."""
+    return (batch.scene_index << 32) | batch.view_index

@@ -62,6 +62,7 @@ class RgbAlignment(Phase):
         return tuple(name for name in super().trained if name != "decoder" or self.decoder == "full")
 
     def on_train_start(self) -> None:
+        super().on_train_start()
         small = self.scene.autoencoder.small_decoder
         if self.decoder == "small" and small is not None and not small.fitted:
             raise UsageError(

@@ -23,6 +23,8 @@ class WarmUp(Phase):
         learning_rates: ``micro``, ``mixing``, ``bases`` and ``head`` count.
         schedule: Change of the rates over the phase.
         rays_per_view: Latent pixels of a view in a step; all where it is None, as in the papers.
+        random_background: Put another colour behind the silhouettes of each view and step, so that what is as white as the
+            background does not end as fog; of pixels with masks only.
         cache: Precision that encoded views are kept in; half of it rounds latents by up to 5e-4.
         total_variation: Weight of the planes' total variation.
     """
@@ -38,17 +40,19 @@ class WarmUp(Phase):
         learning_rates: LearningRates = LearningRates(),  # noqa: B008
         schedule: Schedule | None = None,
         rays_per_view: int | None = None,
+        random_background: bool = False,
         cache: Precision = "float32",
         total_variation: float = 0.0,
     ) -> None:
         super().__init__(scene, learning_rates, schedule or MultiStep())
-        self.target, self.total_variation = CachedLatents(rays_per_view, cache), total_variation
+        self.target, self.total_variation = CachedLatents(rays_per_view, cache, random_background), total_variation
 
     @property
     def needs_images(self) -> bool:
         return not self.target.can_cache(self.scene)
 
     def on_train_start(self) -> None:
+        super().on_train_start()
         self.target.encode(self)
 
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:

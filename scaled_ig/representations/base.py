@@ -7,23 +7,26 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from scaled_ig.occupancy import Hulls
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.representations.planes import sample_planes
-from scaled_ig.representations.scene_table import SceneTable
+from scaled_ig.representations.scene_table import HullTable, SceneTable
 
 
 class SceneRepresentation(nn.Module, ABC):
     """Features at points of scenes, from parameters in two roles: a scene's own, and those that all scenes share.
 
     The roles give optimiser groups, cost tables, hand-over between stages and sharding over ranks with no further code.
-    ``head`` has the weights of a field head for each scene, one flat row, where scenes share none.
+    ``head`` has the weights of a field head for each scene, one flat row, where scenes share none; ``hull`` the visual
+    hulls, where scenes are sampled within them.
     """
 
     head: SceneTable | None
+    hull: HullTable | None
 
     def __init__(self) -> None:
         super().__init__()
-        self.head = None
+        self.head = self.hull = None
 
     @property
     @abstractmethod
@@ -48,7 +51,12 @@ class SceneRepresentation(nn.Module, ABC):
 
     def scene_tables(self) -> dict[str, SceneTable]:
         """All of the scenes' own parameters by name, which is that of their learning rate."""
-        return self.own_tables() | ({} if self.head is None else {"head": self.head})
+        beside = {"head": self.head, "hull": self.hull}
+        return self.own_tables() | {name: table for name, table in beside.items() if table is not None}
+
+    def hulls(self, scene_index: Tensor) -> Hulls | None:
+        """Visual hulls of scenes [S] long; None where scenes have none."""
+        return None if self.hull is None else Hulls(self.hull(scene_index))
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters that all scenes share, by name."""

@@ -97,7 +97,8 @@ class SceneTable(nn.Module):
             raise ValueError(f"the rows of rank {self.rank} of {self.world_size} cannot become those of {world_size}")
         self.rank, self.world_size = rank, world_size
         if self.num_scenes:
-            self.weight = nn.Parameter(self.take(self.weight.detach()).clone())
+            rows = self.take(self.weight.detach()).clone()
+            self.weight = nn.Parameter(rows, requires_grad=self.weight.requires_grad)
 
     def row_of(self, scene_index: Tensor) -> Tensor:
         """Row held here of each scene [S] long."""
@@ -170,3 +171,27 @@ class SceneTable(nn.Module):
     def take(self, rows: Tensor) -> Tensor:
         """Rows [owned, ...] held here, out of those of all scenes [num_scenes, ...]; not a copy."""
         return rows[self.owned.start : self.owned.stop]
+
+
+class HullTable(SceneTable):
+    """The visual hull of each scene, a bit a cell (:mod:`scaled_ig.occupancy`); of a new scene all of them are set.
+
+    Args:
+        resolution: G, cells along each side.
+    """
+
+    def __init__(self, resolution: int) -> None:
+        super().__init__((resolution, resolution, resolution // 8), 0.0)
+        self.weight = self._rows(0)
+
+    def _rows(self, count: int) -> nn.Parameter:
+        rows = torch.full((count, *self.row_shape), 255, dtype=torch.uint8, device=self.weight.device)
+        return nn.Parameter(rows, requires_grad=False)
+
+    def new_scenes(self, num_scenes: int, seed: int, start: Tensor | None = None) -> None:
+        self.num_scenes = num_scenes
+        self.weight = self._rows(len(self.owned) if num_scenes else 0)
+
+    def mean(self) -> Tensor:
+        """What new scenes start from: everything."""
+        return self._rows(1).detach()[0]

@@ -1,0 +1,78 @@
+"""Visual hulls of the scenes that a phase trains, and rays that meet them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from scaled_ig.batch import ViewBatch
+from scaled_ig.cameras import Cameras
+from scaled_ig.occupancy import DILATION, HULL_RADIUS, HULL_RESOLUTION, UNCOVERED, carve, pack, uncovered
+from scaled_ig.representations.scene_table import HullTable
+
+NEAREST = 0.1  # world units: cameras stand no nearer to the object than this
+
+
+def carve_hulls(table: HullTable | None, data: Any, stage: int) -> None:
+    """Carve the hulls of this rank's scenes from the masks of their training views; scenes without masks keep all cells.
+
+    A hull that does not cover the masks it was carved from has lost parts of the object: it is refused.
+    """
+    if table is None:
+        return
+    todo = [row for row, bits in enumerate(table.weight) if bool((bits == 255).all())]
+    refused = []
+    for row in tqdm(todo, desc="carving", unit="scene", leave=False, disable=len(todo) < 16):
+        silhouettes = data.masks_of(stage, table.owned[row])
+        if silhouettes is None:
+            continue
+        masks, cameras = silhouettes
+        hull = carve(masks, cameras)
+        if uncovered(hull, masks, cameras) > UNCOVERED:
+            refused.append(table.owned[row])
+        else:
+            table.weight[row] = pack(hull)
+    for scene in refused:
+        print(
+            f"scene {data.scene_ids(stage)[scene]}: its masks contradict each other (their visual hull does not cover "
+            "them): it is trained without a hull",
+            flush=True,
+        )
+
+
+def draw_near(batch: ViewBatch, drawn: Tensor) -> Tensor:
+    """Pixels of views at or near the object, so near that no ray through its hull is left out; any where there is no mask.
+
+    Args:
+        batch: B views with masks.
+        drawn: [B, R] uniform in [0, 1).
+
+    Returns:
+        [B, R] long, row · width + column.
+    """
+    assert batch.masks is not None
+    assert batch.masked is not None
+    near = grow(batch.masks > 0, margin(batch.cameras, batch.masks.shape[2])) | ~batch.masked[:, None, None]
+    order = near.flatten(1).cumsum(1, dtype=torch.int32)
+    wanted = (drawn * order[:, -1:]).floor() + 1
+    return torch.searchsorted(order.float(), wanted).clamp(max=order.shape[1] - 1)
+
+
+def margin(cameras: Cameras, width: int) -> int:
+    """Pixels around a silhouette that cells of its hull may reach: a cell stays for any pixel of its grown picture."""
+    distance = cameras.camera_to_world[:, :3, 3].norm(dim=1)
+    depth = (distance - HULL_RADIUS).clamp(min=NEAREST)
+    cell = math.sqrt(3) * HULL_RADIUS / HULL_RESOLUTION * cameras.intrinsics[:, 0] / depth * width
+    return math.ceil(float(2 * (cell + DILATION).max()))
+
+
+def grow(masks: Tensor, pixels: int) -> Tensor:
+    """Masks [B, H, W] bool with all pixels at most so many rows and columns away."""
+    grown = masks.float()[:, None]
+    grown = F.max_pool2d(grown, (2 * pixels + 1, 1), 1, (pixels, 0))
+    return F.max_pool2d(grown, (1, 2 * pixels + 1), 1, (0, pixels))[:, 0] > 0
