@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -18,6 +20,9 @@ class ViewBatch:
         scene_index: [B] long, row of the scene in the scene set being trained.
         view_index: [B] long, number of the view within its scene.
         images: [B, 3, H, W] uint8, or None where a phase trains from cached latents and needs no pixels.
+        masks: [B, H, W] uint8, how much of each pixel the object covers, 255 is all of it; None where nobody asked.
+        masked: [B] bool, False where the scene of a view has no masks: then its mask is zero, and says nothing. None
+            where masks is None.
 
     Raises:
         ValueError: Shapes or types do not fit; the message says what was expected.
@@ -27,6 +32,8 @@ class ViewBatch:
     scene_index: Tensor
     view_index: Tensor
     images: Tensor | None = None
+    masks: Tensor | None = None
+    masked: Tensor | None = None
 
     def __post_init__(self) -> None:
         size = len(self.cameras)
@@ -40,14 +47,19 @@ class ViewBatch:
                 raise ValueError(
                     f"images must be [{size}, 3, H, W] uint8, got {list(self.images.shape)} {self.images.dtype}"
                 )
+        if self.masks is not None:
+            if self.masks.dim() != 3 or len(self.masks) != size or self.masks.is_floating_point():
+                raise ValueError(f"masks must be [{size}, H, W] uint8, got {list(self.masks.shape)} {self.masks.dtype}")
+            if self.masked is None or self.masked.shape != (size,):
+                got = None if self.masked is None else list(self.masked.shape)
+                raise ValueError(f"masked must be [{size}] bool beside masks, got {got}")
 
     def __len__(self) -> int:
         return len(self.cameras)
 
     def __getitem__(self, chosen: Tensor) -> ViewBatch:
         """Some of the views, by a mask [B]."""
-        images = None if self.images is None else self.images[chosen]
-        return ViewBatch(self.cameras[chosen], self.scene_index[chosen], self.view_index[chosen], images)
+        return self._each(lambda values: values[chosen])
 
     @property
     def pixels(self) -> Tensor:
@@ -76,17 +88,15 @@ class ViewBatch:
         return self.images
 
     def to(self, *args, **kwargs) -> ViewBatch:
-        images = None if self.images is None else self.images.to(*args, **kwargs)
-        return ViewBatch(
-            self.cameras.to(*args, **kwargs),
-            self.scene_index.to(*args, **kwargs),
-            self.view_index.to(*args, **kwargs),
-            images,
-        )
+        return self._each(lambda values: values.to(*args, **kwargs))
 
     def pin_memory(self) -> ViewBatch:
-        images = None if self.images is None else self.images.pin_memory()
-        return ViewBatch(self.cameras.pin_memory(), self.scene_index.pin_memory(), self.view_index.pin_memory(), images)
+        return self._each(lambda values: values.pin_memory())
+
+    def _each(self, change: Callable[[Any], Any]) -> ViewBatch:
+        """The cameras and every tensor that is there, changed."""
+        changed: list[Any] = [None if values is None else change(values) for values in vars(self).values()]
+        return ViewBatch(*changed)
 
 
 def _unit(images: Tensor) -> Tensor:
