@@ -55,7 +55,14 @@ RECORD = {
 def written_index(folder: Path, num_scenes: int) -> dict[str, Any]:
     """The index of a pack of so many scenes, whose files are not there."""
     rows = [
-        {"id": f"{i:032x}", "category": "02958343", "shape": f"{i:032x}", "views": VIEWS, "sha256": f"{i:064x}"}
+        {
+            "id": f"{i:032x}",
+            "category": "02958343",
+            "shape": f"{i:032x}",
+            "views": VIEWS,
+            "sha256": f"{i:064x}",
+            "masks": False,
+        }
         for i in range(num_scenes)
     ]
     files = [rows[first : first + SCENES_PER_FILE] for first in range(0, num_scenes, SCENES_PER_FILE)]

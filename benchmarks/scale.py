@@ -59,7 +59,8 @@ def write_index(folder: Path, num_scenes: int) -> Path:
     """The index of a pack of so many scenes, whose files are not there."""
     names = [f"scene-{scene:06d}" for scene in range(num_scenes)]
     scenes = [
-        {"id": n, "category": "none", "shape": n, "views": VIEWS, "sha256": f"{i:064x}"} for i, n in enumerate(names)
+        {"id": n, "category": "none", "shape": n, "views": VIEWS, "sha256": f"{i:064x}", "masks": False}
+        for i, n in enumerate(names)
     ]
     files = [scenes[first : first + SCENES_PER_FILE] for first in range(0, num_scenes, SCENES_PER_FILE)]
     shards = [{"file": f"views-{i:05d}.h5", "bytes": 0, "sha256": "", "scenes": own} for i, own in enumerate(files)]

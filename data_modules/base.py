@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -23,6 +24,7 @@ from data_modules.stages import deal_stages
 from data_modules.views import PackViews, ViewKey
 from scaled_ig.agreement import together
 from scaled_ig.batch import ViewBatch
+from scaled_ig.cameras import Cameras
 from scaled_ig.errors import UsageError
 from scaled_ig.ownership import owned_scenes, scenes_of_shard, shards_of_rank
 
@@ -150,10 +152,14 @@ class MultiViewDataModule(LightningDataModule):
                 gc.collect()  # the last Trainer is a cycle that holds the other stage's memory
             views, owned = PackViews(self.index, self.scenes(stage)), self.own_scenes(stage)
             views.verify(owned, quiet=not self._shows_progress())
-            if self.in_memory is True or (self.in_memory == "auto" and self._fits(views.bytes_of(owned))):
-                views.load(owned, shared=bool(self.num_workers), quiet=not self._shows_progress())
+            self._load(views, owned)
             self._views[stage] = views
         return self._views[stage]
+
+    def _load(self, views: PackViews, owned: range) -> None:
+        """Decodes what batches carry, where it fits."""
+        if self.in_memory is True or (self.in_memory == "auto" and self._fits(views.bytes_of(owned))):
+            views.load(owned, shared=bool(self.num_workers), quiet=not self._shows_progress())
 
     def _fits(self, needed: int) -> bool:
         needed *= self.trainer.num_devices if self.trainer else 1  # other ranks on this machine need as much
@@ -197,6 +203,23 @@ class MultiViewDataModule(LightningDataModule):
         for batch in self.batches(stage, keys, batch_size):
             yield replace(batch, scene_index=row[batch.scene_index])
 
+    def masks_of(self, stage: int, scene: int) -> tuple[Tensor, Cameras] | None:
+        """Masks of a scene's training views, uint8 [V, H, W], and their cameras; None where the scene has no masks.
+
+        Args:
+            stage: 1 or 2.
+            scene: Index of the scene within the stage.
+        """
+        row = self.scenes(stage)[scene]
+        if not self.index.masked[row]:
+            return None
+        views = copy.copy(self.views(stage))
+        views.with_images, views.with_masks = False, True
+        train = self._split_scene(int(self.index.num_views[row]), "train")
+        batch = views.__getitems__([(scene, view) for view in train])
+        assert batch.masks is not None
+        return batch.masks, batch.cameras
+
     def own_views(self, stage: int, split: Split, at_most: int | None = None) -> list[ViewKey]:
         """Views of this rank's scenes, out of all or of ``at_most`` that are spread evenly over all scenes."""
         views, owned = self.split(stage, split), self.own_scenes(stage)
@@ -229,11 +252,12 @@ class MultiViewDataModule(LightningDataModule):
         return len(self.sampler(self.stage, self.batch_size, self.views_per_scene))
 
     def train_dataloader(self) -> DataLoader:
-        """Training batches of the present stage; without images where the phase trains from cached latents."""
-        views = copy.copy(together(self._sound_views))
-        phase = self.trainer.lightning_module if self.trainer else None
-        views.with_images = getattr(phase, "needs_images", True)
-        workers = self._workers(views) if views.with_images else 0
+        """Training batches of the present stage; without images where the phase trains from cached latents.
+
+        Masks come along where the phase says ``needs_masks``.
+        """
+        views = together(self._wanted_views)
+        workers = self._workers(views) if views.with_images or views.with_masks else 0
         return ResumableLoader(
             views,
             batch_sampler=self.sampler(self.stage, self.batch_size, self.views_per_scene),
@@ -243,9 +267,14 @@ class MultiViewDataModule(LightningDataModule):
             pin_memory=bool(self.trainer and self.trainer.strategy.root_device.type == "cuda"),
         )
 
-    def _sound_views(self) -> PackViews:
-        views = self.views(self.stage)
+    def _wanted_views(self) -> PackViews:
+        """The present stage's views without leaks, with what the present phase wants of them."""
+        views = copy.copy(self.views(self.stage))
         self._refuse_leaks(views)
+        phase = self.trainer.lightning_module if self.trainer else None
+        views.with_images = getattr(phase, "needs_images", True)
+        views.with_masks = getattr(phase, "needs_masks", False)
+        self._load(views, self.own_scenes(self.stage))  # the masks; images are there by now, if they fit
         return views
 
     def _workers(self, views: PackViews) -> int:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from scaled_ig.errors import UsageError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READABLE_VERSIONS = (2, 3)  # a pack of schema 2 has no masks
 INDEX_FILE = "pack.json"
 SPLIT_RULES = ("first", "every_tenth")
 LARGEST_IMAGE = 1 << 16
@@ -31,6 +32,7 @@ INDEX_KEYS: Kinds = {
 }
 SHARD_KEYS: Kinds = {"file": (str,), "bytes": (int,), "sha256": (str,), "scenes": (list,)}
 SCENE_KEYS: Kinds = {"id": (str,), "category": (str,), "shape": (str,), "views": (int,), "sha256": (str,)}
+MASKS_KEY: Kinds = {"masks": (bool,)}  # of a scene, since schema 3
 LEFT_OUT_KEYS: Kinds = {"id": (str,), "reason": (str,)}
 # Control characters, ends of lines, and halves of characters, which no file and no terminal takes.
 UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -84,8 +86,9 @@ def read_index(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read ({error}): restore it or write the pack again") from None
     version = document.get("schema_version") if isinstance(document, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UsageError(f"{path} is of version {version}, this program reads {SCHEMA_VERSION}: write the pack again")
+    if version not in READABLE_VERSIONS:
+        known = " and ".join(map(str, READABLE_VERSIONS))
+        raise UsageError(f"{path} is of version {version}, this program reads {known}: write the pack again")
     if document.get("sha256") != json_sha256(document):
         raise UsageError(f"{path} is damaged (its sha256 is another): restore it or write the pack again")
     fault = next(index_faults(document), None)  # anybody can compute a digest
@@ -97,6 +100,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 def index_faults(document: dict[str, Any]) -> Iterator[str]:
     """What keeps a document from being the index of a pack; whoever asks for more than the first may get an error."""
     yield from _key_faults(document, INDEX_KEYS, "it")
+    scene_keys = SCENE_KEYS if document["schema_version"] == 2 else SCENE_KEYS | MASKS_KEY
     size, radius = document["image_size"], document["scene_radius"]
     if len(size) != 2 or not all(type(side) is int and 0 < side <= LARGEST_IMAGE for side in size):
         yield f"its image_size is {_short(size)}"
@@ -114,13 +118,13 @@ def index_faults(document: dict[str, Any]) -> Iterator[str]:
             yield f"it names the file {_short(name)}, twice or not in its folder"
         files.add(name)
         for scene in shard["scenes"]:
-            yield from _scene_faults(scene)
+            yield from _scene_faults(scene, scene_keys)
     if not any(shard["scenes"] for shard in document["shards"]):
         yield "it lists no scene"
 
 
-def _scene_faults(scene: Any) -> Iterator[str]:
-    yield from _key_faults(scene, SCENE_KEYS, "a scene")
+def _scene_faults(scene: Any, keys: Kinds) -> Iterator[str]:
+    yield from _key_faults(scene, keys, "a scene")
     for key in ("id", "category"):
         if UNFIT.search(scene[key]):
             yield f"the {key} {_short(scene[key])} of a scene has characters that cannot be printed"

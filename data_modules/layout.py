@@ -39,6 +39,8 @@ SCENE_ID = "scene/id"  # utf-8 [S]
 CATEGORY = "scene/category"  # utf-8 [S]
 SHA256 = "scene/sha256"  # ascii [S], see scene_sha256
 SOURCE = "scene/source"  # utf-8 [S], JSON
+MASKS = "masks"  # uint8 [N, H, W], one chunk a view; only in files with a masked scene, zero for the others
+MASKED = "scene/masked"  # uint8 [S], 1 for scenes with masks; only in such files
 
 WORLD_ATTRIBUTES: dict[str, Any] = {
     "background": [1.0, 1.0, 1.0],
@@ -61,11 +63,14 @@ def scene_sha256(
     camera_to_world: NDArray[np.float32],
     intrinsics: NDArray[np.float32],
     near_far: NDArray[np.float32],
+    masks: NDArray[np.uint8] | None = None,
 ) -> str:
-    """Digest of one scene: SHA-256 over the bytes of its views and cameras, C order, little endian."""
+    """Digest of one scene: SHA-256 over the bytes of its views, cameras and masks, C order, little endian."""
     digest = hashlib.sha256(np.ascontiguousarray(images).data)
     for values in (camera_to_world, intrinsics, near_far):
         digest.update(np.ascontiguousarray(values, dtype="<f4").data)
+    if masks is not None:
+        digest.update(np.ascontiguousarray(masks).data)
     return digest.hexdigest()
 
 
@@ -86,6 +91,7 @@ class Shard:
     last_view: int
     bytes: int
     sha256: str
+    has_masks: bool
 
     def open(self) -> h5py.File:
         """Opens the file for reading.
@@ -118,9 +124,11 @@ class Shard:
             (SOURCE, "S", (scenes,)),
         ):
             yield from dataset_faults(file, name, dtype, shape, INDEX_FILE)
-        stored = file[VIEWS]
-        if stored.chunks != (1, *stored.shape[1:]):
-            yield f"its dataset {VIEWS} is not stored as one chunk a view"
+        if self.has_masks:
+            yield from dataset_faults(file, MASKS, "uint8", file[VIEWS].shape[:3], INDEX_FILE)
+        for stored in [file[VIEWS], *([file[MASKS]] if self.has_masks else [])]:
+            if stored.chunks != (1, *stored.shape[1:]):
+                yield f"its dataset {stored.name[1:]} is not stored as one chunk a view"
 
     def verify(self) -> None:
         """Compares the file with the digest in the index, before the HDF5 library, which damage may crash, sees it.
@@ -152,6 +160,7 @@ class PackIndex:
         shapes: shape of every scene; variants of one shape share it.
         digests: ``scene_sha256`` of every scene.
         offsets: int64 [S + 1], views of scene s are rows offsets[s] : offsets[s + 1] of the pack.
+        masked: bool [S], whether a scene has masks.
         image_size: H, W.
         split_rule: see ``split_views``.
         scene_radius: radius of the ball around the origin that holds every object.
@@ -166,6 +175,7 @@ class PackIndex:
     shapes: tuple[str, ...]
     digests: tuple[str, ...]
     offsets: NDArray[np.int64]
+    masked: NDArray[np.bool_]
     image_size: tuple[int, int]
     split_rule: str
     scene_radius: float
@@ -205,8 +215,9 @@ class PackIndex:
             first_scene, first_view = (shards[-1].last_scene, shards[-1].last_view) if shards else (0, 0)
             last_view = first_view + sum(scene["views"] for scene in row["scenes"])
             last_scene = first_scene + len(row["scenes"])
-            file = folder / row["file"]
-            shards.append(Shard(file, first_scene, last_scene, first_view, last_view, row["bytes"], row["sha256"]))
+            ranges, digest = (first_scene, last_scene, first_view, last_view), row["sha256"]
+            has_masks = any(scene.get("masks", False) for scene in row["scenes"])
+            shards.append(Shard(folder / row["file"], *ranges, row["bytes"], digest, has_masks))
             scenes += row["scenes"]
         height, width = document["image_size"]
         return cls(
@@ -217,6 +228,7 @@ class PackIndex:
             shapes=tuple(scene["shape"] for scene in scenes),
             digests=tuple(scene["sha256"] for scene in scenes),
             offsets=np.cumsum([0] + [scene["views"] for scene in scenes]),
+            masked=np.array([scene.get("masks", False) for scene in scenes]),
             image_size=(height, width),
             split_rule=document["split"],
             scene_radius=document["scene_radius"],
@@ -232,7 +244,8 @@ def read_source_records(shard: Shard) -> list[dict[str, Any]]:
 
 
 def read_scene(file: h5py.File, index: PackIndex, scene: int) -> PosedViews:
-    """All views and cameras of one scene from the opened shard that holds it."""
+    """All views, cameras and masks of one scene from the opened shard that holds it."""
     first_view = index.shards[index.shard_of(scene)].first_view
     rows = slice(*(index.offsets[scene : scene + 2] - first_view))
-    return PosedViews(*(file[name][rows] for name in (VIEWS, CAMERA_TO_WORLD, INTRINSICS, NEAR_FAR)))
+    names = (VIEWS, CAMERA_TO_WORLD, INTRINSICS, NEAR_FAR, *([MASKS] if index.masked[scene] else []))
+    return PosedViews(*(file[name][rows] for name in names))

@@ -113,8 +113,8 @@ class RayCaster:
 
     def render(
         self, camera_to_world: NDArray[np.float32], intrinsics: NDArray[np.float32], image_size: tuple[int, int]
-    ) -> NDArray[np.uint8]:
-        """Renders one view on white.
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Renders one view on white, and its mask.
 
         Args:
             camera_to_world: [4, 4], OpenCV axes.
@@ -122,7 +122,7 @@ class RayCaster:
             image_size: H, W.
 
         Returns:
-            uint8 [H, W, 3], sRGB.
+            uint8 [H, W, 3], sRGB; and uint8 [H, W], the share of a pixel's samples that hit the mesh, 255 is all.
         """
         height, width = image_size
         directions, pixel = self._rays(camera_to_world, intrinsics, height, width)
@@ -140,7 +140,8 @@ class RayCaster:
         display = _linear_to_srgb(total / np.maximum(count, 1))
         coverage = count / self.grid**2
         image = display * coverage + (1 - coverage)
-        return np.round(image * 255).astype(np.uint8).reshape(height, width, 3)
+        mask = np.round(coverage * 255).astype(np.uint8).reshape(height, width)
+        return np.round(image * 255).astype(np.uint8).reshape(height, width, 3), mask
 
     def _rays(
         self, camera_to_world: NDArray[np.float32], intrinsics: NDArray[np.float32], height: int, width: int

@@ -20,8 +20,9 @@ class ViewBatch:
         scene_index: [B] long, row of the scene in the scene set being trained.
         view_index: [B] long, number of the view within its scene.
         images: [B, 3, H, W] uint8, or None where a phase trains from cached latents and needs no pixels.
-        masks: [B, H, W] uint8, part of each pixel that the object covers, of 255; None where they were not asked for.
-        masked: [B] bool, whether the scene of a view has masks; those of others are 0.
+        masks: [B, H, W] uint8, how much of each pixel the object covers, 255 is all of it; None where nobody asked.
+        masked: [B] bool, False where the scene of a view has no masks: then its mask is zero, and says nothing. None
+            where masks is None.
 
     Raises:
         ValueError: Shapes or types do not fit; the message says what was expected.
@@ -46,6 +47,12 @@ class ViewBatch:
                 raise ValueError(
                     f"images must be [{size}, 3, H, W] uint8, got {list(self.images.shape)} {self.images.dtype}"
                 )
+        if self.masks is not None:
+            if self.masks.dim() != 3 or len(self.masks) != size or self.masks.is_floating_point():
+                raise ValueError(f"masks must be [{size}, H, W] uint8, got {list(self.masks.shape)} {self.masks.dtype}")
+            if self.masked is None or self.masked.shape != (size,):
+                got = None if self.masked is None else list(self.masked.shape)
+                raise ValueError(f"masked must be [{size}] bool beside masks, got {got}")
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -87,7 +94,9 @@ class ViewBatch:
         return self._each(lambda values: values.pin_memory())
 
     def _each(self, change: Callable[[Any], Any]) -> ViewBatch:
-        return ViewBatch(*(None if own is None else change(own) for own in vars(self).values()))
+        """The cameras and every tensor that is there, changed."""
+        changed: list[Any] = [None if values is None else change(values) for values in vars(self).values()]
+        return ViewBatch(*changed)
 
 
 def _unit(images: Tensor) -> Tensor:

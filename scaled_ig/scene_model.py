@@ -88,6 +88,11 @@ class SceneModel(nn.Module):
         """Whether scenes are trained on pixels: there is no latent space."""
         return isinstance(self.autoencoder, IdentityAutoencoder)
 
+    @property
+    def samples_hulls(self) -> bool:
+        """Whether rays are sampled inside the visual hulls of their scenes."""
+        return self.representation.hull is not None
+
     def encode(self, images: Tensor) -> Tensor:
         """Normalised latents [B, C, h, w]; the normaliser runs in float32."""
         return self.autoencoder.normalise(self.autoencoder.encode(images).float())

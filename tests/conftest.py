@@ -40,12 +40,13 @@ def see_balls(cameras: Cameras, resolution: int, centres, radii, colours, grid: 
 
 
 class BallScenes(SceneSource):
-    """Scene ``ball-k`` is three balls whose places and colours k decides."""
+    """Scene ``ball-k`` is three balls whose places and colours k decides; the first ``masked`` scenes have masks."""
 
     viewpoints = None
 
-    def __init__(self, count: int, views: int, resolution: int, variants: int = 1) -> None:
+    def __init__(self, count: int, views: int, resolution: int, variants: int = 1, masked: int = 0) -> None:
         self.count, self.views, self.resolution, self.variants = count, views, resolution, variants
+        self.masked = masked
 
     def scenes(self):
         return [SceneEntry(f"ball-{row}", "ball") for row in range(self.count)]
@@ -56,9 +57,14 @@ class BallScenes(SceneSource):
         poses, intrinsics = draw_cameras(self.views, 1.3, (-180, 180), (0, 85), generator)
         cameras = Cameras(torch.from_numpy(poses), torch.from_numpy(intrinsics))
         centres, colours = generator.uniform(-0.22, 0.22, (3, 3)), generator.uniform(0, 1, (3, 3))
-        images = see_balls(cameras, self.resolution, centres, [0.2, 0.15, 0.1], colours)
+        radii = [0.2, 0.15, 0.1]
+        images = see_balls(cameras, self.resolution, centres, radii, colours)
         pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-        return PosedViews(pixels, poses, intrinsics), {"shape": f"shape-{row // self.variants}"}
+        masks = None
+        if row < self.masked:
+            black = see_balls(cameras, self.resolution, centres, radii, np.zeros((3, 3)))
+            masks = ((1 - black[:, 0]) * 255).round().to(torch.uint8).numpy()
+        return PosedViews(pixels, poses, intrinsics, masks=masks), {"shape": f"shape-{row // self.variants}"}
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,10 @@ PLACES = ("data", "headers", "attributes", "index")
 SILENT, CRASHED, HUNG = "SILENTLY WRONG", "CRASHED", "HUNG"
 HANG_SECONDS = 10.0
 FLIPS_OF_A_CHILD = 100  # which imports the training code
-NAMES = (*shards.CAMERAS, layout.VIEWS, layout.OFFSET, layout.SCENE_ID, layout.CATEGORY, layout.SHA256, layout.SOURCE)
+NAMES = (
+    *shards.CAMERAS, layout.VIEWS, layout.MASKS, layout.OFFSET, layout.SCENE_ID, layout.CATEGORY, layout.SHA256,
+    layout.SOURCE, layout.MASKED,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -135,17 +138,22 @@ def ask_training(job: tuple[Path, tuple[Flip, ...], bool]) -> Iterator[str]:
     import torch
 
     from data_modules.shapenet import ShapeNetCars
+    from data_modules.views import PackViews
 
     original, flips, rehash = job
 
     def read(folder: Path) -> list[Any]:
         scenes = PackIndex.open(original).num_scenes
         data = ShapeNetCars(str(folder), stage1_scenes=scenes, split_seed=None, num_workers=0)
-        views = list(data.batches(1, data.own_views(1, "train") + data.own_views(1, "test")))
-        return [data.scene_ids(1), data.index.categories, data.index.shapes, data.split(1, "train"), views]
+        keys = data.own_views(1, "train") + data.own_views(1, "test")
+        views = list(data.batches(1, keys))
+        masks = PackViews(data.index, data.scenes(1), with_images=False, with_masks=True).__getitems__(keys)
+        names = [data.scene_ids(1), data.index.categories, data.index.shapes, data.split(1, "train")]
+        return [*names, [*views, masks]]
 
     def is_equal(a: list[Any], b: list[Any]) -> bool:
-        tensors = [[t for x in own[-1] for t in (x.images, *vars(x.cameras).values())] for own in (a, b)]
+        parts = [[(x.images, x.masks, x.masked, *vars(x.cameras).values()) for x in own[-1]] for own in (a, b)]
+        tensors = [[tensor for part in own for tensor in part if tensor is not None] for own in parts]
         return a[:-1] == b[:-1] and all(torch.equal(x, y) for x, y in zip(*tensors, strict=True))
 
     expected = read(original)
@@ -225,7 +233,7 @@ def print_table(report: dict[str, Any]) -> int:
 
 
 def main() -> int:
-    """Packs eight small scenes, runs the campaign, prints the table and writes the report."""
+    """Packs eight small scenes, four of them with masks, runs the campaign, prints the table and writes the report."""
     from data_modules.packing.pack import write_pack
     from tests.conftest import BallScenes
 
@@ -236,7 +244,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         pack = Path(scratch) / "pack"
-        write_pack(BallScenes(8, 10, 32), pack, render=None)
+        write_pack(BallScenes(8, 10, 32, masked=4), pack, render=None)
         report = campaign(pack, arguments.flips, arguments.seed, quiet=False)
     bad = print_table(report)
     print(f"\n{report['flips']:,} flips, {bad} silently wrong, crashed or hung")

@@ -86,6 +86,7 @@ def _task(index: PackIndex, shard: Shard, shown: frozenset[int], pictured: froze
         scene_ids=index.scene_ids[own],
         categories=index.categories[own],
         digests=index.digests[own],
+        masked=tuple(index.masked[own].tolist()),
         num_views=tuple(index.num_views[own].tolist()),
         image_size=index.image_size,
         scene_radius=index.scene_radius,

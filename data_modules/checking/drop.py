@@ -110,9 +110,11 @@ def copy_shard(copy: ShardCopy) -> Iterator[Any]:
 
 def _copy_scene(file: h5py.File, row: int, first: int, last: int, part: Path) -> None:
     """Takes one scene out of a shard, as ``shards.write_scene`` would have written it."""
-    source = file[layout.VIEWS]
+    has_masks = layout.MASKED in file and file[layout.MASKED][row]
     with new_hdf5(part) as scene:
-        copy_views(source, range(first, last), create_views(scene, (last - first, *source.shape[1:])), 0)
+        for name in (layout.VIEWS, layout.MASKS) if has_masks else (layout.VIEWS,):
+            shape = (last - first, *file[name].shape[1:])
+            copy_views(file[name], range(first, last), create_views(scene, name, shape), 0)
         for name in CAMERAS:
             scene.create_dataset(name, data=file[name][first:last], dtype="f4")
         scene[layout.SHA256] = np.bytes_(file[layout.SHA256][row])

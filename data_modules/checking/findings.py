@@ -58,14 +58,15 @@ def listed_views(views: tuple[int, ...]) -> str:
 class ShardTask:
     """What the index says of one shard, from scene ``start`` of the pack on.
 
-    ``scene_ids``, ``categories``, ``digests`` and ``num_views`` are those of all scenes of the shard. Of the scenes
-    ``shown`` some views come back, of ``pictured`` a thumbnail.
+    ``scene_ids``, ``categories``, ``digests``, ``masked`` and ``num_views`` are those of all scenes of the shard. Of
+    the scenes ``shown`` some views come back, of ``pictured`` a thumbnail.
     """
 
     shard: Shard
     scene_ids: tuple[str, ...]
     categories: tuple[str, ...]
     digests: tuple[str, ...]
+    masked: tuple[bool, ...]
     num_views: tuple[int, ...]
     image_size: tuple[int, int]
     scene_radius: float

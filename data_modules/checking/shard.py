@@ -15,6 +15,7 @@ from data_modules import layout
 from data_modules.checking.contained import BEAT
 from data_modules.checking.findings import RESTORE, RESTORE_FILE, Finding, SceneReport, ShardTask
 from data_modules.checking.scene import check_scene
+from data_modules.index_document import READABLE_VERSIONS
 from data_modules.sources.base import PosedViews
 from data_modules.structure import dataset_faults, link_faults
 
@@ -35,14 +36,16 @@ def check_shard(task: ShardTask) -> Iterator[Any]:
             if faults:
                 return
             columns = {name: file[name][:] for name in (layout.SCENE_ID, layout.CATEGORY, layout.SHA256, layout.SOURCE)}
+            masked = file[layout.MASKED][:].astype(bool) if any(task.masked) else [False] * len(task.masked)
             digest = hashlib.sha256(b"".join(columns[layout.SHA256])).hexdigest()
             if digest.encode() != file.attrs["content_sha256"]:
                 yield _of_file(task, "its content_sha256 is not that of its scenes' digests")
             yield OPENED
             for scene in range(task.start, task.shard.last_scene):
-                own = {name: bytes(column[scene - task.shard.first_scene]) for name, column in columns.items()}
+                row = scene - task.shard.first_scene
+                own = {name: bytes(column[row]) for name, column in columns.items()}
                 try:
-                    yield from _check_scene(file, task, scene, own)
+                    yield from _check_scene(file, task, scene, own, bool(masked[row]))
                 except Exception as error:
                     yield _damaged(task, scene, f"cannot be read ({_sentence(error)})")
     except Exception as error:  # h5py raises whatever the damage leads it to
@@ -83,6 +86,8 @@ def structure_faults(file: h5py.File, task: ShardTask) -> Iterator[str]:
     faults = list(_attribute_faults(file, task))
     for name, (dtype, shape) in _expected(task).items():
         faults += _dataset_faults(file, name, dtype, shape, task.shard.path.stat().st_size)
+    if layout.MASKS in file and not any(task.masked):
+        faults.append(f"has a dataset {layout.MASKS}, while {layout.INDEX_FILE} says that no scene has masks")
     yield from faults
     if not faults:
         offsets = file[layout.OFFSET][:]
@@ -91,13 +96,10 @@ def structure_faults(file: h5py.File, task: ShardTask) -> Iterator[str]:
 
 
 def _attribute_faults(file: h5py.File, task: ShardTask) -> Iterator[str]:
-    expected = {
-        **layout.WORLD_ATTRIBUTES,
-        "schema": layout.SCHEMA,
-        "schema_version": layout.SCHEMA_VERSION,
-        "image_size": task.image_size,
-        "complete": True,
-    }
+    expected: dict[str, tuple[Any, ...]] = {name: (value,) for name, value in layout.WORLD_ATTRIBUTES.items()}
+    expected |= {"schema": (layout.SCHEMA,), "image_size": (task.image_size,), "complete": (True,)}
+    # But for this number, a file of schema 2 is one of schema 3 without masks.
+    expected["schema_version"] = (layout.SCHEMA_VERSION,) if any(task.masked) else READABLE_VERSIONS
     for name in (*expected, "content_sha256"):
         if name not in file.attrs:
             yield f"has no attribute {name}, as an unfinished or foreign file"
@@ -105,8 +107,9 @@ def _attribute_faults(file: h5py.File, task: ShardTask) -> Iterator[str]:
         attribute = file.attrs.get_id(name)
         if attribute.dtype.kind not in "Sbiuf" or np.prod(attribute.shape, dtype=float) > ATTRIBUTE_ITEMS:
             yield f"its attribute {name} is of type {attribute.dtype} and shape {attribute.shape}"
-        elif name in expected and not _is_equal(file.attrs[name], expected[name]):
-            yield f"its attribute {name} is {str(file.attrs[name])[:60]} instead of {expected[name]}"
+        elif name in expected and not any(_is_equal(file.attrs[name], value) for value in expected[name]):
+            known = " or ".join(map(str, expected[name]))
+            yield f"its attribute {name} is {str(file.attrs[name])[:60]} instead of {known}"
 
 
 def _is_equal(value: Any, expected: Any) -> bool:
@@ -118,6 +121,10 @@ def _is_equal(value: Any, expected: Any) -> bool:
 def _expected(task: ShardTask) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of every dataset; ``S`` stands for strings of fixed length."""
     scenes, views = len(task.scene_ids), sum(task.num_views)
+    masks: dict[str, tuple[str, tuple[int, ...]]] = {
+        layout.MASKS: ("uint8", (views, *task.image_size)),
+        layout.MASKED: ("uint8", (scenes,)),
+    }
     return {
         layout.VIEWS: ("uint8", (views, *task.image_size, 3)),
         layout.CAMERA_TO_WORLD: ("float32", (views, 4, 4)),
@@ -128,6 +135,7 @@ def _expected(task: ShardTask) -> dict[str, tuple[str, tuple[int, ...]]]:
         layout.CATEGORY: ("S", (scenes,)),
         layout.SHA256: ("S", (scenes,)),
         layout.SOURCE: ("S", (scenes,)),
+        **(masks if any(task.masked) else {}),
     }
 
 
@@ -140,7 +148,7 @@ def _dataset_faults(file: h5py.File, name: str, dtype: str, shape: tuple[int, ..
     size, chunk = dataset.size * dataset.dtype.itemsize, dataset.chunks or ()
     if size > file_bytes * GZIP_RATIO or np.prod(chunk, dtype=float) > max(1, dataset.size):
         yield f"its dataset {name} claims {size:,} bytes, more than a file of {file_bytes:,} bytes can hold"
-    elif name == layout.VIEWS and not _is_stored_by_view(dataset):
+    elif name in (layout.VIEWS, layout.MASKS) and not _is_stored_by_view(dataset):
         yield f"its dataset {name} is not stored as one gzip-compressed chunk with a checksum a view"
 
 
@@ -154,7 +162,7 @@ def _damaged(task: ShardTask, scene: int, what: str, views: tuple[int, ...] | No
     return SceneReport(scene, (Finding(task.shard.path.name, name, views, what, RESTORE),), {})
 
 
-def _check_scene(file: h5py.File, task: ShardTask, scene: int, own: dict[str, bytes]) -> Iterator[Any]:
+def _check_scene(file: h5py.File, task: ShardTask, scene: int, own: dict[str, bytes], has_masks: bool) -> Iterator[Any]:
     """Reads one scene with beats in between, and reports on it."""
     row = scene - task.shard.first_scene
     first, last = (int(place) for place in task.offsets[row : row + 2])
@@ -163,31 +171,38 @@ def _check_scene(file: h5py.File, task: ShardTask, scene: int, own: dict[str, by
         (own[layout.SCENE_ID].decode(errors="replace"), task.scene_ids[row], "id"),
         (own[layout.CATEGORY].decode(errors="replace"), task.categories[row], "category"),
         (own[layout.SHA256].decode(errors="replace"), task.digests[row], "digest"),
+        (has_masks, task.masked[row], "flag of masks"),
     ):
         if found != expected:
             yield _damaged(task, scene, f"its {what} is {found} in the file, but {expected} in {layout.INDEX_FILE}")
             return
     images = np.empty((last - first, *task.image_size, 3), np.uint8)
+    masks = np.empty(images.shape[:3], np.uint8) if has_masks else None
     step = max(1, BLOCK_BYTES // max(1, images[:1].nbytes))
-    try:
-        for start in range(0, len(images), step):
-            images[start : start + step] = file[layout.VIEWS][first + start : min(first + start + step, last)]
-            yield BEAT
-    except Exception as error:
-        yield _damaged(task, scene, f"cannot be read ({_sentence(error)})", _unreadable_views(file, first, last))
-        return
-    cameras = [file[name][first:last] for name in (layout.CAMERA_TO_WORLD, layout.INTRINSICS, layout.NEAR_FAR)]
-    if layout.scene_sha256(images, *cameras) != task.digests[row]:
-        yield _damaged(task, scene, "its views or cameras are not those that were packed (sha256)")
+    for name, values in ((layout.VIEWS, images), (layout.MASKS, masks)):
+        if values is None:
+            continue
+        try:
+            for start in range(0, len(values), step):
+                values[start : start + step] = file[name][first + start : min(first + start + step, last)]
+                yield BEAT
+        except Exception as error:
+            rows = _unreadable_rows(file[name], first, last)
+            yield _damaged(task, scene, f"cannot be read ({_sentence(error)})", rows)
+            return
+    cameras = (file[name][first:last] for name in (layout.CAMERA_TO_WORLD, layout.INTRINSICS, layout.NEAR_FAR))
+    views = PosedViews(images, *cameras, masks=masks)  # type: ignore[misc]
+    if layout.scene_sha256(*vars(views).values()) != task.digests[row]:
+        yield _damaged(task, scene, "its views, cameras or masks are not those that were packed (sha256)")
     else:
-        yield check_scene(PosedViews(images, *cameras), task, scene, own[layout.SOURCE])
+        yield check_scene(views, task, scene, own[layout.SOURCE])
 
 
-def _unreadable_views(file: h5py.File, first: int, last: int) -> tuple[int, ...] | None:
+def _unreadable_rows(views: h5py.Dataset, first: int, last: int) -> tuple[int, ...] | None:
     unreadable = []
     for view in range(first, last):
         try:
-            file[layout.VIEWS][view]
+            views[view]
         except Exception:
             unreadable.append(view - first)
     return tuple(unreadable) or None

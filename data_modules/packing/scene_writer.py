@@ -93,5 +93,6 @@ class SceneWriter:
         )
         caster = RayCaster(mesh, render.samples_per_pixel)
         size = (render.resolution, render.resolution)
-        images = [caster.render(pose, pinhole, size) for pose, pinhole in zip(poses, intrinsics, strict=True)]
-        return PosedViews(np.stack(images), poses, intrinsics)
+        rendered = [caster.render(pose, pinhole, size) for pose, pinhole in zip(poses, intrinsics, strict=True)]
+        images, masks = map(np.stack, zip(*rendered, strict=True))
+        return PosedViews(images, poses, intrinsics, masks=masks)

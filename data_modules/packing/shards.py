@@ -23,11 +23,13 @@ def write_scene(path: Path, views: PosedViews, record: SourceRecord) -> None:
     near_far = layout.ball_near_far(views.camera_to_world) if views.near_far is None else views.near_far
     temporary = path.with_suffix(".h5.part")
     with new_hdf5(temporary) as file:
-        create_views(file, views.images.shape)[:] = views.images
+        create_views(file, layout.VIEWS, views.images.shape)[:] = views.images
+        if views.masks is not None:
+            create_views(file, layout.MASKS, views.masks.shape)[:] = views.masks
         cameras = views.camera_to_world, views.intrinsics, near_far
         for name, values in zip(CAMERAS, cameras, strict=True):
             file.create_dataset(name, data=values, dtype="f4")
-        file[layout.SHA256] = np.bytes_(layout.scene_sha256(views.images, *cameras))
+        file[layout.SHA256] = np.bytes_(layout.scene_sha256(views.images, *cameras, views.masks))
         file[layout.SOURCE] = np.bytes_(json.dumps(record, sort_keys=True))
     publish(temporary, path)
 
@@ -41,19 +43,23 @@ def write_shard(path: Path, scenes: list[dict[str, str]], files: list[Path], att
         files: their views of one size, as ``write_scene`` wrote them; compressed views are copied as they are.
         attributes: further attributes of the shard.
     """
-    offsets, size = [0], image_size(files[0])
+    offsets, size, masked = [0], image_size(files[0]), []
     columns: dict[str, list[Any]] = {name: [] for name in (*CAMERAS, layout.SHA256, layout.SOURCE)}
     for part in files:
         with h5py.File(part, "r") as file:
             offsets.append(offsets[-1] + len(file[layout.VIEWS]))
+            masked.append(layout.MASKS in file)
             for name, column in columns.items():
                 column.append(file[name][()])
     temporary = path.with_suffix(".h5.part")
     with new_hdf5(temporary) as file:
-        views = create_views(file, (offsets[-1], *size, 3))
+        create_views(file, layout.VIEWS, (offsets[-1], *size, 3))
+        if any(masked):
+            create_views(file, layout.MASKS, (offsets[-1], *size))
         for first, part in zip(offsets, files, strict=False):
             with h5py.File(part, "r") as scene:
-                copy_views(scene[layout.VIEWS], range(len(scene[layout.VIEWS])), views, first)
+                for name in (layout.VIEWS, layout.MASKS) if layout.MASKS in scene else (layout.VIEWS,):
+                    copy_views(scene[name], range(len(scene[name])), file[name], first)
         small = {
             **{name: np.concatenate(columns[name]) for name in CAMERAS},
             layout.OFFSET: np.array(offsets, np.int64),
@@ -61,6 +67,7 @@ def write_shard(path: Path, scenes: list[dict[str, str]], files: list[Path], att
             layout.CATEGORY: _text([scene["category"].encode() for scene in scenes]),
             layout.SHA256: np.array(columns[layout.SHA256], "S64"),
             layout.SOURCE: _text(columns[layout.SOURCE]),
+            **({layout.MASKED: np.array(masked, np.uint8)} if any(masked) else {}),
         }
         for name, values in small.items():
             file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
@@ -79,10 +86,10 @@ def write_shard(path: Path, scenes: list[dict[str, str]], files: list[Path], att
     publish(temporary, path)
 
 
-def create_views(file: h5py.File, shape: tuple[int, ...]) -> h5py.Dataset:
-    """The dataset of views [N, H, W, 3], one compressed chunk with a checksum each."""
+def create_views(file: h5py.File, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
+    """A dataset of views [N, H, W, 3] or masks [N, H, W], one compressed chunk with a checksum each; zero at first."""
     return file.create_dataset(
-        layout.VIEWS,
+        name,
         shape,
         np.uint8,
         chunks=(1, *shape[1:]),
@@ -100,9 +107,10 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def copy_views(source: h5py.Dataset, rows: range, target: h5py.Dataset, first: int) -> None:
     """Copies views as they are compressed, to rows ``first`` and following: their makers have done the work."""
+    within = (0,) * (source.ndim - 1)
     for place, row in enumerate(rows, start=first):
-        mask, chunk = source.id.read_direct_chunk((row, 0, 0, 0))
-        target.id.write_direct_chunk((place, 0, 0, 0), chunk, mask)
+        filters, chunk = source.id.read_direct_chunk((row, *within))
+        target.id.write_direct_chunk((place, *within), chunk, filters)
 
 
 def _text(values: list[bytes]) -> NDArray[Any]:
@@ -128,11 +136,12 @@ def index_row(file: Path) -> dict[str, Any]:
         views = np.diff(shard[layout.OFFSET][:]).tolist()
         ids, categories = (shard[name].asstr()[:].tolist() for name in (layout.SCENE_ID, layout.CATEGORY))
         shapes = [json.loads(text).get("shape") for text in shard[layout.SOURCE][:]]
+        shapes = [str(shape or name) for shape, name in zip(shapes, ids, strict=True)]
         digests = [digest.decode() for digest in shard[layout.SHA256][:]]
-    scenes = [
-        {"id": name, "category": category, "shape": str(shape or name), "views": count, "sha256": digest}
-        for name, category, shape, count, digest in zip(ids, categories, shapes, views, digests, strict=True)
-    ]
+        masked = shard[layout.MASKED][:].astype(bool).tolist() if layout.MASKED in shard else [False] * len(ids)
+    keys = ("id", "category", "shape", "views", "sha256", "masks")
+    columns = zip(ids, categories, shapes, views, digests, masked, strict=True)
+    scenes = [dict(zip(keys, values, strict=True)) for values in columns]
     return {"file": file.name, "bytes": file.stat().st_size, "sha256": file_sha256(file), "scenes": scenes}
 
 
@@ -150,6 +159,10 @@ def write_index(
     """
     with h5py.File(out / shards[-1]["file"], "r") as last:  # the newest, which is sound
         image_size = [int(size) for size in last.attrs["image_size"]]
+    # Rows of a pack of schema 2, to which scenes are added, do not speak of masks.
+    shards = [
+        row | {"scenes": [{**scene, "masks": scene.get("masks", False)} for scene in row["scenes"]]} for row in shards
+    ]
     scenes = [scene for shard in shards for scene in shard["scenes"]]
     document = {
         "schema_version": layout.SCHEMA_VERSION,

@@ -60,12 +60,14 @@ class PosedViews:
         intrinsics: float32 [V, 4], fx / W, fy / H, cx / W, cy / H.
         near_far: float32 [V, 2], distances from the camera between which the scene lies; None where the source gives
             none: then it is the ball of radius 0.5 around the origin.
+        masks: uint8 [V, H, W], how much of each pixel the object covers, 255 is all of it; or None.
     """
 
     images: NDArray[np.uint8]
     camera_to_world: NDArray[np.float32]
     intrinsics: NDArray[np.float32]
     near_far: NDArray[np.float32] | None = None
+    masks: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class View:
         if mesh is not None:
             caster = RayCaster(mesh, 16)
             large = (height * sharp, width * sharp)
-            image = caster.render(pose.astype(np.float32), self.lens.astype(np.float32), large)
+            image, _ = caster.render(pose.astype(np.float32), self.lens.astype(np.float32), large)
             axes.imshow(image, extent=(0, width, height, 0), interpolation="lanczos")
         axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
         axes.axis("off")
@@ -340,7 +340,7 @@ def orbit_views(car: Mesh, size: tuple[int, int], lens: np.ndarray) -> Iterator[
     caster = RayCaster(car, 16)
     for row in range(VIEWS):
         pose = camera(-30 + 360 * row / VIEWS, 22 + 16 * np.sin(2 * np.pi * row / VIEWS))
-        yield caster.render(pose.astype(np.float32), lens, size), pose
+        yield caster.render(pose.astype(np.float32), lens, size)[0], pose
 
 
 def write_captures(work: Path, car: Mesh) -> dict[str, Path]:

@@ -111,6 +111,11 @@ class Phase(LightningModule, ABC):
         """Whether training batches must carry pixels."""
         return True
 
+    @property
+    def needs_masks(self) -> bool:
+        """Whether training batches must carry silhouettes."""
+        return False
+
     @abstractmethod
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
         """Weight and unweighted value of each term of the loss, by name."""

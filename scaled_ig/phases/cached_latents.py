@@ -38,6 +38,10 @@ class CachedLatents:
         """Whether latents are worth keeping: encoding gives the same ones again, and they are not just the pixels."""
         return scene.autoencoder.is_deterministic and not scene.is_rgb
 
+    def needs_masks(self, scene: SceneModel) -> bool:
+        """Whether pixels are drawn near the object, or stand before random colours."""
+        return scene.is_rgb and (self.random_background or (self.rays_per_view is not None and scene.samples_hulls))
+
     def encode(self, phase: Phase) -> None:
         """Encode all training views of this rank's scenes, or find them encoded in the run's ``latents``."""
         scene, trainer = phase.scene, phase.trainer
@@ -82,7 +86,7 @@ class CachedLatents:
         if self.rays_per_view is None:
             return None
         drawn = noise.uniform(_views(batch), self.rays_per_view, stream=7)
-        if batch.masks is None or not scene.representation.hull:
+        if batch.masks is None or not scene.samples_hulls:
             return (drawn * scene.latent_resolution**2).long()
         return draw_near(batch, drawn)
 

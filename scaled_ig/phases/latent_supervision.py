@@ -50,6 +50,10 @@ class LatentSupervision(Phase):
     def needs_images(self) -> bool:
         return not self.target.can_cache(self.scene)
 
+    @property
+    def needs_masks(self) -> bool:
+        return self.target.needs_masks(self.scene)
+
     def on_train_start(self) -> None:
         super().on_train_start()
         self.target.encode(self)

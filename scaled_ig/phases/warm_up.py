@@ -51,6 +51,10 @@ class WarmUp(Phase):
     def needs_images(self) -> bool:
         return not self.target.can_cache(self.scene)
 
+    @property
+    def needs_masks(self) -> bool:
+        return self.target.needs_masks(self.scene)
+
     def on_train_start(self) -> None:
         super().on_train_start()
         self.target.encode(self)

@@ -16,7 +16,7 @@ from scaled_ig.errors import UsageError
 
 
 class RaggedViews(SceneSource):
-    """Random images: scene ``s`` has ``3 + s`` views of 6 x 8 pixels."""
+    """Random images: scene ``s`` has ``3 + s`` views of 6 x 8 pixels; those of odd number have masks."""
 
     viewpoints = None
 
@@ -33,7 +33,9 @@ class RaggedViews(SceneSource):
         poses = np.tile(np.diag([1.0, -1.0, -1.0, 1.0]), (views, 1, 1)).astype(np.float32)
         poses[:, 2, 3] = 1.3
         images = generator.integers(0, 255, (views, 6, 8, 3), dtype=np.uint8)
-        return PosedViews(images, poses, generator.random((views, 4), dtype=np.float32)), {"shape": f"ü{row}"}
+        lens = generator.random((views, 4), dtype=np.float32)
+        masks = generator.integers(0, 256, (views, 6, 8), dtype=np.uint8) if row % 2 else None
+        return PosedViews(images, poses, lens, masks=masks), {"shape": f"ü{row}"}
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,8 @@ def test_index_holds_what_the_source_gave(written):
     assert index.categories == ("thing",) * 5
     assert index.num_views.tolist() == [3, 4, 5, 6, 7]
     assert index.offsets.tolist() == [0, 3, 7, 12, 18, 25]
+    assert index.masked.tolist() == [False, True, False, True, False]
+    assert [shard.has_masks for shard in index.shards] == [True, True, False]
     assert index.image_size == (6, 8)
     assert index.split_rule == "every_tenth"
     assert index.scene_radius == 0.5
@@ -81,6 +85,9 @@ def test_cameras_and_pixels_come_back_bit_for_bit(written):
             found, expected = getattr(views, key), getattr(given, key)
             np.testing.assert_array_equal(found, expected)
             assert found.dtype == expected.dtype
+        assert (views.masks is None) == (given.masks is None)
+        if given.masks is not None:
+            np.testing.assert_array_equal(views.masks, given.masks)
         assert views.near_far is not None
         np.testing.assert_allclose(views.near_far, np.tile([0.8, 1.8], (3 + scene, 1)), rtol=1e-6)
         assert index.digests[scene] == layout.scene_sha256(*vars(views).values())
@@ -90,16 +97,37 @@ def test_every_dataset_has_a_checksum_and_a_view_is_a_chunk(written):
     with h5py.File(PackIndex.open(written).shards[0].path) as file:
         datasets: list[h5py.Dataset] = []
         file.visititems(lambda _, item: datasets.append(item) if isinstance(item, h5py.Dataset) else None)
-        assert len(datasets) == 9
+        assert len(datasets) == 11
         assert all(dataset.fletcher32 for dataset in datasets)
         assert file[layout.VIEWS].chunks == (1, 6, 8, 3)
         assert (file[layout.VIEWS].compression, file[layout.VIEWS].compression_opts) == ("gzip", 4)
+        assert file[layout.MASKS].chunks == (1, 6, 8)
+        assert (file[layout.MASKS].compression, file[layout.MASKS].compression_opts) == ("gzip", 4)
+        assert file[layout.MASKED][:].tolist() == [0, 1]
+        assert not file[layout.MASKS][:3].any()
+        assert file[layout.MASKS].id.get_num_chunks() == 4, "the three views of the other scene take no room"
         assert file.attrs["complete"]
         strings = {name: value for name, value in file.attrs.items() if isinstance(value, bytes | str)}
         assert {"schema", "camera_convention", "created_utc", "renderer"} <= strings.keys()
         assert all(isinstance(value, np.bytes_) for value in strings.values()), (
             "HDF5 has no checksum over other strings"
         )
+
+
+def test_a_file_without_masks_is_one_of_schema_2_but_for_the_number(written):
+    with h5py.File(PackIndex.open(written).shards[2].path) as file:
+        assert layout.MASKS not in file
+        assert layout.MASKED not in file
+
+
+def test_masks_are_part_of_the_digest(written):
+    views, _ = RaggedViews(5).load("scène-1")
+    near_far = layout.ball_near_far(views.camera_to_world)
+    bare = views.images, views.camera_to_world, views.intrinsics, near_far
+    assert views.masks is not None
+    digests = {layout.scene_sha256(*bare), layout.scene_sha256(*bare, views.masks)}
+    views.masks[0, 0, 0] ^= 1
+    assert len(digests | {layout.scene_sha256(*bare, views.masks)}) == 3
 
 
 @pytest.mark.parametrize(("views", "first_training_view"), [(160, 16), (50, 5), (40, 4), (1, 0), (10, 1), (11, 1)])
@@ -126,7 +154,7 @@ def test_refuses_another_version(copy):
     path = copy / layout.INDEX_FILE
     document = json.loads(path.read_text()) | {"schema_version": 1}
     path.write_text(json.dumps(document | {"sha256": layout.json_sha256(document)}))
-    with pytest.raises(UsageError, match="is of version 1, this program reads 2"):
+    with pytest.raises(UsageError, match="is of version 1, this program reads 2 and 3"):
         PackIndex.open(copy)
 
 

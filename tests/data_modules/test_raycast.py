@@ -77,8 +77,11 @@ def test_a_scenes_random_numbers_are_its_own():
 def test_sphere_silhouette():
     ball = trimesh.creation.icosphere(subdivisions=5, radius=0.3)
     caster = RayCaster(solids((ball, (0.0, 0.0, 0.0))))
-    image = caster.render(cameras(1)[0][0], PINHOLE, SIZE)
-    coverage = 1 - image[..., 0] / 255
+    image, mask = caster.render(cameras(1)[0][0], PINHOLE, SIZE)
+    coverage = mask / 255
+    assert abs(coverage * 16 - np.round(coverage * 16)).max() < 16 / 255, "16 samples a pixel"
+    assert (image[mask == 0] == 255).all()
+    assert (image[mask > 0] < 255).all()
     radius = FOCAL * 128 * 0.3 / np.sqrt(1.3**2 - 0.3**2)
     assert coverage.sum() == pytest.approx(np.pi * radius**2, rel=0.003)
     rows, columns = np.mgrid[:128, :128] + 0.5
@@ -94,7 +97,7 @@ def test_coloured_balls_stand_where_the_cameras_see_them():
     rows, columns = np.mgrid[:128, :128] + 0.5
     checked = 0
     for pose, pinhole in zip(*cameras(12), strict=True):
-        image = caster.render(pose, pinhole, SIZE).astype(np.float64) / 255
+        image = caster.render(pose, pinhole, SIZE)[0].astype(np.float64) / 255
         pixels = project(centers, pose, pinhole)
         for channel, pixel in enumerate(pixels):
             others = np.delete(pixels, channel, axis=0)
@@ -120,7 +123,7 @@ def quad(texture: np.ndarray) -> Mesh:
 
 def front_view(mesh: Mesh) -> np.ndarray:
     pose, pinhole = draw_cameras(1, 1.3, (0.0, 0.0), (0.0, 0.0), np.random.default_rng(0))
-    return RayCaster(mesh).render(pose[0], pinhole[0], SIZE)
+    return RayCaster(mesh).render(pose[0], pinhole[0], SIZE)[0]
 
 
 def test_textures_stand_upright_and_are_lit_by_the_formula():
@@ -184,7 +187,7 @@ def test_reproduces_rendered_images(scene):
     psnr = []
     for frame in document["frames"][::8]:
         pose = np.array(frame["transform_matrix"], np.float32)
-        image = caster.render(pose, PINHOLE, SIZE).astype(np.float64)
+        image = caster.render(pose, PINHOLE, SIZE)[0].astype(np.float64)
         expected = np.asarray(Image.open(folder / frame["file_path"]).convert("RGB"), dtype=np.float64)
         psnr.append(-10 * np.log10(((image - expected) ** 2).mean() / 255**2))
     assert np.mean(psnr) > 50

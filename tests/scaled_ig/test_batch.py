@@ -20,6 +20,10 @@ def batch(**changes) -> ViewBatch:
         ({"images": torch.zeros(2, 3, 4, 4)}, r"images must be \[2, 3, H, W\] uint8"),
         ({"images": torch.zeros(2, 4, 4, 3, dtype=torch.uint8)}, r"got \[2, 4, 4, 3\]"),
         ({"images": torch.zeros(3, 4, 4, dtype=torch.uint8)}, r"got \[3, 4, 4\]"),
+        ({"masks": torch.zeros(2, 1, 4, 4, dtype=torch.uint8)}, r"masks must be \[2, H, W\] uint8, got \[2, 1, 4, 4\]"),
+        ({"masks": torch.zeros(3, 4, 4, dtype=torch.uint8)}, r"masks must be \[2, H, W\] uint8"),
+        ({"masks": torch.zeros(2, 4, 4)}, r"masks must be \[2, H, W\] uint8, got \[2, 4, 4\] torch.float32"),
+        ({"masks": torch.zeros(2, 4, 4, dtype=torch.uint8)}, r"masked must be \[2\] bool beside masks, got None"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, message):
@@ -49,7 +53,12 @@ def test_a_batch_without_images_says_who_must_ask_for_them():
 
 
 def test_moving_a_batch_keeps_all_its_parts():
-    moved = batch(images=torch.zeros(2, 3, 4, 4, dtype=torch.uint8)).to("meta")
-    parts = moved.images, moved.scene_index, moved.view_index, moved.cameras.camera_to_world, moved.cameras.intrinsics
+    masks, masked = torch.zeros(2, 4, 4, dtype=torch.uint8), torch.tensor([True, False])
+    whole = batch(images=torch.zeros(2, 3, 4, 4, dtype=torch.uint8), masks=masks, masked=masked)
+    moved = whole.to("meta")
+    parts = moved.images, moved.masks, moved.masked, moved.scene_index, moved.view_index, moved.cameras.camera_to_world
     assert {part.device.type for part in parts} == {"meta"}
     assert batch().to("meta").images is None
+    some = whole[torch.tensor([False, True])]
+    assert some.masks.shape == (1, 4, 4)
+    assert some.masked.tolist() == [False]

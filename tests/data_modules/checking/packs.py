@@ -18,13 +18,15 @@ STAMP = {"renderer": "none", "created_utc": "2026-01-01T00:00:00Z"}
 
 
 def noisy_views(seed: int, count: int = 10, size: int = 16) -> PosedViews:
-    """Noisy grey discs on white, from cameras on the upper hemisphere."""
+    """Noisy grey discs on white with their masks, from cameras on the upper hemisphere."""
     generator = np.random.default_rng(seed)
     poses, intrinsics = draw_cameras(count, 1.3, (-180, 180), (0, 85), generator)
     images = generator.integers(180, 220, (count, size, size, 3), dtype=np.uint8)
     y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
-    images[:, np.hypot(x, y) > 0.4] = 255
-    return PosedViews(images, poses, intrinsics, layout.ball_near_far(poses))
+    is_disc = np.hypot(x, y) <= 0.4
+    images[:, ~is_disc] = 255
+    masks = np.repeat(255 * is_disc[None].astype(np.uint8), count, axis=0)
+    return PosedViews(images, poses, intrinsics, layout.ball_near_far(poses), masks)
 
 
 def changed(views: PosedViews, **values: Any) -> PosedViews:
@@ -62,8 +64,9 @@ NAMES = ("a", "b", "c")
 
 
 def sound_scenes(count: int = 10) -> dict[str, PosedViews]:
-    """Three scenes that nothing is wrong with."""
-    return {name: noisy_views(seed, count) for seed, name in enumerate(NAMES)}
+    """Three scenes that nothing is wrong with; the first has no masks."""
+    scenes = {name: noisy_views(seed, count) for seed, name in enumerate(NAMES)}
+    return scenes | {"a": changed(scenes["a"], masks=None)}
 
 
 def lines_of(folder: Path) -> list[str]:

@@ -27,10 +27,11 @@ def test_a_flipped_bit_is_found(copy, place, number):
     assert lines_of(copy)[0].startswith(f"{path.name}: is not the file that was packed: its sha256")
 
 
-def test_a_rotten_chunk_names_scene_and_view(copy):
+@pytest.mark.parametrize(("name", "chunk"), [(layout.VIEWS, 13), (layout.MASKS, 3)])
+def test_a_rotten_chunk_names_scene_and_view(copy, name, chunk):
     path = copy / layout.shard_name(0)
     with h5py.File(path) as file:
-        place = file[layout.VIEWS].id.get_chunk_info(13).byte_offset
+        place = file[name].id.get_chunk_info(chunk).byte_offset  # scenes without masks have no chunks of them
     content = bytearray(path.read_bytes())
     content[place + 9] ^= 1
     path.write_bytes(content)
@@ -46,7 +47,25 @@ def test_pixels_that_were_written_anew_are_not_those_that_were_packed(copy):
         file[layout.VIEWS][15] = view
     rehash(copy)
     (line,) = lines_of(copy)
-    assert "scene b: its views or cameras are not those that were packed (sha256)" in line
+    assert "scene b: its views, cameras or masks are not those that were packed (sha256)" in line
+
+
+def test_masks_that_were_written_anew_are_not_those_that_were_packed(copy):
+    with h5py.File(copy / layout.shard_name(0), "a") as file:
+        mask = file[layout.MASKS][15]
+        mask[8, 8] ^= 1
+        file[layout.MASKS][15] = mask
+    rehash(copy)
+    (line,) = lines_of(copy)
+    assert "scene b: its views, cameras or masks are not those that were packed (sha256)" in line
+
+
+def test_masks_of_which_the_index_says_nothing(copy):
+    document = json.loads((copy / layout.INDEX_FILE).read_text())
+    for scene in document["shards"][0]["scenes"]:
+        scene["masks"] = False
+    write_document(copy, document)
+    assert "has a dataset masks, while pack.json says that no scene has masks" in lines_of(copy)[0]
 
 
 def truncated(path):
@@ -123,6 +142,11 @@ def edit(copy: Path, name: str, values) -> None:
         (layout.VIEWS, {"data": np.zeros((19, 16, 16, 3), "u1")}, "(19, 16, 16, 3) instead of (20, 16, 16, 3)"),
         (layout.VIEWS, {"shape": (2**40, 16, 16, 3), "dtype": "u1", "chunks": (1, 16, 16, 3)}, "which pack.json asks"),
         (layout.VIEWS, {"data": np.zeros((20, 16, 16, 3), "u1")}, "not stored as one gzip-compressed chunk"),
+        (layout.MASKS, None, "has no dataset masks"),
+        (layout.MASKS, {"data": np.zeros((20, 16, 16), "u1")}, "masks is not stored as one gzip-compressed chunk"),
+        (layout.MASKS, {"data": np.zeros((20, 16, 16, 1), "u1")}, "(20, 16, 16, 1) instead of (20, 16, 16)"),
+        (layout.MASKED, {"data": np.array([1, 1], "u1")}, "scene a: its flag of masks is True in the file, but False"),
+        (layout.MASKED, {"data": np.array([0, 0], "u1")}, "scene b: its flag of masks is False in the file, but True"),
         (layout.CAMERA_TO_WORLD, {"data": np.zeros((20, 4, 4), "f8")}, "cam2world is of type float64"),
         (layout.OFFSET, {"data": np.array([0, 30, 20])}, "does not ascend"),
         (layout.OFFSET, {"data": np.array([0, 9, 20])}, "scene a: its table of views is [0, 9] in the file"),
@@ -144,7 +168,7 @@ def test_another_dataset(copy, name, values, words):
         ("complete", None, "no attribute complete"),
         ("complete", False, "complete is False"),
         ("schema", np.bytes_("other"), "schema is"),
-        ("schema_version", 3, "schema_version is 3 instead of 2"),
+        ("schema_version", 2, "schema_version is 2 instead of 3"),
         ("world_up", np.bytes_("+y"), "world_up is"),
         ("image_size", (16, 32), "image_size is [16 32]"),
         ("content_sha256", np.bytes_("0"), "content_sha256 is not that"),

@@ -21,7 +21,7 @@ BAD = (SILENT, CRASHED, HUNG)
 @pytest.fixture(scope="module")
 def small_pack(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("packs") / "small"
-    write_pack(BallScenes(4, 10, 16), folder, render=None)
+    write_pack(BallScenes(4, 10, 16, masked=2), folder, render=None)
     return folder
 
 

@@ -52,5 +52,5 @@ def assert_balls_land(loaded: tuple[Mesh, dict], to_world: Callable) -> None:
     seen = see(64)
     caster = RayCaster(mesh, 4)
     poses, intrinsics = seen.poses.astype(np.float32), seen.intrinsics.astype(np.float32)
-    images = np.stack([caster.render(*camera, (64, 64)) for camera in zip(poses, intrinsics, strict=True)])
+    images = np.stack([caster.render(*camera, (64, 64))[0] for camera in zip(poses, intrinsics, strict=True)])
     assert distances(images, poses, intrinsics, centres).max() < 0.5

@@ -72,7 +72,7 @@ def test_doubled_and_flipped_faces_look_like_proper_ones(tmp_path, kind):
         mesh = trimesh.Trimesh(corners, faces, process=False)
         mesh.export(tmp_path / f"{number}.{kind}")
         caster = RayCaster(read_mesh(tmp_path / f"{number}.{kind}"), 4)
-        pictures.append([caster.render(*camera, (32, 32)) for camera in zip(poses, intrinsics, strict=True)])
+        pictures.append([caster.render(*camera, (32, 32))[0] for camera in zip(poses, intrinsics, strict=True)])
     assert abs(np.array(pictures[0]).astype(int) - np.array(pictures[1])).max() <= 1
 
 

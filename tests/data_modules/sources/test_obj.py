@@ -112,7 +112,9 @@ def picture(tmp_path, text: str) -> np.ndarray:
     caster = RayCaster(read_obj(tmp_path / "quad.obj"), 4)
     above = draw_cameras(3, 1.3, (-90, 90), (40, 80), np.random.default_rng(0))
     below = draw_cameras(3, 1.3, (-90, 90), (-80, -40), np.random.default_rng(1))
-    return np.stack([caster.render(*camera, (32, 32)) for side in (above, below) for camera in zip(*side, strict=True)])
+    return np.stack(
+        [caster.render(*camera, (32, 32))[0] for side in (above, below) for camera in zip(*side, strict=True)]
+    )
 
 
 @pytest.mark.parametrize(
