@@ -13,6 +13,7 @@
 #define YV ((OUT + 7) / 8)
 #define Y (8 * YV) /* outputs filled up with zeros; the density is the first */
 #define EMPTY -10.f /* of scaled_ig/compositing.py */
+#define OPAQUE 14.f /* optical depth that 1e-6 of the light passes: less than rounding leaves */
 
 typedef struct {
     int samples, resolution, cells, backgrounds; /* P, K, G, 1 where each ray has a background of its own */
@@ -123,12 +124,9 @@ static void place(const Inputs *in, long n, Ray *s) {
     }
 }
 
-/* Features and hidden activations of all samples; then the raw densities alone, or all outputs and what backward needs. */
-INLINE void see(const Inputs *in, long n, Ray *s, int densities_only) {
-    const float *texels = in->texels + in->slot[n] * 3 * in->resolution * in->resolution * F;
-    place(in, n, s);
-    for (int p = 0; p < s->samples; ++p) s->raw[p] = EMPTY;
-    for (int p = 0; p < (s->read + 3) / 4 * 4; ++p) {
+/* Features of 4 samples from the texels around them. */
+INLINE void gather(const float *texels, Ray *s, int q) {
+    for (int p = q; p < q + 4; ++p) {
         vec f[FV];
         for (int k = 0; k < FV; ++k) f[k] = splat(0);
         for (int e = 0; e < 12; ++e) {
@@ -137,8 +135,18 @@ INLINE void see(const Inputs *in, long n, Ray *s, int densities_only) {
         }
         for (int k = 0; k < FV; ++k) store(s->f + p * F + LANES * k, f[k]);
     }
+}
+
+/* Features, hidden activations and raw densities of the samples that are read; and, unless densities are all that is wanted,
+ * the other outputs and what backward needs. Then nothing is read behind what is opaque: no light comes from there. */
+INLINE void see(const Inputs *in, long n, Ray *s, int densities_only) {
+    const float *texels = in->texels + in->slot[n] * 3 * in->resolution * in->resolution * F;
+    float passed = 0; /* optical depth */
+    place(in, n, s);
+    for (int p = 0; p < s->samples; ++p) s->raw[p] = EMPTY;
     for (int q = 0; q < s->read; q += 4) {
         const int some = s->read - q < 4 ? s->read - q : 4;
+        gather(texels, s, q);
         vec acc[4][HV];
         for (int i = 0; i < 4; ++i) for (int j = 0; j < HV; ++j) acc[i][j] = load(in->b1 + LANES * j);
         for (int k = 0; k < F; ++k)
@@ -172,8 +180,14 @@ INLINE void see(const Inputs *in, long n, Ray *s, int densities_only) {
             }
             for (int i = 0; i < 4; ++i) store_half(s->y + (q + i) * Y + 8 * m, even[i] + odd[i]);
         }
-        for (int i = 0; i < some; ++i) s->raw[s->which[q + i]] = s->y[(q + i) * Y];
         for (int i = 0; i < 4 * Y; i += LANES) store(s->color + q * Y + i, sigmoid(load(s->y + q * Y + i)));
+        for (int i = 0; i < some; ++i) {
+            const int p = s->which[q + i];
+            s->raw[p] = s->y[(q + i) * Y];
+            const float raw = p ? 0.5f * (s->raw[p - 1] + s->raw[p]) - 1 : EMPTY;
+            passed += fmaxf(raw, 0) * (p ? s->t[p] - s->t[p - 1] : 0); /* at most what it is */
+        }
+        if (passed > OPAQUE) s->read = q + some;
     }
     /* Backward works in groups of 8: what an earlier ray left in the second half may be anything. */
     const int done = (s->read + 3) / 4 * 4;

@@ -127,6 +127,10 @@ class PlaneRepresentation(SceneRepresentation):
         self.plane_resolution, self.extent, self.plane_axes = plane_resolution, extent, plane_axes
         self.axes = self.AXES[plane_axes]
 
+    def texels(self, hulls: Hulls) -> Tensor:
+        """Texels [S, 3, K, K] bool of planes that a sample within hulls reads; the others are never looked at."""
+        return hulls.texels(self.plane_resolution, self.extent, self.axes)
+
     @abstractmethod
     def planes(self, scene_index: Tensor) -> Tensor:
         """Planes [S, 3, K, K, F], channels last, of scenes [S] long. Rows are the second axis of each pair."""
