@@ -33,8 +33,8 @@ class Field(Protocol):
     def march(self, t: Tensor) -> Composite:
         """What the rays see."""
 
-    def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
-        """Σ (pixel − target)², target [R, C] in [0, 1]; no gradient flows to target and background."""
+    def squared_error(self, t: Tensor, target: Tensor, scale: float) -> Tensor:
+        """Scale · Σ (pixel − target)², target [R, C] in [0, 1]; no gradient flows to target and background."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Planes:
     def march(self, t: Tensor) -> Composite:
         return self.kernel.march(self.given, t)
 
-    def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
-        return self.kernel.squared_error(self.given, t, target)
+    def squared_error(self, t: Tensor, target: Tensor, scale: float) -> Tensor:
+        return self.kernel.squared_error(self.given, t, target, scale)
 
     def split(self, heads: SceneHeads) -> PlanesByScene:
         """The same planes, each read by the head of its scene."""
@@ -93,8 +93,8 @@ class PlanesByScene:
     def march(self, t: Tensor) -> Composite:
         return Composite.join(scene.march(*own) for scene, own in self._each(t))
 
-    def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
-        return torch.stack([scene.squared_error(*own) for scene, own in self._each(t, target)]).sum()
+    def squared_error(self, t: Tensor, target: Tensor, scale: float) -> Tensor:
+        return torch.stack([scene.squared_error(*own, scale) for scene, own in self._each(t, target)]).sum()
 
 
 class _Groups:
@@ -179,5 +179,5 @@ class Points:
     def march(self, t: Tensor) -> Composite:
         return Composite.join(composite(*block._at(own), own, block.background) for block, own in self._blocks(t))
 
-    def squared_error(self, t: Tensor, target: Tensor) -> Tensor:
-        return (self.march(t).pixels - target).square().sum()
+    def squared_error(self, t: Tensor, target: Tensor, scale: float) -> Tensor:
+        return scale * (self.march(t).pixels - target).square().sum()

@@ -90,7 +90,7 @@ class Hulls:
 
         def task(_: int, *some: int) -> None:
             pointers = map(native.pointer, (*given, near, far))
-            function(self.resolution, ctypes.c_float(HULL_RADIUS), *pointers, *map(ctypes.c_long, some))
+            function(len(self.bits), self.resolution, ctypes.c_float(HULL_RADIUS), *pointers, *map(ctypes.c_long, some))
 
         native.run(task, native.shares(len(slot), 4 * torch.get_num_threads()))
         return near, far

@@ -127,7 +127,8 @@ class Renderer(nn.Module):
         missed = torch.ones_like(t_far, dtype=torch.bool)
         missed[hit] = False
         beside = (wanted - behind).square().sum(1)[missed].sum()  # rays that see the background only
-        return (field.squared_error(t, wanted[hit]) + beside) * (4 / wanted.numel())
+        scale = 4 / wanted.numel()
+        return field.squared_error(t, wanted[hit], scale) + scale * beside
 
     @torch.no_grad()
     def raw_densities(self, representation: SceneRepresentation, scene_index: Tensor, positions: Tensor) -> Tensor:

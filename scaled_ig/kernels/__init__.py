@@ -31,7 +31,7 @@ class Kernel(Protocol):
     def march(self, given: PlaneRays, t: Tensor) -> Composite:
         """Pixels of rays, with a gradient."""
 
-    def squared_error(self, given: PlaneRays, t: Tensor, target: Tensor) -> Tensor:
+    def squared_error(self, given: PlaneRays, t: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
         """Squared error of the pixels of rays, with a gradient; no gradient flows to target and background."""
 
 

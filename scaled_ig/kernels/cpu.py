@@ -40,7 +40,7 @@ class _Inputs(ctypes.Structure):
     )
     _fields_ = [
         *((name, ctypes.c_int) for name in ("samples", "resolution", "cells", "backgrounds")),
-        *((name, ctypes.c_float) for name in ("extent", "radius")),
+        *((name, ctypes.c_float) for name in ("extent", "radius", "scale")),
         *((name, ctypes.c_void_p) for name in _NAMES),
     ]
 
@@ -82,8 +82,12 @@ class _Inputs(ctypes.Structure):
         self.run("forward", lambda _: seen, _any_shares(num_rays))
         return seen
 
-    def sweep(self, given: Tensor, is_target: bool, of_planes: bool) -> tuple[Tensor, list[Tensor | None]]:
-        """Squared error, and gradients of planes and head; ``given`` [N, C] are targets, or the gradient of pixels."""
+    def sweep(self, given: Tensor, scale: float | None, of_planes: bool) -> tuple[Tensor, list[Tensor | None]]:
+        """Squared error times ``scale``, and its gradients to planes and head.
+
+        ``given`` [N, C] are the targets; where there is no scale, they are the gradient of the pixels.
+        """
+        is_target, self.scale = scale is not None, scale or 0.0
         planes, (features, hidden, values) = self.tensors["texels"], self.sizes.values()
         d_planes = torch.empty_like(planes) if of_planes else None
         error = torch.empty(self.num_scenes, dtype=torch.float64)
@@ -117,23 +121,25 @@ class _March(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):
-        return None, None, *ctx.inputs.sweep(gradients[0], False, ctx.needs_input_grad[2])[1]
+        return None, None, *ctx.inputs.sweep(gradients[0], None, ctx.needs_input_grad[2])[1]
 
 
 class _SquaredError(torch.autograd.Function):
     """The gradients are there with the error: backward has to scale them only."""
 
     @staticmethod
-    def forward(ctx, given, t, target, *parameters):
-        error, gradients = _Inputs.of(given, t, *parameters).sweep(target, True, ctx.needs_input_grad[3])
+    def forward(ctx, given, t, target, scale, *parameters):
+        error, gradients = _Inputs.of(given, t, *parameters).sweep(target, scale, ctx.needs_input_grad[4])
         ctx.save_for_backward(*gradients)
         return error
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):
-        own = (None if gradient is None else gradient * gradients[0] for gradient in ctx.saved_tensors)
-        return None, None, None, *own
+        own = ctx.saved_tensors
+        if float(gradients[0]) != 1:  # a pass over all planes
+            own = tuple(None if gradient is None else gradient * gradients[0] for gradient in own)
+        return None, None, None, None, *own
 
 
 def _parameters(given: PlaneRays) -> tuple[Tensor, ...]:
@@ -187,8 +193,8 @@ def march(given: PlaneRays, t: Tensor) -> Composite:
     return Composite(pixels, extra[:, 0], extra[:, 1])
 
 
-def squared_error(given: PlaneRays, t: Tensor, target: Tensor) -> Tensor:
+def squared_error(given: PlaneRays, t: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
     """As :func:`scaled_ig.kernels.reference.squared_error`, in one sweep; raises as :func:`march`."""
     if not torch.is_grad_enabled():
-        return (march(given, t).pixels - target).square().sum()
-    return _SquaredError.apply(given, t, target, *_parameters(given))  # type: ignore
+        return scale * (march(given, t).pixels - target).square().sum()
+    return _SquaredError.apply(given, t, target, scale, *_parameters(given))  # type: ignore

@@ -231,14 +231,14 @@ def march(given: PlaneRays, t: Tensor) -> Composite:
     return Composite(*_March.apply(_Inputs.of(given, t), given.background.contiguous(), *_parameters(given)))
 
 
-def squared_error(given: PlaneRays, t: Tensor, target: Tensor) -> Tensor:
+def squared_error(given: PlaneRays, t: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
     """As :func:`scaled_ig.kernels.reference.squared_error`. One launch for the error and its gradients."""
     if t.shape[1] > _MOST_SAMPLES:
-        return reference.squared_error(_in_float32(given), t, target)
+        return reference.squared_error(_in_float32(given), t, target, scale)
     if not torch.is_grad_enabled():
-        return (march(given, t).pixels - target).square().sum()
+        return scale * (march(given, t).pixels - target).square().sum()
     others = given.background.contiguous(), target.contiguous()
-    return _SquaredError.apply(_Inputs.of(given, t), *others, *_parameters(given))
+    return scale * _SquaredError.apply(_Inputs.of(given, t), *others, *_parameters(given))
 
 
 def _in_float32(given: PlaneRays) -> PlaneRays:

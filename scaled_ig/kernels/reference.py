@@ -92,8 +92,8 @@ def _read(given: PlaneRays, t: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(held, raw, EMPTY), torch.where(held[..., None], values, 0)
 
 
-def squared_error(given: PlaneRays, t: Tensor, target: Tensor) -> Tensor:
-    """Σ (pixel − target)² over the pixels of :func:`march`, a scalar: loss and gradients can be had in one sweep.
+def squared_error(given: PlaneRays, t: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
+    """Scale · Σ (pixel − target)² over the pixels of :func:`march`, a scalar: loss and gradients can be had in one sweep.
 
     No gradient flows to target and background.
 
@@ -101,6 +101,7 @@ def squared_error(given: PlaneRays, t: Tensor, target: Tensor) -> Tensor:
         given: The rays and what they go through.
         t: [N, P] ascending depths.
         target: [N, C] in [0, 1].
+        scale: Factor on the sum: known beforehand, it costs no pass over the gradients.
     """
     seen = composite(*_read(given, t), t, given.background.detach())
-    return (seen.pixels - target.detach()).square().sum()
+    return scale * (seen.pixels - target.detach()).square().sum()

@@ -18,6 +18,7 @@
 typedef struct {
     int samples, resolution, cells, backgrounds; /* P, K, G, 1 where each ray has a background of its own */
     float extent, radius; /* half the sides of the cubes of planes and hulls, world units */
+    float scale;          /* of a squared error */
     const float *texels;     /* [S, 3, K, K, F] */
     const long *slot;        /* [N] */
     const float *origins, *directions, *t; /* [N, 3], [N, 3], [N, P] */
@@ -413,8 +414,8 @@ void march_backward(const Inputs *in, const float *given, double *error, float *
             composite(in, n, &s, pixel);
             for (int c = 0; c < C; ++c) {
                 float off = pixel[c] - gradient[c];
-                *error += off * off;
-                gradient[c] = 2 * off;
+                *error += (double)in->scale * off * off;
+                gradient[c] = 2 * in->scale * off;
             }
         }
         uncomposite(in, n, gradient, &s);

@@ -50,6 +50,7 @@ class SceneAdam(Adam):
         groups = [{"rows": False, **group} for group in groups]
         super().__init__(groups, betas=betas, eps=eps, fused=True)
         self.clock = clock
+        self._kept: dict[nn.Parameter, Tensor] = {}
         self._step_supports_amp_scaling = False  # a scaler must not leave overflows of fp16 to the rows
         for group in self._row_groups():
             group |= {"t": 0, "rates": []}  # steps taken; learning rate of each step since the last flush
@@ -62,6 +63,15 @@ class SceneAdam(Adam):
 
     def _row_groups(self) -> list[dict[str, Any]]:
         return [group for group in self.param_groups if group["rows"]]
+
+    def keep(self, table: nn.Parameter, texels: Tensor) -> None:
+        """Train only some texels of the rows of a table; the others have no gradient.
+
+        Args:
+            table: Parameter [N, ..., F] of a row group.
+            texels: [N, ...] bool.
+        """
+        self._kept[table] = texels.contiguous()
 
     @torch.no_grad()
     def catch_up(self, table: nn.Parameter, rows: Tensor) -> None:
@@ -145,6 +155,12 @@ class SceneAdam(Adam):
             state["step"][rows] = group["t"] - 1.0
         at = rows.tolist()
         beta1, beta2 = group["betas"]
+        values = table.detach(), state["exp_avg"], state["exp_avg_sq"]
+        if table.device.type == "cpu" and table.dtype == torch.float32 and native.works():
+            state["step"][rows] += 1
+            gradients, kept = gradient.values().contiguous(), self._kept.get(table)
+            _step_by_row(values, at, gradients, kept, state["step"][rows].tolist(), group)
+            return
         adam(
             [table[row] for row in at],
             list(gradient.values()),
@@ -165,6 +181,26 @@ class SceneAdam(Adam):
 
 Rows = tuple[Tensor, Tensor, Tensor]
 """Parameters, first and second moments: tables with one row a scene."""
+
+
+def _step_by_row(
+    tables: Rows, rows: list[int], gradients: Tensor, kept: Tensor | None, steps: list[float], group: dict[str, Any]
+) -> None:
+    """One step of Adam on each row, the ``steps``-th of it; by adam.c."""
+    (beta1, beta2), step = group["betas"], native.library("adam").adam
+    channels = gradients.shape[-1] if kept is not None else 1
+    texels = ctypes.c_long(gradients[0].numel() // channels)
+
+    def task(_: int, first: int, last: int) -> None:
+        for place in range(first, last):
+            row, rate = rows[place], group["lr"] / (1 - beta1 ** steps[place])
+            parameter, m, v = (native.pointer(table[row]) for table in tables)
+            own = None if kept is None else kept[row]
+            numbers = rate, beta1, beta2, (1 - beta2 ** steps[place]) ** 0.5, group["eps"]
+            given = parameter, native.pointer(gradients[place]), m, v, texels, channels, native.pointer(own)
+            step(*given, *map(ctypes.c_float, numbers))
+
+    native.run(task, native.shares(len(rows), len(rows)))
 
 
 def _coast_by_row(tables: Rows, rows: Tensor, nodes: Array, weights: Array, decays: tuple[Array, Array]) -> None:

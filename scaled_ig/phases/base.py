@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from scaled_ig.batch import ViewBatch
 from scaled_ig.losses import total_variation
 from scaled_ig.optim import Clock, SceneAdam
+from scaled_ig.occupancy import Hulls
 from scaled_ig.phases.hulls import carve_hulls
 from scaled_ig.phases.saved_rows import Place, are_too_many, put_together, read_shards, take_own, write_shards
 from scaled_ig.randomness import CounterNoise
@@ -172,7 +173,13 @@ class Phase(LightningModule, ABC):
         return total_variation(representation.planes(scenes), visits / len(batch))
 
     def on_train_start(self) -> None:
-        carve_hulls(self.scene.representation.hull, self.trainer.datamodule, self.stage)  # type: ignore[attr-defined]
+        representation = self.scene.representation
+        if representation.hull is None:
+            return
+        carve_hulls(representation.hull, self.trainer.datamodule, self.stage)  # type: ignore[attr-defined]
+        if isinstance(representation, PlaneRepresentation) and "micro" in self.trained:
+            texels = representation.texels(Hulls(representation.hull.weight))
+            self.scene_adam().keep(representation.scene_tables()["micro"].weight, texels)
 
     # -- who trains, where ------------------------------------------------------------------------------------------
 

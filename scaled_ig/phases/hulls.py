@@ -15,16 +15,15 @@ from scaled_ig.cameras import Cameras
 from scaled_ig.occupancy import DILATION, HULL_RADIUS, HULL_RESOLUTION, UNCOVERED, carve, pack, uncovered
 from scaled_ig.representations.scene_table import HullTable
 
+BLOCK = 4  # pixels along a side: silhouettes are grown by whole blocks
 NEAREST = 0.1  # world units: cameras stand no nearer to the object than this
 
 
-def carve_hulls(table: HullTable | None, data: Any, stage: int) -> None:
+def carve_hulls(table: HullTable, data: Any, stage: int) -> None:
     """Carve the hulls of this rank's scenes from the masks of their training views; scenes without masks keep all cells.
 
     A hull that does not cover the masks it was carved from has lost parts of the object: it is refused.
     """
-    if table is None:
-        return
     todo = [row for row, bits in enumerate(table.weight) if bool((bits == 255).all())]
     refused = []
     for row in tqdm(todo, desc="carving", unit="scene", leave=False, disable=len(todo) < 16):
@@ -57,10 +56,19 @@ def draw_near(batch: ViewBatch, drawn: Tensor) -> Tensor:
     """
     assert batch.masks is not None
     assert batch.masked is not None
-    near = grow(batch.masks > 0, margin(batch.cameras, batch.masks.shape[2])) | ~batch.masked[:, None, None]
-    order = near.flatten(1).cumsum(1, dtype=torch.int32)
-    wanted = (drawn * order[:, -1:]).floor() + 1
-    return torch.searchsorted(order.float(), wanted).clamp(max=order.shape[1] - 1)
+    width = batch.masks.shape[2]
+    seen = F.max_pool2d(batch.masks[:, None].float(), BLOCK, ceil_mode=True)
+    reach = math.ceil(margin(batch.cameras, width) / BLOCK)
+    near = F.max_pool2d(seen, 2 * reach + 1, 1, reach)[:, 0] > 0
+    near |= ~batch.masked[:, None, None]
+    blocks = near.shape[2]
+    number = near.flatten(1).cumsum(1).float()
+    place = drawn * number[:, -1:]  # the number of a block, and behind the point the place in it
+    block = torch.searchsorted(number, place.floor() + 1).clamp(max=number.shape[1] - 1)
+    inside = (place.frac() * BLOCK**2).long()
+    row = block // blocks * BLOCK + inside // BLOCK
+    column = block % blocks * BLOCK + inside % BLOCK
+    return row.clamp(max=batch.masks.shape[1] - 1) * width + column.clamp(max=width - 1)
 
 
 def margin(cameras: Cameras, width: int) -> int:
@@ -70,9 +78,3 @@ def margin(cameras: Cameras, width: int) -> int:
     cell = math.sqrt(3) * HULL_RADIUS / HULL_RESOLUTION * cameras.intrinsics[:, 0] / depth * width
     return math.ceil(float(2 * (cell + DILATION).max()))
 
-
-def grow(masks: Tensor, pixels: int) -> Tensor:
-    """Masks [B, H, W] bool with all pixels at most so many rows and columns away."""
-    grown = masks.float()[:, None]
-    grown = F.max_pool2d(grown, (2 * pixels + 1, 1), 1, (pixels, 0))
-    return F.max_pool2d(grown, (1, 2 * pixels + 1), 1, (0, pixels))[:, 0] > 0
