@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
 EMPTY = -10.0
 """Raw density where nothing is: less than 1e-4 of the light is lost on 2 world units."""
 

@@ -94,7 +94,8 @@ class PlanesByScene:
         return Composite.join(scene.march(*own) for scene, own in self._each(t))
 
     def squared_error(self, t: Tensor, target: Tensor, scale: float) -> Tensor:
-        return torch.stack([scene.squared_error(*own, scale) for scene, own in self._each(t, target)]).sum()
+        parts = [scene.squared_error(*own, scale=scale) for scene, own in self._each(t, target)]
+        return torch.stack(parts).sum()
 
 
 class _Groups:

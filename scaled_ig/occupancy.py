@@ -154,7 +154,7 @@ def carve(masks: Tensor, cameras: Cameras, resolution: int = HULL_RESOLUTION) ->
 
 
 def _may_be_seen(sums: Tensor, camera: Cameras, centres: Tensor, half: float, height: int, width: int) -> Tensor:
-    """Whether a view shows something of cells [P, 3] of half a side ``half``, or does not show all of them; [P] bool."""
+    """Whether a view shows something of cells around [P, 3], or does not show them wholly; [P] bool."""
     rotation = camera.camera_to_world[0, :3, :3].abs().sum(0) * half  # half of a cell's extent in camera coordinates
     x, y, depth = camera.project(centres)[0].unbind(-1)
     nearest = depth - rotation[2]

@@ -182,7 +182,10 @@ class Renderer(nn.Module):
             rounded = planes.bfloat16()
             # Else straight through: the sum is exact, and the gradient not rounded.
             planes = rounded if kernel.serves(rounded, self.head) else planes + (rounded - planes).detach()
-        field = Planes(kernel, PlaneRays(planes, slot, scaled, self.head, background, representation.axes, hulls, representation.extent))
+        field = Planes(
+            kernel,
+            PlaneRays(planes, slot, scaled, self.head, background, representation.axes, hulls, representation.extent),
+        )
         return field.split(head) if isinstance(head, SceneHeads) else field
 
     def _head(self, representation: SceneRepresentation, scenes: Tensor) -> FieldHead | SceneHeads:

@@ -24,6 +24,7 @@ from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import reference
 from scaled_ig.kernels.reference import PlaneRays
 from scaled_ig.kernels.reference import resample as resample  # has no version of its own yet
+from scaled_ig.occupancy import HULL_RADIUS, Hulls
 from scaled_ig.representations.planes import PlaneAxes
 
 _BUFFERS = 32  # sums of the head's gradients, shared out among programs that else would wait for each other
@@ -40,11 +41,14 @@ class _Inputs:
     directions: Tensor
     t: Tensor
     axes: PlaneAxes
+    hulls: Hulls | None = None
+    extent: float = 1.0
 
     @classmethod
     def of(cls, given: PlaneRays, t: Tensor) -> _Inputs:
         origins, directions = given.rays.origins.contiguous(), given.rays.directions.contiguous()
-        return cls(given.slot.contiguous(), origins, directions, t.contiguous(), given.axes)
+        hulls = None if given.hulls is None else Hulls(given.hulls.bits.contiguous())
+        return cls(given.slot.contiguous(), origins, directions, t.contiguous(), given.axes, hulls, given.extent)
 
 
 def options(planes: Tensor, num_samples: int, hidden: int, values: int, axes: PlaneAxes) -> dict[str, Any]:
@@ -88,7 +92,13 @@ def _power_of_two(size: int, least: int) -> int:
 
 
 def _launch(
-    name: str, inputs: _Inputs, planes: Tensor, head: tuple[Tensor, ...], *others: Tensor, **flags: Any
+    name: str,
+    inputs: _Inputs,
+    planes: Tensor,
+    head: tuple[Tensor, ...],
+    *others: Tensor,
+    background: Tensor | None = None,
+    **flags: Any,
 ) -> None:
     """Run a kernel of :mod:`scaled_ig.kernels.triton_march` on all rays."""
     from scaled_ig.kernels import triton_march  # not to be had on every machine
@@ -97,10 +107,15 @@ def _launch(
     if not num_rays:
         return
     chosen = options(planes, num_samples, hidden, values, inputs.axes)
+    chosen |= {"CELLS": 0 if inputs.hulls is None else inputs.hulls.resolution, "EXTENT": inputs.extent}
+    chosen |= {"RADIUS": HULL_RADIUS, "BACKGROUNDS": background is not None and background.dim() == 2}
+    hulls = inputs.slot if inputs.hulls is None else inputs.hulls.bits  # nobody reads it where there are none
+    behind = () if background is None else (background,)
     programs = -(-num_rays // chosen["RAYS"])
     with torch.cuda.device_of(planes):
         getattr(triton_march, name)[(programs,)](
-            planes, inputs.slot, inputs.origins, inputs.directions, inputs.t, *head, *others, num_rays, num_samples,
+            planes, inputs.slot, inputs.origins, inputs.directions, inputs.t, hulls, *head, *behind, *others,
+            num_rays, num_samples,
             **chosen, **flags,
         )  # fmt: skip
 
@@ -121,7 +136,7 @@ def _sweep(
     memory = torch.zeros(num_sums + planes.numel() * d_planes, device=planes.device)
     sums, gradient = memory[:num_sums].view(_BUFFERS, -1), memory[num_sums:]
     _launch(
-        "sweep", inputs, planes, head, background, wanted, gradient if d_planes else sums, sums,
+        "sweep", inputs, planes, head, wanted, gradient if d_planes else sums, sums, background=background,
         BUFFERS=_BUFFERS, LOSS=loss, D_PLANES=d_planes, D_HEAD=d_head,
     )  # fmt: skip
     total = sums.sum(0)
@@ -137,10 +152,10 @@ def _by_parameter(row: Tensor, shapes: list[torch.Size]) -> Iterator[Tensor]:
 class _March(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs: _Inputs, background: Tensor, planes: Tensor, *head: Tensor):
-        num_rays, values = len(inputs.t), len(background)
+        num_rays, values = len(inputs.t), background.shape[-1]
         pixels = torch.empty(num_rays, values, device=planes.device)
         accumulation, depth = torch.empty(2, num_rays, device=planes.device)
-        _launch("render", inputs, planes, head, background, pixels, accumulation, depth)
+        _launch("render", inputs, planes, head, pixels, accumulation, depth, background=background)
         ctx.save_for_backward(background, planes, *head)
         ctx.inputs = inputs
         ctx.mark_non_differentiable(accumulation, depth)

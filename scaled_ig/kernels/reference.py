@@ -93,7 +93,7 @@ def _read(given: PlaneRays, t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def squared_error(given: PlaneRays, t: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
-    """Scale · Σ (pixel − target)² over the pixels of :func:`march`, a scalar: loss and gradients can be had in one sweep.
+    """Scale · Σ (pixel − target)² over the pixels of :func:`march`: loss and gradients can be had in one sweep.
 
     No gradient flows to target and background.
 

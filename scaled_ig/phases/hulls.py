@@ -77,4 +77,3 @@ def margin(cameras: Cameras, width: int) -> int:
     depth = (distance - HULL_RADIUS).clamp(min=NEAREST)
     cell = math.sqrt(3) * HULL_RADIUS / HULL_RESOLUTION * cameras.intrinsics[:, 0] / depth * width
     return math.ceil(float(2 * (cell + DILATION).max()))
-

@@ -15,6 +15,7 @@ from scaled_ig.cameras import Cameras, Rays
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import cuda, reference
 from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.occupancy import Hulls
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.renderer import Jitter, Renderer
 from scaled_ig.representations import MicroMacro
@@ -77,8 +78,9 @@ def draw(features, values, samples, hidden, resolution, rays):
 def doubled(given, t, target):
     """The same inputs in float64."""
     rays = Rays(given.rays.origins.double(), given.rays.directions.double())
-    exact = copy.deepcopy(given.head).double(), given.background.double(), given.axes
-    return PlaneRays(given.planes.double(), given.slot, rays, *exact), t.double(), target.double()
+    head, planes = copy.deepcopy(given.head).double(), given.planes.double()
+    exact = replace(given, planes=planes, rays=rays, head=head, background=given.background.double())
+    return exact, t.double(), target.double()
 
 
 def outcome(kernel, given, t, target):
@@ -116,6 +118,17 @@ def test_equals_the_plain_version_in_float64(size):
     assert_equal(ours, outcome(reference, *doubled(*given)))
     empty = [scene for scene, rays in enumerate(size[-1]) if not rays]
     assert (ours["d error / d planes"][empty] == 0).all()
+
+
+@pytest.mark.parametrize("size", SIZES[:5], ids=str)
+def test_samples_outside_hulls_are_empty(size):
+    """And every ray may have a background of its own."""
+    given, t, target = draw(*size)
+    hulls = Hulls(torch.randint(0, 256, (len(size[-1]), 16, 16, 2), dtype=torch.uint8))
+    given = replace(given, hulls=hulls, extent=0.7, background=torch.rand(len(t), size[1]))
+    held = hulls.hold(given.slot, given.rays.at(t) * 0.7)
+    assert 0.05 < held.float().mean() < 0.95
+    assert_equal(outcome(cuda, given, t, target), outcome(reference, *doubled(given, t, target)))
 
 
 def test_points_lie_beyond_the_planes_and_between_them():

@@ -13,6 +13,7 @@ from scaled_ig.cameras import Rays
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import choose_kernel, cpu, describe_kernel, reference
 from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.occupancy import Hulls
 from scaled_ig.representations.base import PlaneRepresentation
 
 AXES = PlaneRepresentation.AXES
@@ -88,8 +89,16 @@ def squared_error_of(kernel, given, t, target):
 
 def doubled(given, t):
     rays = Rays(given.rays.origins.double(), given.rays.directions.double())
-    exact = copy.deepcopy(given.head).double(), given.background.double(), given.axes
-    return PlaneRays(given.planes.double(), given.slot, rays, *exact), t.double()
+    head, planes = copy.deepcopy(given.head).double(), given.planes.double()
+    return replace(given, planes=planes, rays=rays, head=head, background=given.background.double()), t.double()
+
+
+def in_hulls(given, t, seed=0):
+    """The same rays in hulls of cells drawn by lot, each before a background of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    bits = torch.randint(0, 256, (len(given.planes), 16, 16, 2), dtype=torch.uint8, generator=generator)
+    background = torch.rand(len(t), len(given.background), generator=generator)
+    return replace(given, hulls=Hulls(bits), extent=0.7, background=background), t
 
 
 @needs_compiler
@@ -119,6 +128,37 @@ def test_error_and_gradients_in_one_sweep(features, values, samples, fresh_seed,
     for name, a, b in zip(("error", "planes", "w1", "b1", "w2", "b2"), ours, theirs, strict=True):
         bound = {"rtol": 1e-4, "atol": 1e-4 * float(b.abs().max())}
         torch.testing.assert_close(a.double(), b, **bound, msg=lambda m, n=name: f"{n}: {m}", check_dtype=False)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("features", "values", "samples"), [(32, 4, 96), (16, 3, 24), (10, 12, 5), (22, 7, 13)])
+def test_samples_outside_hulls_are_empty(features, values, samples, fresh_seed, poisoned):
+    given, t = in_hulls(*inputs(features, values, samples, seed=fresh_seed), fresh_seed)
+    held = given.hulls.hold(given.slot, given.rays.at(t) * given.extent)
+    assert 0.05 < held.float().mean() < 0.95
+    exact, target = doubled(given, t), torch.rand(len(t), values, generator=torch.Generator().manual_seed(fresh_seed))
+    assert_close(outcome(cpu.march, given, t), [value.float() for value in outcome(reference.march, *exact)])
+    raw = cpu.densities(given, t)
+    torch.testing.assert_close(raw, reference.densities(*exact).float(), rtol=1e-5, atol=1e-5)
+    ours = squared_error_of(cpu, given, t, target)
+    theirs = squared_error_of(reference, *exact, target.double())
+    for name, a, b in zip(("error", "planes", "w1", "b1", "w2", "b2"), ours, theirs, strict=True):
+        bound = {"rtol": 0, "atol": 2e-5 * float(b.abs().max())}
+        torch.testing.assert_close(a.double(), b, **bound, msg=lambda m, n=name: f"{n}: {m}", check_dtype=False)
+
+
+@needs_compiler
+def test_nothing_is_read_behind_what_is_opaque():
+    """Dense matter at the front: what lies behind weighs less than a millionth."""
+    given, t = inputs(samples=48)
+    given.head.out.bias.data[0] = 300.0
+    exact = doubled(given, t)
+    assert_close(outcome(cpu.march, given, t), [value.float() for value in outcome(reference.march, *exact)])
+    behind = replace(given, planes=given.planes.clone().requires_grad_())
+    cpu.march(behind, t).pixels.sum().backward()
+    seen = given.planes.clone().requires_grad_()
+    cpu.march(replace(given, planes=seen), t[:, :24]).pixels.sum().backward()
+    torch.testing.assert_close(behind.planes.grad, seen.grad)
 
 
 @needs_compiler
