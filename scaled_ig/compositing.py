@@ -61,7 +61,7 @@ def composite(raw_densities: Tensor, values: Tensor, t: Tensor, background: Tens
         raw_densities: [R, S] before the softplus.
         values: [R, S, C].
         t: [R, S] ascending depths.
-        background: [C] value behind everything, or [R, C] behind each ray.
+        background: [C] value behind everything.
     """
     weights = interval_weights(raw_densities, t)
     accumulation = weights.sum(-1)

@@ -111,7 +111,7 @@ class Hulls:
         place = (edges / extent + 1) * (resolution / 2) - 0.5
         texel = torch.arange(resolution, device=self.bits.device)[:, None]
         # A sample at place g reads the texels below and above it.
-        reads = ((texel >= place[:-1].floor()) & (texel <= place[1:].floor() + 1)).float()  # [K, G]
+        reads = ((texel >= place[:-1].floor()) & (texel <= place[1:].ceil())).float()  # [K, G]
         cells, planes = self.cells().float(), []
         for column, row in axes:
             shadow = cells.amax(6 - column - row - 2)  # [S, G, G], the lower coordinate first

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from scaled_ig.compositing import Composite
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import reference
-from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.kernels.reference import PlaneRays, Wanted
 from scaled_ig.kernels.reference import resample as resample  # has no version of its own yet
 from scaled_ig.occupancy import HULL_RADIUS, Hulls
 from scaled_ig.representations.planes import PlaneAxes
@@ -92,13 +92,7 @@ def _power_of_two(size: int, least: int) -> int:
 
 
 def _launch(
-    name: str,
-    inputs: _Inputs,
-    planes: Tensor,
-    head: tuple[Tensor, ...],
-    *others: Tensor,
-    background: Tensor | None = None,
-    **flags: Any,
+    name: str, inputs: _Inputs, planes: Tensor, head: tuple[Tensor, ...], *others: Tensor, **flags: Any
 ) -> None:
     """Run a kernel of :mod:`scaled_ig.kernels.triton_march` on all rays."""
     from scaled_ig.kernels import triton_march  # not to be had on every machine
@@ -108,13 +102,12 @@ def _launch(
         return
     chosen = options(planes, num_samples, hidden, values, inputs.axes)
     chosen |= {"CELLS": 0 if inputs.hulls is None else inputs.hulls.resolution, "EXTENT": inputs.extent}
-    chosen |= {"RADIUS": HULL_RADIUS, "BACKGROUNDS": background is not None and background.dim() == 2}
+    chosen |= {"RADIUS": HULL_RADIUS}
     hulls = inputs.slot if inputs.hulls is None else inputs.hulls.bits  # nobody reads it where there are none
-    behind = () if background is None else (background,)
     programs = -(-num_rays // chosen["RAYS"])
     with torch.cuda.device_of(planes):
         getattr(triton_march, name)[(programs,)](
-            planes, inputs.slot, inputs.origins, inputs.directions, inputs.t, hulls, *head, *behind, *others,
+            planes, inputs.slot, inputs.origins, inputs.directions, inputs.t, hulls, *head, *others,
             num_rays, num_samples,
             **chosen, **flags,
         )  # fmt: skip
@@ -125,19 +118,27 @@ def _sweep(
     planes: Tensor,
     head: tuple[Tensor, ...],
     background: Tensor,
-    wanted: Tensor,
-    loss: bool,
+    given: Wanted | Tensor,
     needed: tuple[bool, ...],
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Squared error, gradient of the planes, and those of the head in one row, of those that are ``needed``."""
+    """Error of what is wanted, without its scale, and gradients of the planes, and of the head in one row, as needed.
+
+    They are those of the pixels where the gradients of these are given instead.
+    """
+    wanted, opacity, weight = given, None, 0.0
+    if isinstance(given, Wanted):
+        wanted, opacity, weight = given.pixels, given.opacity, given.opacity_weight
+    assert isinstance(wanted, Tensor)
+    wanted = wanted.contiguous()
+    flags = {"LOSS": isinstance(given, Wanted), "OPACITY": 0.0 if opacity is None else weight}
     d_planes, d_head = needed[0], any(needed[1:])
     # One allocation, so that one launch clears it; sums first, where they are aligned.
     num_sums = _BUFFERS * (sum(parameter.numel() for parameter in head) + 1)
     memory = torch.zeros(num_sums + planes.numel() * d_planes, device=planes.device)
     sums, gradient = memory[:num_sums].view(_BUFFERS, -1), memory[num_sums:]
     _launch(
-        "sweep", inputs, planes, head, wanted, gradient if d_planes else sums, sums, background=background,
-        BUFFERS=_BUFFERS, LOSS=loss, D_PLANES=d_planes, D_HEAD=d_head,
+        "sweep", inputs, planes, head, background, wanted, wanted if opacity is None else opacity.contiguous(),
+        gradient if d_planes else sums, sums, BUFFERS=_BUFFERS, D_PLANES=d_planes, D_HEAD=d_head, **flags,
     )  # fmt: skip
     total = sums.sum(0)
     return total[-1], gradient.view_as(planes) if d_planes else None, total[:-1]
@@ -152,10 +153,10 @@ def _by_parameter(row: Tensor, shapes: list[torch.Size]) -> Iterator[Tensor]:
 class _March(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs: _Inputs, background: Tensor, planes: Tensor, *head: Tensor):
-        num_rays, values = len(inputs.t), background.shape[-1]
+        num_rays, values = len(inputs.t), len(background)
         pixels = torch.empty(num_rays, values, device=planes.device)
         accumulation, depth = torch.empty(2, num_rays, device=planes.device)
-        _launch("render", inputs, planes, head, pixels, accumulation, depth, background=background)
+        _launch("render", inputs, planes, head, background, pixels, accumulation, depth)
         ctx.save_for_backward(background, planes, *head)
         ctx.inputs = inputs
         ctx.mark_non_differentiable(accumulation, depth)
@@ -166,16 +167,14 @@ class _March(torch.autograd.Function):
     def backward(ctx, *gradients: Tensor):
         background, planes, *head = ctx.saved_tensors
         needed = ctx.needs_input_grad[2:]
-        _, d_planes, d_head = _sweep(
-            ctx.inputs, planes, tuple(head), background, gradients[0].contiguous(), False, needed
-        )
+        _, d_planes, d_head = _sweep(ctx.inputs, planes, tuple(head), background, gradients[0], needed)
         return None, None, d_planes, *_by_parameter(d_head, [parameter.shape for parameter in head])
 
 
 class _SquaredError(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, inputs: _Inputs, background: Tensor, target: Tensor, planes: Tensor, *head: Tensor):
-        error, *found = _sweep(inputs, planes, head, background, target, True, ctx.needs_input_grad[3:])
+    def forward(ctx, inputs: _Inputs, background: Tensor, wanted: Wanted, planes: Tensor, *head: Tensor):
+        error, *found = _sweep(inputs, planes, head, background, wanted, ctx.needs_input_grad[3:])
         ctx.save_for_backward(*found)
         ctx.shapes = [parameter.shape for parameter in head]
         return error
@@ -246,14 +245,14 @@ def march(given: PlaneRays, t: Tensor) -> Composite:
     return Composite(*_March.apply(_Inputs.of(given, t), given.background.contiguous(), *_parameters(given)))
 
 
-def squared_error(given: PlaneRays, t: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
+def squared_error(given: PlaneRays, t: Tensor, wanted: Wanted) -> Tensor:
     """As :func:`scaled_ig.kernels.reference.squared_error`. One launch for the error and its gradients."""
     if t.shape[1] > _MOST_SAMPLES:
-        return reference.squared_error(_in_float32(given), t, target, scale)
+        return reference.squared_error(_in_float32(given), t, wanted)
     if not torch.is_grad_enabled():
-        return scale * (march(given, t).pixels - target).square().sum()
-    others = given.background.contiguous(), target.contiguous()
-    return scale * _SquaredError.apply(_Inputs.of(given, t), *others, *_parameters(given))
+        return wanted.error(march(given, t))
+    found = _SquaredError.apply(_Inputs.of(given, t), given.background.contiguous(), wanted, *_parameters(given))
+    return wanted.scale * found  # type: ignore[no-any-return]
 
 
 def _in_float32(given: PlaneRays) -> PlaneRays:

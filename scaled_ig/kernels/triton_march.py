@@ -7,8 +7,8 @@ costs less to compute than to keep. Sizes are padded to powers of two; padding r
 Names in capitals are known when a kernel is compiled: the sizes K, F, H and C of planes and head; ``AXES``, the
 coordinates along the columns and rows of the three planes; ``FEATURES`` and ``OUTPUTS``, F and 1 + C with padding;
 ``PRECISION``, that of products; ``CELLS``, those along a side of hulls, 0 where there are none; ``RADIUS`` and
-``EXTENT``, half the sides of the cubes of hulls and planes; ``BACKGROUNDS``, whether each ray has its own. Arrays are
-those of :mod:`scaled_ig.kernels.reference`, contiguous.
+``EXTENT``, half the sides of the cubes of hulls and planes; ``OPACITY``, the weight of its error. Arrays are those of
+:mod:`scaled_ig.kernels.reference`, contiguous.
 """
 # ruff: noqa: N803
 
@@ -54,7 +54,7 @@ def _rays(num_rays, RAYS: tl.constexpr):
 @triton.jit
 def _composite(
     outputs, held, t, background, num_rays, num_samples,
-    C: tl.constexpr, CELLS: tl.constexpr, BACKGROUNDS: tl.constexpr,
+    C: tl.constexpr, CELLS: tl.constexpr,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, OUTPUTS: tl.constexpr,
 ):  # fmt: skip
     """Pixels [RAYS, OUTPUTS], value c in column 1 + c, and what they are made of.
@@ -77,27 +77,25 @@ def _composite(
     weight = tl.exp(-_previous(travelled, SAMPLES)) * (1 - tl.exp(-density * length))
     at_sample = 0.5 * (weight + _previous(weight, SAMPLES))
     is_value = (column > 0) & (column <= C)
-    if BACKGROUNDS:
-        behind = tl.load(background + (ray * C)[:, None] + column[None, :] - 1, mask=is_value[None, :], other=0)
-    else:
-        behind = tl.load(background + column[None, :] - 1, mask=is_value[None, :], other=0)
+    behind = tl.load(background + column - 1, mask=is_value, other=0)
     sigmoid = tl.sigmoid(outputs)
     value = sigmoid * 1.002 - 0.001
     if CELLS:
         value = tl.where(held[:, :, None], value, 0.0)
-    contrast = tl.where(is_value[None, None, :], value - behind[:, None, :], 0.0)
-    pixels = tl.sum(contrast * at_sample[:, :, None], 1) + behind
+    contrast = tl.where(is_value[None, None, :], value - behind[None, None, :], 0.0)
+    pixels = tl.sum(contrast * at_sample[:, :, None], 1) + behind[None, :]
     return pixels, depth, at_sample, sigmoid, contrast, weight, tl.exp(-travelled), slope * length
 
 
 @triton.jit
 def _d_outputs(
-    d_pixels, at_sample, sigmoid, contrast, weight, passing, slope,
+    d_pixels, d_opacity, at_sample, sigmoid, contrast, weight, passing, slope,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, OUTPUTS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the outputs [rows, OUTPUTS] from that of pixels [RAYS, OUTPUTS], 0 in columns that are no values."""
+    """Gradient of the outputs [rows, OUTPUTS] from those of pixels [RAYS, OUTPUTS], 0 in columns that are no values, and
+    of opacities [RAYS]."""
     gain = tl.sum(contrast * d_pixels[:, None, :], 2)
-    d_weight = 0.5 * (gain + _next(gain, SAMPLES))
+    d_weight = 0.5 * (gain + _next(gain, SAMPLES)) + d_opacity[:, None]
     seen = weight * d_weight
     # What is seen behind an interval falls by itself per unit of the interval's optical depth.
     behind = tl.sum(seen, 1)[:, None] - tl.cumsum(seen, 1)
@@ -114,7 +112,7 @@ def densities(
     AXES: tl.constexpr, K: tl.constexpr, F: tl.constexpr, H: tl.constexpr, C: tl.constexpr,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, FEATURES: tl.constexpr, OUTPUTS: tl.constexpr,
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
-    CELLS: tl.constexpr, EXTENT: tl.constexpr, RADIUS: tl.constexpr, BACKGROUNDS: tl.constexpr,
+    CELLS: tl.constexpr, EXTENT: tl.constexpr, RADIUS: tl.constexpr,
 ):  # fmt: skip
     """Write raw densities [N, P]."""
     held = held_rows(hulls, slot, origins, directions, t, num_rays, num_samples, CELLS, EXTENT, RADIUS, RAYS, SAMPLES)
@@ -137,7 +135,7 @@ def render(
     AXES: tl.constexpr, K: tl.constexpr, F: tl.constexpr, H: tl.constexpr, C: tl.constexpr,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, FEATURES: tl.constexpr, OUTPUTS: tl.constexpr,
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
-    CELLS: tl.constexpr, EXTENT: tl.constexpr, RADIUS: tl.constexpr, BACKGROUNDS: tl.constexpr,
+    CELLS: tl.constexpr, EXTENT: tl.constexpr, RADIUS: tl.constexpr,
 ):  # fmt: skip
     """Write pixels [N, C], accumulation [N] and depth [N]."""
     held = held_rows(hulls, slot, origins, directions, t, num_rays, num_samples, CELLS, EXTENT, RADIUS, RAYS, SAMPLES)
@@ -146,7 +144,7 @@ def render(
     )
     outputs = apply_head(features, w1, b1, w2, b2, F, H, C, FEATURES, OUTPUTS, BLOCK, PRECISION)
     colour, along, at_sample, _, _, weight, _, _ = _composite(
-        outputs, held, t, background, num_rays, num_samples, C, CELLS, BACKGROUNDS, RAYS, SAMPLES, OUTPUTS
+        outputs, held, t, background, num_rays, num_samples, C, CELLS, RAYS, SAMPLES, OUTPUTS
     )
     ray, exists = _rays(num_rays, RAYS)
     column = tl.arange(0, OUTPUTS)
@@ -161,17 +159,17 @@ def render(
 
 @triton.jit(do_not_specialize=["num_rays", "num_samples"])
 def sweep(
-    planes, slot, origins, directions, t, hulls, w1, b1, w2, b2, background, wanted, d_planes, sums,
+    planes, slot, origins, directions, t, hulls, w1, b1, w2, b2, background, wanted, opacity, d_planes, sums,
     num_rays, num_samples,
     AXES: tl.constexpr, K: tl.constexpr, F: tl.constexpr, H: tl.constexpr, C: tl.constexpr,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, FEATURES: tl.constexpr, OUTPUTS: tl.constexpr,
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
-    CELLS: tl.constexpr, EXTENT: tl.constexpr, RADIUS: tl.constexpr, BACKGROUNDS: tl.constexpr,
-    BUFFERS: tl.constexpr, LOSS: tl.constexpr, D_PLANES: tl.constexpr, D_HEAD: tl.constexpr,
+    CELLS: tl.constexpr, EXTENT: tl.constexpr, RADIUS: tl.constexpr,
+    BUFFERS: tl.constexpr, LOSS: tl.constexpr, OPACITY: tl.constexpr, D_PLANES: tl.constexpr, D_HEAD: tl.constexpr,
 ):  # fmt: skip
     """Render and add all gradients.
 
-    ``wanted`` [N, C] are the pixels' targets where there is a ``LOSS``, else their gradients. ``sums``
+    ``wanted`` [N, C] are the pixels' targets where there is a ``LOSS``, else their gradients; ``opacity`` [N] are targets. ``sums``
     [BUFFERS, H·F + H + (1+C)·H + (1+C) + 1] are gradients of w1, b1, w2 and b2, and the squared error; programs share
     out the buffers among them, to wait less for each other.
     """
@@ -181,7 +179,7 @@ def sweep(
     )
     outputs = apply_head(features, w1, b1, w2, b2, F, H, C, FEATURES, OUTPUTS, BLOCK, PRECISION)
     pixels, _, at_sample, sigmoid, contrast, weight, passing, slope = _composite(
-        outputs, held, t, background, num_rays, num_samples, C, CELLS, BACKGROUNDS, RAYS, SAMPLES, OUTPUTS
+        outputs, held, t, background, num_rays, num_samples, C, CELLS, RAYS, SAMPLES, OUTPUTS
     )
     ray, exists = _rays(num_rays, RAYS)
     feature, output = tl.arange(0, FEATURES), tl.arange(0, OUTPUTS)
@@ -195,7 +193,14 @@ def sweep(
         residual = tl.where(there, pixels - d_pixels, 0.0)
         tl.atomic_add(d_b2 + 1 + C, tl.sum(residual * residual), sem="relaxed")
         d_pixels = 2 * residual
-    d_outputs = _d_outputs(d_pixels, at_sample, sigmoid, contrast, weight, passing, slope, RAYS, SAMPLES, OUTPUTS)
+    d_opacity = tl.zeros((RAYS,), tl.float32)
+    if OPACITY:
+        off = tl.where(exists, tl.sum(weight, 1) - tl.load(opacity + ray), 0.0)
+        tl.atomic_add(d_b2 + 1 + C, OPACITY * tl.sum(off * off), sem="relaxed")
+        d_opacity = 2 * OPACITY * off
+    d_outputs = _d_outputs(
+        d_pixels, d_opacity, at_sample, sigmoid, contrast, weight, passing, slope, RAYS, SAMPLES, OUTPUTS
+    )
     if CELLS:
         d_outputs = tl.where(held[:, None], d_outputs, 0.0)
     if D_HEAD:

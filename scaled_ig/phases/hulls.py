@@ -20,7 +20,7 @@ NEAREST = 0.1  # world units: cameras stand no nearer to the object than this
 
 
 def carve_hulls(table: HullTable, data: Any, stage: int) -> None:
-    """Carve the hulls of this rank's scenes from the masks of their training views; scenes without masks keep all cells.
+    """Carve the hulls of this rank's scenes from the masks of their training views; without masks all cells stay.
 
     A hull that does not cover the masks it was carved from has lost parts of the object: it is refused.
     """
@@ -45,7 +45,7 @@ def carve_hulls(table: HullTable, data: Any, stage: int) -> None:
 
 
 def draw_near(batch: ViewBatch, drawn: Tensor) -> Tensor:
-    """Pixels of views at or near the object, so near that no ray through its hull is left out; any where there is no mask.
+    """Pixels at or near the object, so that no ray through its hull is left out; of views without masks any.
 
     Args:
         batch: B views with masks.

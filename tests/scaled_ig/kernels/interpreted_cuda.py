@@ -14,7 +14,7 @@ import torch
 from scaled_ig.cameras import Cameras, Rays
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import cuda, reference
-from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.kernels.reference import PlaneRays, Wanted
 from scaled_ig.occupancy import Hulls
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.renderer import Jitter, Renderer
@@ -91,7 +91,7 @@ def outcome(kernel, given, t, target):
     found |= {"pixels": seen.pixels, "accumulation": seen.accumulation, "depth": seen.depth}
     weight = target - 0.5  # any gradient of the pixels
     wanted = [given.planes, *given.head.parameters()]
-    found["error"] = kernel.squared_error(given, t, target)
+    found["error"] = kernel.squared_error(given, t, Wanted(target, 0.7, target[:, 0], 2.5))
     for name, value in {"pixels": (seen.pixels * weight).sum(), "error": 3 * found["error"]}.items():
         gradients = torch.autograd.grad(value, wanted)
         found |= {
@@ -122,10 +122,9 @@ def test_equals_the_plain_version_in_float64(size):
 
 @pytest.mark.parametrize("size", SIZES[:5], ids=str)
 def test_samples_outside_hulls_are_empty(size):
-    """And every ray may have a background of its own."""
     given, t, target = draw(*size)
     hulls = Hulls(torch.randint(0, 256, (len(size[-1]), 16, 16, 2), dtype=torch.uint8))
-    given = replace(given, hulls=hulls, extent=0.7, background=torch.rand(len(t), size[1]))
+    given = replace(given, hulls=hulls, extent=0.7)
     held = hulls.hold(given.slot, given.rays.at(t) * 0.7)
     assert 0.05 < held.float().mean() < 0.95
     assert_equal(outcome(cuda, given, t, target), outcome(reference, *doubled(given, t, target)))
@@ -176,12 +175,16 @@ def test_long_rays_are_left_to_the_plain_version(launches):
 def test_what_is_frozen_has_no_gradient():
     given, *others = draw(10, 4, 8, 16, 6, (3, 2))
     planes, head = given.planes.requires_grad_(), given.head
-    both = torch.autograd.grad(cuda.squared_error(given, *others), [planes, head.out.weight])
+
+    def squared_error(given):
+        return cuda.squared_error(given, others[0], Wanted(others[1]))
+
+    both = torch.autograd.grad(squared_error(given), [planes, head.out.weight])
     head.requires_grad_(False)
-    cuda.squared_error(given, *others).backward()
+    squared_error(given).backward()
     torch.testing.assert_close(planes.grad, both[0])
     head.requires_grad_(True)
-    cuda.squared_error(replace(given, planes=planes.detach()), *others).backward()
+    squared_error(replace(given, planes=planes.detach())).backward()
     torch.testing.assert_close(head.out.weight.grad, both[1])
 
 

@@ -12,7 +12,7 @@ from scaled_ig import native
 from scaled_ig.cameras import Rays
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import choose_kernel, cpu, describe_kernel, reference
-from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.kernels.reference import PlaneRays, Wanted
 from scaled_ig.occupancy import Hulls
 from scaled_ig.representations.base import PlaneRepresentation
 
@@ -82,7 +82,9 @@ def squared_error_of(kernel, given, t, target):
     """Error and the gradients of planes and head."""
     planes, head = given.planes.clone().requires_grad_(), given.head
     head.zero_grad()
-    error = kernel.squared_error(replace(given, planes=planes), t, target)
+    error = kernel.squared_error(
+        replace(given, planes=planes), t, target if isinstance(target, Wanted) else Wanted(target)
+    )
     (0.3 * error).backward()
     return [error.detach(), planes.grad, *(parameter.grad.clone() for parameter in head.parameters())]
 
@@ -94,11 +96,10 @@ def doubled(given, t):
 
 
 def in_hulls(given, t, seed=0):
-    """The same rays in hulls of cells drawn by lot, each before a background of its own."""
+    """The same rays in hulls of cells drawn by lot."""
     generator = torch.Generator().manual_seed(seed)
     bits = torch.randint(0, 256, (len(given.planes), 16, 16, 2), dtype=torch.uint8, generator=generator)
-    background = torch.rand(len(t), len(given.background), generator=generator)
-    return replace(given, hulls=Hulls(bits), extent=0.7, background=background), t
+    return replace(given, hulls=Hulls(bits), extent=0.7), t
 
 
 @needs_compiler
@@ -140,8 +141,10 @@ def test_samples_outside_hulls_are_empty(features, values, samples, fresh_seed, 
     assert_close(outcome(cpu.march, given, t), [value.float() for value in outcome(reference.march, *exact)])
     raw = cpu.densities(given, t)
     torch.testing.assert_close(raw, reference.densities(*exact).float(), rtol=1e-5, atol=1e-5)
-    ours = squared_error_of(cpu, given, t, target)
-    theirs = squared_error_of(reference, *exact, target.double())
+    wanted = Wanted(target, 0.7, torch.rand(len(t)), 3.0)
+    ours = squared_error_of(cpu, given, t, wanted)
+    wanted = replace(wanted, pixels=target.double(), opacity=wanted.opacity.double())
+    theirs = squared_error_of(reference, *exact, wanted)
     for name, a, b in zip(("error", "planes", "w1", "b1", "w2", "b2"), ours, theirs, strict=True):
         bound = {"rtol": 0, "atol": 2e-5 * float(b.abs().max())}
         torch.testing.assert_close(a.double(), b, **bound, msg=lambda m, n=name: f"{n}: {m}", check_dtype=False)
@@ -167,7 +170,7 @@ def test_a_sweep_serves_twice_and_without_gradients():
     planes, head = given.planes.requires_grad_(), given.head
 
     def error():
-        return cpu.squared_error(given, t, torch.zeros(len(t), 4))
+        return cpu.squared_error(given, t, Wanted(torch.zeros(len(t), 4)))
 
     first_error = error()
     (first,) = torch.autograd.grad(first_error, planes, retain_graph=True)
@@ -255,7 +258,7 @@ def test_tensors_of_another_type_are_refused(name):
     refused = pytest.raises(ValueError, match=expected.get(name, f"{name} is torch.float64"))
     if name not in ("raw_densities", "u"):
         with refused:
-            cpu.squared_error(of_rays, tensors["t"], tensors["target"])
+            cpu.squared_error(of_rays, tensors["t"], Wanted(tensors["target"]))
     if name in ("t", "raw_densities", "u"):
         with refused:
             cpu.resample(tensors["t"], tensors["raw_densities"], 4, tensors["u"])
