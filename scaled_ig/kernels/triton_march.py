@@ -92,8 +92,10 @@ def _d_outputs(
     d_pixels, d_opacity, at_sample, sigmoid, contrast, weight, passing, slope,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, OUTPUTS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the outputs [rows, OUTPUTS] from those of pixels [RAYS, OUTPUTS], 0 in columns that are no values, and
-    of opacities [RAYS]."""
+    """Gradient of the outputs [rows, OUTPUTS] from those of pixels [RAYS, OUTPUTS] and of opacities [RAYS].
+
+    That of pixels is 0 in columns that are no values.
+    """
     gain = tl.sum(contrast * d_pixels[:, None, :], 2)
     d_weight = 0.5 * (gain + _next(gain, SAMPLES)) + d_opacity[:, None]
     seen = weight * d_weight
@@ -169,9 +171,9 @@ def sweep(
 ):  # fmt: skip
     """Render and add all gradients.
 
-    ``wanted`` [N, C] are the pixels' targets where there is a ``LOSS``, else their gradients; ``opacity`` [N] are targets. ``sums``
-    [BUFFERS, H·F + H + (1+C)·H + (1+C) + 1] are gradients of w1, b1, w2 and b2, and the squared error; programs share
-    out the buffers among them, to wait less for each other.
+    ``wanted`` [N, C] are the pixels' targets where there is a ``LOSS``, else their gradients; ``opacity`` [N] what
+    opacities should be, where they have a weight. ``sums`` [BUFFERS, H·F + H + (1+C)·H + (1+C) + 1] are gradients of
+    w1, b1, w2 and b2, and the error; programs share out the buffers among them, to wait less for each other.
     """
     held = held_rows(hulls, slot, origins, directions, t, num_rays, num_samples, CELLS, EXTENT, RADIUS, RAYS, SAMPLES)
     features = gather(

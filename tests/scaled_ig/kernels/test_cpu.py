@@ -82,9 +82,8 @@ def squared_error_of(kernel, given, t, target):
     """Error and the gradients of planes and head."""
     planes, head = given.planes.clone().requires_grad_(), given.head
     head.zero_grad()
-    error = kernel.squared_error(
-        replace(given, planes=planes), t, target if isinstance(target, Wanted) else Wanted(target)
-    )
+    wanted = target if isinstance(target, Wanted) else Wanted(target)
+    error = kernel.squared_error(replace(given, planes=planes), t, wanted)
     (0.3 * error).backward()
     return [error.detach(), planes.grad, *(parameter.grad.clone() for parameter in head.parameters())]
 
