@@ -7,7 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/demo
-FIT := $(BIN)/scaled-ig fit --config experiments/quickstart.yaml
+FIT := $(BIN)/scaled-ig fit --config experiments/recipes/latent.yaml
 
 .PHONY: help venv demo demo-long test faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint \
   clean-demo ablations baselines latent-spaces results

@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bench/phase_times.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = measure(options.pack, options.config or ["experiments/quickstart.yaml"])
+    found = measure(options.pack, options.config or ["experiments/recipes/latent.yaml"])
     purposes = [*PURPOSES, "noise, depths, losses, copies"]
     print(f"| ms a step | {' | '.join(purposes)} | all | {BETWEEN} |")
     print("|---" * (len(purposes) + 3) + "|")

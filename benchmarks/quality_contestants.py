@@ -17,7 +17,7 @@ from benchmarks.quality_scenes import MANY
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 STAGE1 = ("autoencoder", "warm_up", "joint")
 STAGE2 = ("latent_supervision", "rgb_alignment")
-CONTESTANTS = {  # configurations over quickstart.yaml
+CONTESTANTS = {  # configurations over recipes/latent.yaml
     "latent Micro-Macro": (),
     "latent F = 10": ("frontier/latent_micro.yaml",),
     "latent F = 32": ("frontier/latent_f32.yaml",),
@@ -50,7 +50,7 @@ class Run:
         pack: ``vehicles`` or ``faces``.
         contestant: Key of :data:`CONTESTANTS`.
         variant: What it changes: start, rays, sampling.
-        configs: Files over quickstart.yaml, in ``experiments``.
+        configs: Files over recipes/latent.yaml, in ``experiments``.
         options: Further settings, by dotted name.
         stage1: Name of the run that it starts from; None where it is a stage 1.
         length: Factor on the steps of the configuration.
@@ -96,12 +96,12 @@ class Run:
             elif self.stage1 is not None:
                 given[f"phases.{name}.max_steps"] = math.ceil(steps * self.length)
         given |= self.options
-        configs = [f"--config={EXPERIMENTS / name}" for name in ("quickstart.yaml", *self.configs)]
+        configs = [f"--config={EXPERIMENTS / name}" for name in ("recipes/latent.yaml", *self.configs)]
         return configs + [f"--{name}={json.dumps(value)}" for name, value in given.items()]
 
 
 def merged(configs: tuple[str, ...]) -> dict[str, Any]:
-    """Content of quickstart.yaml with the files over it, but for changes of class."""
+    """Content of recipes/latent.yaml with the files over it, but for changes of class."""
 
     def over(below: Any, above: Any) -> Any:
         if not isinstance(below, dict) or not isinstance(above, dict):
@@ -109,7 +109,7 @@ def merged(configs: tuple[str, ...]) -> dict[str, Any]:
         return below | {key: over(below.get(key), value) for key, value in above.items()}
 
     content: dict[str, Any] = {}
-    for name in ("quickstart.yaml", *configs):
+    for name in ("recipes/latent.yaml", *configs):
         content = over(content, yaml.safe_load((EXPERIMENTS / name).read_text()))
     return content
 

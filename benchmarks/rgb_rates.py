@@ -26,7 +26,7 @@ from scaled_ig.commands.training_cli import run_training
 from scaled_ig.run_folder import RunFolder
 
 FOLDER = Path("runs/bench/rgb_rates")
-QUICKSTART, EXPERIMENTS = "experiments/quickstart.yaml", Path("experiments")
+QUICKSTART, EXPERIMENTS = "experiments/recipes/latent.yaml", Path("experiments")
 ENOUGH = 0.1  # dB that a doubling of the steps must bring
 
 Rates = dict[str, float]  # by group

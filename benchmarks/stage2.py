@@ -92,7 +92,7 @@ def train(name: str, pack: Path, phases: tuple[str, ...], *deltas: dict[str, Any
 def arguments(path: Path, pack: Path, phases: tuple[str, ...], *deltas: dict[str, Any]) -> list[str]:
     """Of ``scaled-ig fit``; differences are written beside ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    given = ["--config", "experiments/quickstart.yaml"]
+    given = ["--config", "experiments/recipes/latent.yaml"]
     for number, delta in enumerate((COMMON, *deltas)):
         file = path.with_stem(f"{path.stem}_{number}")
         file.write_text(yaml.safe_dump(delta))
@@ -116,7 +116,7 @@ def steps(run: Path) -> dict[str, int]:
 
 def shortened(length: float) -> dict[str, Any]:
     """The quickstart's stage 2, of another length."""
-    usual = yaml.safe_load(Path("experiments/quickstart.yaml").read_text())["phases"]
+    usual = yaml.safe_load(Path("experiments/recipes/latent.yaml").read_text())["phases"]
     return {"phases": {name: {"max_steps": round(length * usual[name]["max_steps"])} for name in STAGE2}}
 
 
