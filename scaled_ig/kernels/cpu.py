@@ -76,9 +76,9 @@ class _Inputs(ctypes.Structure):
         native.run(task, ends)
 
     def see(self) -> tuple[Tensor, Tensor]:
-        """Pixels [N, C]; opacity and depth [N, 2]."""
+        """Pixels [N, C]; opacity, depth and the number of samples that were read [N, 3]."""
         num_rays = len(self.tensors["t"])
-        seen = torch.empty(num_rays, self.sizes["C"]), torch.empty(num_rays, 2)
+        seen = torch.empty(num_rays, self.sizes["C"]), torch.empty(num_rays, 3)
         self.run("forward", lambda _: seen, _any_shares(num_rays))
         return seen
 
@@ -193,6 +193,12 @@ def march(given: PlaneRays, t: Tensor) -> Composite:
     """
     pixels, extra = _March.apply(given, t, *_parameters(given))
     return Composite(pixels, extra[:, 0], extra[:, 1])
+
+
+@torch.no_grad()
+def samples_read(given: PlaneRays, t: Tensor) -> Tensor:
+    """How many samples of each ray are read, [N]: those that its hull holds, up to where nothing is seen any more."""
+    return _Inputs.of(given, t, *_parameters(given)).see()[1][:, 2].long()
 
 
 def squared_error(given: PlaneRays, t: Tensor, wanted: Wanted) -> Tensor:

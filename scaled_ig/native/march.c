@@ -287,7 +287,7 @@ void march_resample(int samples, int count, const float *t, const float *densiti
     free(s.memory);
 }
 
-/* pixels [N, C]; opacity and depth in extra [N, 2]. */
+/* pixels [N, C]; opacity, depth and the number of samples that were read in extra [N, 3]. */
 void march_forward(const Inputs *in, float *pixels, float *extra, long first, long last) {
     Ray s = allocate(in->samples);
     const int end = in->samples - 1;
@@ -297,8 +297,9 @@ void march_forward(const Inputs *in, float *pixels, float *extra, long first, lo
         composite(in, &s, pixels + n * C);
         float depth = 0, opacity = 1 - s.through[end];
         for (int p = 0; p <= end; ++p) depth += s.at[p] * s.t[p];
-        extra[2 * n] = opacity;
-        extra[2 * n + 1] = opacity > 1e-3f ? depth / opacity : s.t[end];
+        extra[3 * n] = opacity;
+        extra[3 * n + 1] = opacity > 1e-3f ? depth / opacity : s.t[end];
+        extra[3 * n + 2] = s.read;
     }
     free(s.memory);
 }
