@@ -1,8 +1,8 @@
 """Cost of a step against the number of scenes: python benchmarks/scale.py [--sizes 100 1000 10000 100000].
 
-Latent supervision of the model of recipes/latent.yaml, batches of 16 views of 16 scenes. Every size has a process of
-its own; they take turns of 20 steps, so that whatever else the machine does meets all alike. Times are CPU time of the
-process, medians over turns. Contenders:
+Latent supervision of the model of experiments/recipes/latent.yaml, batches of 16 views of 16 scenes. Every size has a
+process of its own; they take turns of 20 steps, so that whatever else the machine does meets all alike. Times are CPU time
+of the process, medians over turns. Contenders:
 
 - ``waves``: at most ``--wave`` scenes at a time are in memory with their Adam state, by a clock of their own; the
   others lie in the bank. Turns are taken in the first and in the last wave. A step's time includes its share of what
