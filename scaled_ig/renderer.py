@@ -40,7 +40,7 @@ class Opacity:
     """What is known of the opacity of rays, by silhouettes.
 
     Args:
-        coverage: [B, R] part of the pixel that the object covers, in [0, 1].
+        coverage: [B, R] part of the pixel that the object covers, in [0, 1]; negative where nothing is known.
         weight: Of its squared error, beside that of one channel of the pixels in [0, 1].
     """
 

@@ -48,7 +48,7 @@ class Wanted:
     Args:
         pixels: [N, C] in [0, 1].
         scale: Factor on the error: known beforehand, it costs no pass over the gradients.
-        opacity: [N] in [0, 1], or None where nothing is known of it.
+        opacity: [N] in [0, 1], negative for rays of which nothing is known; or None.
         opacity_weight: Of its squared error, beside that of one channel of the pixels.
     """
 
@@ -66,7 +66,8 @@ class Wanted:
         """Scale · (Σ (pixel − wanted)² + weight · Σ (opacity − wanted)²)."""
         error = (seen.pixels - self.pixels.detach()).square().sum()
         if self.opacity is not None:
-            error = error + self.opacity_weight * (seen.accumulation - self.opacity.detach()).square().sum()
+            off = torch.where(self.opacity < 0, 0, seen.accumulation - self.opacity.detach())
+            error = error + self.opacity_weight * off.square().sum()
         return self.scale * error
 
 

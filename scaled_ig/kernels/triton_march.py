@@ -197,7 +197,8 @@ def sweep(
         d_pixels = 2 * residual
     d_opacity = tl.zeros((RAYS,), tl.float32)
     if OPACITY:
-        off = tl.where(exists, tl.sum(weight, 1) - tl.load(opacity + ray), 0.0)
+        wanted_opacity = tl.load(opacity + ray)
+        off = tl.where(exists & (wanted_opacity >= 0), tl.sum(weight, 1) - wanted_opacity, 0.0)
         tl.atomic_add(d_b2 + 1 + C, OPACITY * tl.sum(off * off), sem="relaxed")
         d_opacity = 2 * OPACITY * off
     d_outputs = _d_outputs(

@@ -391,7 +391,8 @@ static void unsee_texels(const Inputs *in, Ray *s, float *d_texels) {
 }
 
 /* Squared error and gradients of the rays of one scene. `given` [N, C] is the gradient of the pixels where error is
- * NULL, and else what they should be; so `opacity` [N], unless it is NULL, of the rays' opacities. Writes d_texels [3, K, K, F] unless it is NULL, d_w1 [F, H], d_b1 [H],
+ * NULL, and else what they should be; so `opacity` [N], unless it is NULL, of the rays' opacities;
+ * negative where nothing is known. Writes d_texels [3, K, K, F] unless it is NULL, d_w1 [F, H], d_b1 [H],
  * d_w2 [OUT, H] and d_b2 [OUT]. */
 void march_backward(const Inputs *in, const float *given, const float *opacity, double *error, float *d_texels, float *d_w1, float *d_b1,
                     float *d_w2, float *d_b2, long first, long last) {
@@ -414,7 +415,7 @@ void march_backward(const Inputs *in, const float *given, const float *opacity, 
                 *error += (double)in->scale * off * off;
                 gradient[c] = 2 * in->scale * off;
             }
-            if (opacity) {
+            if (opacity && opacity[n] >= 0) {
                 const float off = 1 - s.through[s.samples - 1] - opacity[n], weight = in->scale * in->opacity_weight;
                 *error += (double)weight * off * off;
                 of_opacity = 2 * weight * off;

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from scaled_ig.agreement import together
@@ -66,12 +67,12 @@ class CachedLatents:
         )
 
     def _opacity(self, batch: ViewBatch, pixels: Tensor | None) -> Opacity | None:
-        """What the masks say of the rays of a batch; of views without masks nothing is known."""
+        """What the masks say of the rays of a batch; of views without masks nothing."""
         if not self.opacity_weight or batch.masks is None:
             return None
         assert batch.masked is not None
         coverage = batch.masks.flatten(1) if pixels is None else batch.masks.flatten(1).gather(1, pixels)
-        return Opacity(coverage / 255, self.opacity_weight) if bool(batch.masked.all()) else None
+        return Opacity(torch.where(batch.masked[:, None], coverage / 255, -1), self.opacity_weight)
 
     def latents(self, scene: SceneModel, batch: ViewBatch) -> Tensor:
         """The encoder's latents [B, C, h, w] of a batch."""

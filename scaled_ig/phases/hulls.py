@@ -58,9 +58,11 @@ def draw_near(batch: ViewBatch, drawn: Tensor) -> Tensor:
     assert batch.masked is not None
     width = batch.masks.shape[2]
     seen = F.max_pool2d(batch.masks[:, None].float(), BLOCK, ceil_mode=True)
-    reach = math.ceil(margin(batch.cameras, width) / BLOCK)
-    near = F.max_pool2d(seen, 2 * reach + 1, 1, reach)[:, 0] > 0
-    near |= ~batch.masked[:, None, None]
+    near = (~batch.masked)[:, None, None].expand_as(seen[:, 0]).clone()
+    reaches = (margin(batch.cameras, width) / BLOCK).ceil().long()
+    for reach in reaches.unique().tolist():  # one, unless cameras stand at different distances
+        own = reaches == reach
+        near[own] |= F.max_pool2d(seen[own], 2 * reach + 1, 1, reach)[:, 0] > 0
     blocks = near.shape[2]
     number = near.flatten(1).cumsum(1).float()
     place = drawn * number[:, -1:]  # the number of a block, and behind the point the place in it
@@ -71,9 +73,9 @@ def draw_near(batch: ViewBatch, drawn: Tensor) -> Tensor:
     return row.clamp(max=batch.masks.shape[1] - 1) * width + column.clamp(max=width - 1)
 
 
-def margin(cameras: Cameras, width: int) -> int:
-    """Pixels around a silhouette that cells of its hull may reach: a cell stays for any pixel of its grown picture."""
+def margin(cameras: Cameras, width: int) -> Tensor:
+    """Pixels [B] around a silhouette that its hull may reach: a cell stays for any pixel of its grown picture."""
     distance = cameras.camera_to_world[:, :3, 3].norm(dim=1)
     depth = (distance - HULL_RADIUS).clamp(min=NEAREST)
     cell = math.sqrt(3) * HULL_RADIUS / HULL_RESOLUTION * cameras.intrinsics[:, 0] / depth * width
-    return math.ceil(float(2 * (cell + DILATION).max()))
+    return 2 * (cell + DILATION)

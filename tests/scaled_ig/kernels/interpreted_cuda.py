@@ -91,7 +91,7 @@ def outcome(kernel, given, t, target):
     found |= {"pixels": seen.pixels, "accumulation": seen.accumulation, "depth": seen.depth}
     weight = target - 0.5  # any gradient of the pixels
     wanted = [given.planes, *given.head.parameters()]
-    found["error"] = kernel.squared_error(given, t, Wanted(target, 0.7, target[:, 0], 2.5))
+    found["error"] = kernel.squared_error(given, t, Wanted(target, 0.7, target[:, 0] - 0.2, 2.5))
     for name, value in {"pixels": (seen.pixels * weight).sum(), "error": 3 * found["error"]}.items():
         gradients = torch.autograd.grad(value, wanted)
         found |= {
