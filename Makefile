@@ -46,7 +46,7 @@ faults: venv
 bench: venv
 	$(BIN)/python -m benchmarks.summary
 
-# PSNR against seconds and bytes a scene, sampling curves: an hour, goes on where it was interrupted. VEHICLES, FACES: packs.
+# The frontier, PSNR against seconds and bytes a scene: hours, goes on where it was interrupted. VEHICLES, FACES: packs.
 bench-quality: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality $(if $(VEHICLES),--vehicles $(VEHICLES)) $(if $(FACES),--faces $(FACES))
 

@@ -25,6 +25,7 @@ import torch
 from benchmarks.quality_costs import measure_costs
 from benchmarks.quality_plot import draw, table
 from benchmarks.quality_scenes import choose_scenes, synthesize
+from data_modules.layout import PackIndex
 from scaled_ig.commands.plan import PHASES, STAGE1_PHASES
 from scaled_ig.commands.training_cli import run_training
 from scaled_ig.run_folder import RunFolder
@@ -165,6 +166,9 @@ def find_packs(options: argparse.Namespace, folder: Path) -> dict[str, Path]:
             packs[name] = pack
         elif name != "cars":
             print(f"{name} are left out: give --{name} PACK{' or --sets faces' if name == 'faces' else ''}")
+    for pack in packs.values():
+        if not PackIndex.open(pack).masked.all():
+            raise SystemExit(f"{pack} has no masks, within whose hulls scenes are trained: pack it again")
     return packs
 
 

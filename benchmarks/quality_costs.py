@@ -17,7 +17,7 @@ from scaled_ig.commands.fit import Fit
 from scaled_ig.commands.plan import STAGE1_PHASES
 from scaled_ig.commands.training_cli import run_training
 
-TURNS, STEPS = 5, 5  # the first step of a turn does not count
+TURNS, STEPS = 5, 12  # the first step of a turn does not count
 
 
 class StepTimes(Callback):

@@ -37,7 +37,7 @@ class Row:
     """A row of a table.
 
     Args:
-        files: Over the quickstart; the last that gives rates has those to begin with.
+        files: Over recipes/latent.yaml; the last that gives rates has those to begin with.
         phase: The phase whose rates and length are looked for.
         groups: Of parameters, in the order in which they are tuned.
         steps: The first length.
