@@ -7,6 +7,7 @@ import math
 import platform
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,15 +18,33 @@ from scaled_ig.bank_files.blocks import BLOCKS, MEAN
 from scaled_ig.bank_files.changes import files_of
 from scaled_ig.bank_files.index import INDEX_FILE, BankVersion, Index
 from scaled_ig.bank_files.table import RecordTable
+from scaled_ig.bank_files.writing import of_all
 from scaled_ig.cameras import orbit
 from scaled_ig.description import build
 from scaled_ig.scene_model import SceneModel
+from scaled_ig.scene_records import float32_bytes
+
+
+def row_bytes(scene: SceneModel) -> dict[str, int]:
+    """Bytes of a scene's rows in memory, by table."""
+    tables = scene.representation.scene_tables()
+    return {name: math.prod(table.row_shape) * table.weight.element_size() for name, table in tables.items()}
 
 
 def bytes_per_scene(scene: SceneModel) -> dict[str, int]:
-    """Bytes of a scene's own parameters, by table."""
-    tables = scene.representation.scene_tables()
-    return {name: math.prod(table.row_shape) * table.weight.element_size() for name, table in tables.items()}
+    """Bytes of a scene's own parameters in a float32 record, by table; the mean over all scenes. Collective.
+
+    Scenes differ where they have hulls: texels that no sample within them reads are not kept.
+    """
+    representation = scene.representation
+    if representation.hull is None or not representation.num_scenes:
+        return row_bytes(scene)
+    totals: Counter[str] = Counter()
+    for index in range(len(representation.hull.weight)):
+        rows = {name: table.weight[index] for name, table in representation.scene_tables().items()}
+        totals.update(float32_bytes(rows, representation.texels))
+    of_ranks = of_all(totals)
+    return {name: round(sum(own[name] for own in of_ranks) / representation.num_scenes) for name in row_bytes(scene)}
 
 
 def shared_parts(scene: SceneModel) -> dict[str, str]:

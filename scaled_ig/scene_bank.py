@@ -125,7 +125,7 @@ class SceneBank:
                 raise UsageError(f"{self.path} holds no scene {scene_id!r}; it holds {len(self)} scenes: {known}, …")
             self._require(record.version)
             model = self._model(record.version)
-            return BankScene(record, self._rows(record), model)
+            return BankScene(record, self._rows(record, model), model)
 
     @torch.no_grad()
     def load_version(self, version: str, ids: Iterable[str] | None = None) -> SceneModel:
@@ -145,7 +145,7 @@ class SceneBank:
             model.representation.new_scenes(len(records), start=mean)
             tables = model.representation.scene_tables()
             for row, record in enumerate(records):
-                for name, values in self._rows(record).items():
+                for name, values in self._rows(record, model).items():
                     tables[name].weight[row] = values
         return model.requires_grad_(False)
 
@@ -165,10 +165,10 @@ class SceneBank:
             raise UsageError(f"version {version!r} of {self.path} holds no scene {scene_id!r}")
         return record
 
-    def _rows(self, record: BankRecord) -> dict[str, Tensor]:
+    def _rows(self, record: BankRecord, model: SceneModel) -> dict[str, Tensor]:
         content, mean = read_record(self.path, record), self._mean(record.version)
         try:
-            return decode(content, self.versions[record.version].encoding, mean)
+            return decode(content, self.versions[record.version].encoding, mean, model.representation.texels)
         except ValueError as error:
             raise UsageError(
                 f"{self.path}: scene {record.id!r} cannot be read ({error}): copy the bank again"

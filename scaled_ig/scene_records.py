@@ -1,94 +1,133 @@
 """A scene's own parameters as bytes, and back.
 
-A record is a float32 head and a body. Tables follow each other in alphabetical order. The head has rows without planes
-(mixing coefficients) as they are and, for 8-bit encodings, the scales [3, F] of each table of planes: one a plane
+A record is a hull, a head and a body. Tables follow each other in alphabetical order. The hull is one zlib stream of
+the bits of the visual hull; scenes of models that do not sample within hulls have none. The head has rows without
+planes (mixing coefficients) as float32 and, for 8-bit encodings, the scales [3, F] of each table of planes: one a plane
 and channel. The body has the planes [3, K, K, F], channels last: float32, bfloat16 or int8. ``int8_difference`` keeps
 what a scene adds to a reference row, the mean of its version, in coarser steps, and its body is one zlib stream. Little
 endian.
+
+Beside a hull the body has only the texels that samples within it read, in the order in which they lie; the others come
+back as 0. ``int8_difference`` then keeps of a step what its neighbours do not foretell.
 """
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scaled_ig.occupancy import Hulls
+
 Encoding = Literal["float32", "bfloat16", "int8", "int8_difference"]
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)
+Texels = Callable[[Hulls], Tensor | None]
+"""Which texels of planes hulls read, see :meth:`scaled_ig.representations.SceneRepresentation.texels`."""
 
 _STEPS = {"int8": 127, "int8_difference": 63}
 """Largest step either side of zero; fewer are smaller once compressed, see docs/bank.md for what they cost."""
+_FORETOLD_STEPS = 47  # of int8_difference beside a hull
+Kept = NDArray[np.bool_] | None
+"""Texels [3, K, K] of planes that a record has; None where it has all."""
 _TINY = float(np.finfo(np.float32).tiny)
 
 
-def encode(rows: dict[str, Tensor], encoding: Encoding, mean: dict[str, Tensor]) -> bytes:
+def encode(rows: dict[str, Tensor], encoding: Encoding, mean: dict[str, Tensor], texels: Texels | None = None) -> bytes:
     """A scene's record.
 
     Args:
-        rows: One row of each table, float32; planes are [3, K, K, F].
+        rows: One row of each table: float32, planes are [3, K, K, F]; or the bits of a hull, uint8.
         encoding: ``float32`` keeps every bit; 8-bit values are off by half a step of their plane and channel at most.
         mean: Reference rows of the version, of the same names and shapes; only ``int8_difference`` reads their values.
+        texels: Says which texels of planes a hull reads; None keeps all of them.
 
     Raises:
         ValueError: The rows have other names or shapes than ``mean``, or an 8-bit encoding is asked of values that are
             not finite.
     """
-    if {name: row.shape for name, row in rows.items()} != {name: row.shape for name, row in mean.items()}:
+    if _shapes(rows) != _shapes(mean):
         raise ValueError("the rows of a scene and of its version's mean differ in their names or shapes")
-    head, body = [], []
+    kept = _kept(rows, texels)
+    hull, head, body = b"", b"", b""
     for name, row in sorted(rows.items()):
-        values = row.detach().float().cpu().contiguous()
+        if _is_hull(row):
+            hull = _deflate(row.cpu().numpy().tobytes())
+            continue
+        values = row.detach().float().cpu().numpy()
         if not _is_planes(values.shape):
-            head.append(values.numpy().astype("<f4"))
-        elif encoding == "float32":
-            body.append(values.numpy().astype("<f4"))
-        elif encoding == "bfloat16":
-            body.append(values.to(torch.bfloat16).view(torch.int16).numpy().astype("<i2"))
-        else:
-            base = mean[name].float().cpu().numpy() if encoding == "int8_difference" else np.float32(0)
-            scales, steps = _quantise(values.numpy() - base, _STEPS[encoding])
-            head.append(scales.astype("<f4"))
-            body.append(steps)
-    content = b"".join(part.tobytes() for part in body)
-    return b"".join(part.tobytes() for part in head) + (_deflate(content) if encoding == "int8_difference" else content)
+            head += values.astype("<f4").tobytes()
+            continue
+        if encoding == "int8_difference":
+            values = values - mean[name].float().cpu().numpy()
+        scales, planes = _pack(values, encoding, kept)
+        head, body = head + scales, body + planes
+    return hull + head + (_deflate(body) if encoding == "int8_difference" else body)
 
 
-def decode(record: bytes, encoding: Encoding, mean: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rows of a record, float32, under the names and with the shapes of ``mean``.
+def decode(
+    record: bytes, encoding: Encoding, mean: dict[str, Tensor], texels: Texels | None = None
+) -> dict[str, Tensor]:
+    """Rows of a record, float32 and the bits of a hull, under the names and with the shapes of ``mean``.
+
+    Args:
+        record: What was encoded.
+        encoding: How.
+        mean: Reference rows of the version.
+        texels: Says which texels of planes a hull reads, as it did when the scene was encoded.
 
     Raises:
         ValueError: The record has another length than these shapes ask for, or cannot be decompressed.
     """
-    shapes = {name: tuple(mean[name].shape) for name in sorted(mean)}
+    rows = {}
+    for name, row in mean.items():
+        if _is_hull(row):
+            bits, record = _inflate(record, row.numel())
+            rows[name] = torch.frombuffer(bytearray(bits), dtype=torch.uint8).reshape(row.shape)
+    kept = _kept(rows, texels)
+    shapes = {name: tuple(mean[name].shape) for name in sorted(mean.keys() - rows.keys())}
     cut = 4 * sum(_head_values(shape, encoding) for shape in shapes.values())
     head, body = record[:cut], record[cut:]
     if encoding == "int8_difference":
-        body = _inflate(body, sum(int(np.prod(shape)) for shape in shapes.values() if _is_planes(shape)))
+        body, more = _inflate(body, sum(_num_kept(shape, kept) for shape in shapes.values() if _is_planes(shape)))
+        if more:
+            raise ValueError("the record is longer than the shapes of its tables")
     kind = {"float32": "<f4", "bfloat16": "<i2"}.get(encoding, "<i1")
     floats, values = np.frombuffer(head, "<f4"), np.frombuffer(body, kind)
-    rows = {}
     for name, shape in shapes.items():
         own, floats = np.split(floats, [_head_values(shape, encoding)])
         if not _is_planes(shape):
             rows[name] = torch.from_numpy(own.reshape(shape).astype(np.float32))
             continue
-        planes, values = np.split(values, [int(np.prod(shape))])
-        if encoding == "bfloat16":
-            rows[name] = torch.from_numpy(planes.reshape(shape).astype(np.int16)).view(torch.bfloat16).float()
-        elif encoding == "float32":
-            rows[name] = torch.from_numpy(planes.reshape(shape).astype(np.float32))
-        else:
-            scales = own.reshape(shape[0], *[1] * (len(shape) - 2), shape[-1]).astype(np.float32)
-            base = mean[name].float().cpu().numpy() if encoding == "int8_difference" else np.float32(0)
-            rows[name] = torch.from_numpy(planes.reshape(shape) * scales + base)
+        part, values = np.split(values, [_num_kept(shape, kept)])
+        planes = _unpack(part, own, shape, encoding, kept)
+        if encoding == "int8_difference":
+            planes += _masked(mean[name].float().cpu().numpy(), kept)
+        rows[name] = torch.from_numpy(planes)
     if len(values):
         raise ValueError("the record is longer than the shapes of its tables")
     return rows
+
+
+def float32_bytes(rows: dict[str, Tensor], texels: Texels | None = None) -> dict[str, int]:
+    """Bytes of each row in a float32 record.
+
+    Args:
+        rows: As in :func:`encode`.
+        texels: As in :func:`encode`.
+    """
+    kept = _kept(rows, texels)
+    return {
+        name: len(_deflate(row.cpu().numpy().tobytes()))
+        if _is_hull(row)
+        else 4 * (_num_kept(row.shape, kept) if _is_planes(row.shape) else row.numel())
+        for name, row in rows.items()
+    }
 
 
 def record_sha256(scene_id: str, version: str, source_sha256: str, record: bytes | memoryview) -> bytes:
@@ -101,8 +140,31 @@ def record_sha256(scene_id: str, version: str, source_sha256: str, record: bytes
     return digest.digest()
 
 
+def _is_hull(row: Tensor) -> bool:
+    return row.dtype == torch.uint8
+
+
 def _is_planes(shape: tuple[int, ...]) -> bool:
     return len(shape) >= 3
+
+
+def _shapes(rows: dict[str, Tensor]) -> dict[str, tuple[bool, torch.Size]]:
+    return {name: (_is_hull(row), row.shape) for name, row in rows.items()}
+
+
+def _kept(rows: dict[str, Tensor], texels: Texels | None) -> Kept:
+    hull = next(filter(_is_hull, rows.values()), None)
+    read = None if hull is None or texels is None else texels(Hulls(hull.cpu()[None]))
+    return None if read is None else read[0].numpy()
+
+
+def _num_kept(shape: tuple[int, ...], kept: Kept) -> int:
+    """Values that the body of a record has of planes."""
+    return int(np.prod(shape)) if kept is None else int(kept.sum()) * shape[-1]
+
+
+def _masked(planes: NDArray[np.float32], kept: Kept) -> NDArray[np.float32]:
+    return planes if kept is None else np.where(kept[..., None], planes, np.float32(0))
 
 
 def _head_values(shape: tuple[int, ...], encoding: Encoding) -> int:
@@ -110,6 +172,39 @@ def _head_values(shape: tuple[int, ...], encoding: Encoding) -> int:
     if not _is_planes(shape):
         return int(np.prod(shape))
     return shape[0] * shape[-1] if encoding in ("int8", "int8_difference") else 0
+
+
+def _pack(values: NDArray[np.float32], encoding: Encoding, kept: Kept) -> tuple[bytes, bytes]:
+    """Scales and body of planes [3, K, K, F]; for ``int8_difference``, of what they add to the reference row."""
+    values, scales = _masked(values, kept), b""
+    planes: NDArray[Any] = values.astype("<f4")
+    if encoding == "bfloat16":
+        planes = torch.from_numpy(values).to(torch.bfloat16).view(torch.int16).numpy().astype("<i2")
+    elif encoding != "float32":
+        foretold = kept if encoding == "int8_difference" else None
+        sizes, planes = _quantise(values, _STEPS[encoding] if foretold is None else _FORETOLD_STEPS)
+        scales = sizes.astype("<f4").tobytes()
+        if foretold is not None:
+            _foretell(planes, foretold)
+    return scales, (planes if kept is None else planes[kept]).tobytes()
+
+
+def _unpack(
+    values: NDArray[Any], scales: NDArray[np.float32], shape: tuple[int, ...], encoding: Encoding, kept: Kept
+) -> NDArray[np.float32]:
+    """Planes of the values of their kept texels; the inverse of :func:`_pack`."""
+    if kept is None:
+        planes = values.reshape(shape)
+    else:
+        planes = np.zeros(shape, values.dtype)
+        planes[kept] = values.reshape(-1, shape[-1])
+    if encoding == "float32":
+        return planes.astype(np.float32)
+    if encoding == "bfloat16":
+        return torch.from_numpy(planes.astype(np.int16)).view(torch.bfloat16).float().numpy()
+    if encoding == "int8_difference" and kept is not None:
+        _recall(planes, kept)
+    return planes * scales.reshape(shape[0], *[1] * (len(shape) - 2), shape[-1]).astype(np.float32)
 
 
 def _quantise(planes: NDArray[np.float32], most: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
@@ -123,18 +218,38 @@ def _quantise(planes: NDArray[np.float32], most: int) -> tuple[NDArray[np.float3
     return scales.reshape(planes.shape[0], planes.shape[-1]), steps
 
 
+def _foretell(steps: NDArray[np.int8], kept: NDArray[np.bool_]) -> None:
+    """Leave of steps [3, K, K, F] what half of the one before does not foretell, along rows, then along columns.
+
+    What is not kept is 0, before and after.
+    """
+    for axis in (2, 1):
+        lines = np.moveaxis(steps, axis, 0)
+        lines[1:] -= lines[:-1] >> 1
+        steps *= kept[..., None]
+
+
+def _recall(steps: NDArray[np.int8], kept: NDArray[np.bool_]) -> None:
+    """The inverse of :func:`_foretell`, line by line: each needs the one before."""
+    for axis in (1, 2):
+        lines, own = np.moveaxis(steps, axis, 0), np.moveaxis(kept[..., None], axis, 0)
+        for before, line, here in zip(lines[:-1], lines[1:], own[1:], strict=True):
+            line += (before >> 1) * here
+
+
 def _deflate(content: bytes) -> bytes:
-    """One zlib stream; neighbours in it are channels of a texel, whose values repeat too seldom for longer matches."""
+    """One zlib stream; neighbours in a body are channels of a texel, which repeat too seldom for longer matches."""
     squeeze = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_FILTERED)
     return squeeze.compress(content) + squeeze.flush()
 
 
-def _inflate(stream: bytes, length: int) -> bytes:
+def _inflate(stream: bytes, length: int) -> tuple[bytes, bytes]:
+    """Content of a zlib stream, and what follows it."""
     unpack = zlib.decompressobj()
     try:
         content = unpack.decompress(stream, length + 1)
     except zlib.error as error:
         raise ValueError(f"the record cannot be decompressed ({error})") from None
-    if len(content) != length or not unpack.eof or unpack.unused_data:
+    if len(content) != length or not unpack.eof:
         raise ValueError("the record has another length than the shapes of its tables")
-    return content
+    return content, unpack.unused_data

@@ -15,6 +15,7 @@ from data_modules.raycast import draw_cameras
 from data_modules.sources.base import PosedViews, SceneEntry, SceneSource
 from scaled_ig.autoencoders import IdentityAutoencoder, SmallAutoencoder
 from scaled_ig.cameras import Cameras
+from scaled_ig.occupancy import HULL_RESOLUTION, pack
 from scaled_ig.representations import MicroMacro
 from scaled_ig.sampling import InsideBall
 from scaled_ig.scene_model import SceneModel
@@ -65,6 +66,18 @@ class BallScenes(SceneSource):
             black = see_balls(cameras, self.resolution, centres, radii, np.zeros((3, 3)))
             masks = ((1 - black[:, 0]) * 255).round().to(torch.uint8).numpy()
         return PosedViews(pixels, poses, intrinsics, masks=masks), {"shape": f"shape-{row // self.variants}"}
+
+
+def ball_hulls(count: int, resolution: int = HULL_RESOLUTION) -> torch.Tensor:
+    """Hulls [count, G, G, G / 8] of balls of several sizes and places; of the last scene all cells are set."""
+    generator = torch.Generator().manual_seed(0)
+    place = (torch.arange(resolution) + 0.5) / resolution - 0.5
+    cells = torch.stack(torch.meshgrid(place, place, place, indexing="ij"), -1)
+    centres = 0.4 * torch.rand(count, 1, 1, 1, 3, generator=generator) - 0.2
+    radii = 0.1 + 0.15 * torch.rand(count, 1, 1, 1, generator=generator)
+    hulls = (cells - centres).norm(dim=-1) < radii
+    hulls[-1] = True
+    return pack(hulls)
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,11 @@ from torch import Tensor
 from scaled_ig.bank_files.blocks import BlockWriter, new_block, read_record, read_shared
 from scaled_ig.bank_files.changes import Change, changing
 from scaled_ig.bank_files.index import BankVersion, Index
+from scaled_ig.bank_files.models import build_described
 from scaled_ig.bank_files.storage import require_sound, sync
 from scaled_ig.bank_files.table import BankRecord, RecordTable, insert
 from scaled_ig.errors import UsageError
-from scaled_ig.scene_records import Encoding, decode, encode, record_sha256
+from scaled_ig.scene_records import Encoding, Texels, decode, encode, record_sha256
 
 BLOCK_BYTES = 256 * 2**20
 """A new block is begun where one has grown to this."""
@@ -105,7 +106,7 @@ class _Merger:
 
     def _scenes(self, folder: Path, index: Index, names: dict[str, str]) -> Iterator[tuple[BankRecord, bytes | None]]:
         """Scenes of a bank under their new versions, with new content; None where the target has that already."""
-        means: dict[str, dict[str, Tensor]] = {}
+        known: dict[str, tuple[dict[str, Tensor], Texels]] = {}
         for record in RecordTable(folder / index.table).scenes():
             version = _version_of(folder, index, record)
             becomes = self.versions[names[record.version]]
@@ -114,18 +115,26 @@ class _Merger:
                 continue
             content = read_record(folder, record)
             if version.encoding != becomes.encoding:
-                if version.name not in means:
-                    means[version.name] = read_shared(folder, version)[1]
-                mean = means[version.name]
-                content = _encode_again(folder, record, content, version.encoding, becomes.encoding, mean)
+                if version.name not in known:
+                    model = build_described(folder, version)
+                    known[version.name] = read_shared(folder, version)[1], model.representation.texels
+                content = _encode_again(
+                    folder, record, content, version.encoding, becomes.encoding, *known[version.name]
+                )
             yield replace(record, version=becomes.name), content
 
 
 def _encode_again(
-    folder: Path, record: BankRecord, content: bytes, old: Encoding, new: Encoding, mean: dict[str, Tensor]
+    folder: Path,
+    record: BankRecord,
+    content: bytes,
+    old: Encoding,
+    new: Encoding,
+    mean: dict[str, Tensor],
+    texels: Texels,
 ) -> bytes:
     try:
-        return encode(decode(content, old, mean), new, mean)
+        return encode(decode(content, old, mean, texels), new, mean, texels)
     except ValueError as error:
         raise UsageError(f"{folder}: scene {record.id!r} cannot become {new}: {error}") from None
 

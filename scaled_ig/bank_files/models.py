@@ -24,15 +24,24 @@ def build_version(folder: Path, version: BankVersion) -> tuple[SceneModel, dict[
         UsageError: Its file is missing or damaged, or it was written by another scaled-ig.
     """
     shared, mean = read_shared(folder, version)
-    try:
-        model = build(version.model)
-    except ValueError as error:
-        raise UsageError(f"{folder}: version {version.name!r} cannot be built: {error}") from None
+    model = build_described(folder, version)
     missing, unexpected = model.load_state_dict(shared, strict=False)
     if unexpected or model.shared_state().keys() & missing:
         raise UsageError(f"{folder / version.shared_file} does not fit its description: copy the bank again")
     model.representation.new_scenes(1)
     return model.eval().requires_grad_(False), mean
+
+
+def build_described(folder: Path, version: BankVersion) -> SceneModel:
+    """The model of a version with new weights and no scenes.
+
+    Raises:
+        UsageError: It was written by another scaled-ig.
+    """
+    try:
+        return build(version.model)
+    except ValueError as error:
+        raise UsageError(f"{folder}: version {version.name!r} cannot be built: {error}") from None
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ class BankScene:
 
     Args:
         record: What the bank knows of it: ``id``, ``version``, ``bytes``, ``sha256``, ``source_sha256``.
-        rows: Its own parameters by name, float32.
+        rows: Its own parameters by name, float32, and the bits of its visual hull, uint8, where it has one.
         model: The model of its version, which scenes of that version share: it holds one scene at a time.
     """
 

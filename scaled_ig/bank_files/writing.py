@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,9 +24,9 @@ from scaled_ig.bank_files.table import BankRecord, insert
 from scaled_ig.description import describe
 from scaled_ig.errors import UsageError
 from scaled_ig.ownership import num_shards, scenes_of_shard, shards_of_rank
-from scaled_ig.representations.scene_table import SceneTable
+from scaled_ig.representations import SceneRepresentation
 from scaled_ig.scene_model import SceneModel
-from scaled_ig.scene_records import Encoding, encode
+from scaled_ig.scene_records import Encoding, Texels, encode
 
 T = TypeVar("T")
 Written = dict[int, tuple[NDArray[np.int64], bytes]]
@@ -70,7 +71,7 @@ def write_version(
     """See :meth:`scaled_ig.scene_bank.SceneBank.write`. Collective."""
     require_one_each(scene, ids, source_sha256)
     mean = scene.representation.mean_scene() if mean is None else mean
-    mean = {name: row.detach().float().cpu() for name, row in mean.items()}
+    mean = {name: (row if row.dtype == torch.uint8 else row.detach().float()).cpu() for name, row in mean.items()}
     with ExitStack() as stack:
         change = together(lambda: _begin(stack, folder, ids, version) if is_first_rank() else None)
         target = Target(of_all(change.generation if change else 0)[0], version, encoding, mean)
@@ -135,15 +136,16 @@ def write_records(
     folder: Path, scene: SceneModel, ids: list[str], source_sha256: list[str], target: Target
 ) -> Iterator[BankRecord]:
     """Write blocks of a model's scenes, one a shard; rows of the scene table, in the order of scenes. Collective."""
-    written = together(lambda: _write_blocks(folder, scene.representation.scene_tables(), ids, source_sha256, target))
+    written = together(lambda: _write_blocks(folder, scene.representation, ids, source_sha256, target))
     shards = {shard: own for part in of_all(written) for shard, own in part.items()}
     return _records(shards, ids, source_sha256, target)
 
 
 def _write_blocks(
-    folder: Path, tables: dict[str, SceneTable], ids: list[str], source_sha256: list[str], target: Target
+    folder: Path, representation: SceneRepresentation, ids: list[str], source_sha256: list[str], target: Target
 ) -> Written:
     """Blocks of the shards that this rank owns; one record is in memory at a time."""
+    tables = representation.scene_tables()
     table = next(iter(tables.values()))
     written: Written = {}
     with writable(folder):
@@ -153,7 +155,7 @@ def _write_blocks(
             with new_block(folder, target.generation, shard) as writer:
                 for number, scene in enumerate(own):
                     rows = {name: table.weight[scene - table.owned.start] for name, table in tables.items()}
-                    content = _encode(ids[scene], rows, target)
+                    content = _encode(ids[scene], rows, target, representation.texels)
                     record = writer.add(ids[scene], target.version, source_sha256[scene], content)
                     lengths[number] = record.bytes
                     digests += bytes.fromhex(record.sha256)
@@ -161,9 +163,9 @@ def _write_blocks(
     return written
 
 
-def _encode(scene_id: str, rows: dict[str, Tensor], target: Target) -> bytes:
+def _encode(scene_id: str, rows: dict[str, Tensor], target: Target, texels: Texels) -> bytes:
     try:
-        return encode(rows, target.encoding, target.mean)
+        return encode(rows, target.encoding, target.mean, texels)
     except ValueError as error:
         raise UsageError(f"scene {scene_id!r} cannot be kept as {target.encoding}: {error}") from None
 

@@ -63,16 +63,16 @@ def _measure_version(
     """Bytes a scene and PSNR of each encoding."""
     ids = [record.id for record in spread(bank.scenes(version), sample)]
     scene, mean = bank.load_version(version, ids), bank.mean(version)
-    tables = scene.representation.scene_tables()
+    tables, texels = scene.representation.scene_tables(), scene.representation.texels
     exact = {name: table.weight.detach().clone() for name, table in tables.items()}
     scene.to("cuda" if torch.cuda.is_available() else "cpu")
     results = {}
     for encoding in tqdm(ENCODINGS, version, unit="encoding", leave=False):
         size = 0
         for row in range(len(ids)):
-            content = encode({name: values[row] for name, values in exact.items()}, encoding, mean)
+            content = encode({name: values[row] for name, values in exact.items()}, encoding, mean, texels)
             size += len(content)
-            for name, values in decode(content, encoding, mean).items():
+            for name, values in decode(content, encoding, mean, texels).items():
                 with torch.no_grad():
                     tables[name].weight[row] = values
         means = over_scenes(per_scene(evaluate(scene, data.views_of(stage, ids, "test"))))

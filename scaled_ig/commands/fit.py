@@ -22,6 +22,7 @@ from scaled_ig.commands.keeping import Keeper
 from scaled_ig.commands.launch import agree, digest_of, meet
 from scaled_ig.commands.plan import PHASES, HandOver, PhaseConfig, Waves, for_scenes
 from scaled_ig.commands.results import keep_costs, keep_quality
+from scaled_ig.cost import bytes_per_scene
 from scaled_ig.errors import UsageError
 from scaled_ig.kernels import describe_kernel
 from scaled_ig.metrics import Lpips
@@ -236,6 +237,9 @@ class Fit:
             self._mean = source.bank.mean(source.version)
             if self.scene.own_heads and not self.hand_over.head:
                 self._mean["head"] = self.scene.renderer.head.row
+            hull = self.scene.representation.hull  # of this run: that of the source may sample otherwise
+            self._mean.pop("hull", None)
+            self._mean |= {} if hull is None else {"hull": hull.mean()}
         return self._mean
 
     def _begins_again(self) -> tuple[str, ...]:
@@ -284,9 +288,10 @@ class Fit:
         if cut_at_the_end:
             evaluation.measure_test(trainer, module)
         self.keep(self.scene, self.data, job, self._start(stage))
+        own = bytes_per_scene(self.scene)  # of the scenes of all ranks
         if trainer.is_global_zero:
             keep_quality(self.run, self.data, job, evaluation.scenes, clock.seconds)
-            keep_costs(self.run, self.scene, job, trainer.global_step, clock.seconds, trainer.world_size)
+            keep_costs(self.run, self.scene, job, trainer.global_step, clock.seconds, trainer.world_size, own)
         self.scene.cpu()
         save(trainer, job.run.checkpoint(job.phase))  # last: the phase is done
         if job.waves > 1 and job.phase == self.last_phase:

@@ -105,7 +105,8 @@ def decibels_lost(
         encoding: What the bank keeps them in.
         mean: Reference rows of the bank's version.
     """
-    tables, views = scene.representation.scene_tables(), data.split(stage, "test")
+    tables, texels = scene.representation.scene_tables(), scene.representation.texels
+    views = data.split(stage, "test")
     some = data.own_scenes(stage)[:MEASURED_SCENES]
     keys = [(index, view) for index in some for view in views[index]]
 
@@ -114,8 +115,8 @@ def decibels_lost(
 
     exact, kept = measured(), {name: table.weight[: len(some)].clone() for name, table in tables.items()}
     for row in range(len(some)):
-        content = encode({name: values[row].cpu() for name, values in kept.items()}, encoding, mean)
-        for name, values in decode(content, encoding, mean).items():
+        content = encode({name: values[row].cpu() for name, values in kept.items()}, encoding, mean, texels)
+        for name, values in decode(content, encoding, mean, texels).items():
             tables[name].weight[row] = values
     loss = exact - measured()
     for name, values in kept.items():

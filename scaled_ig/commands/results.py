@@ -7,7 +7,7 @@ from typing import Any
 from data_modules.base import MultiViewDataModule
 from scaled_ig.callbacks.cost import peak_mebibytes
 from scaled_ig.commands.jobs import Job
-from scaled_ig.cost import bytes_per_scene, describe_machine, milliseconds_per_image, shared_bytes
+from scaled_ig.cost import describe_machine, milliseconds_per_image, row_bytes, shared_bytes
 from scaled_ig.evaluation import PROTOCOL, over_scenes, with_means
 from scaled_ig.nearest_view import add_nearest_views
 from scaled_ig.run_folder import RunFolder
@@ -64,8 +64,20 @@ def with_quality(
     return with_means(metrics | {"protocol": PROTOCOL, "scenes": everything})
 
 
-def keep_costs(run: RunFolder, scene: SceneModel, job: Job, steps: int, seconds: float, ranks: int) -> None:
-    """Put what the phase cost into ``costs.json``: of all waves together."""
+def keep_costs(
+    run: RunFolder, scene: SceneModel, job: Job, steps: int, seconds: float, ranks: int, own: dict[str, int]
+) -> None:
+    """Put what the phase cost into ``costs.json``: of all waves together.
+
+    Args:
+        run: The run.
+        scene: The model.
+        job: What was trained.
+        steps: Training steps of the phase.
+        seconds: Its training time.
+        ranks: How many there were.
+        own: Bytes that are kept of a scene, see :func:`scaled_ig.cost.bytes_per_scene`.
+    """
     device = scene.background.device
     costs = run.read_json("costs.json")
     phases = costs.setdefault("phases", {})
@@ -80,7 +92,8 @@ def keep_costs(run: RunFolder, scene: SceneModel, job: Job, steps: int, seconds:
     } | ({"waves": waves} if job.waves > 1 else {})
     costs |= {
         "machine": describe_machine(device) | {"ranks": ranks},
-        "bytes_per_scene": bytes_per_scene(scene),
+        "bytes_per_scene": own,
+        "row_bytes": row_bytes(scene),
         "shared_bytes": shared_bytes(scene),
         "milliseconds_per_image": milliseconds_per_image(scene),
     }

@@ -129,8 +129,12 @@ class RunRecord:
         return sum(self.costs["phases"][name]["seconds"] for name in self.phases(stage))
 
     def bytes_per_scene(self) -> int:
-        """Bytes of a scene's own parameters as they are stored, float32."""
+        """Bytes of a scene's own parameters as they are kept, float32; the mean over scenes where these differ."""
         return sum(self.costs["bytes_per_scene"].values())
+
+    def row_bytes(self) -> dict[str, int]:
+        """Bytes of a scene's rows in memory, by table."""
+        return self.costs.get("row_bytes", self.costs["bytes_per_scene"])  # older runs kept all of them
 
     @property
     def model(self) -> dict[str, Any]:

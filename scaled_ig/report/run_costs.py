@@ -101,7 +101,7 @@ class RunCosts:
         for record in self._records():
             own = dict(record.costs["shared_bytes"])
             if sum(own.values()) > own.get("buffers", 0):  # independent scenes do not start from their mean
-                own["mean scene"] = record.bytes_per_scene()
+                own["mean scene"] = sum(record.row_bytes().values())
             for names in versions_by_file(record.bank.versions):
                 digest = record.bank.versions[names[0]].shared_sha256
                 is_needed = record is self.run or set(names) & set(record.versions(1))
@@ -180,7 +180,7 @@ def _moments(record: RunRecord, phase: str) -> dict[str, int]:
     rates = module["init_args"]["learning_rates"]
     done = record.costs["phases"][phase]
     scenes = max((wave["scenes"] for wave in done.get("waves", {}).values()), default=done["scenes"])
-    own = {name: scenes * size for name, size in record.costs["bytes_per_scene"].items()}
+    own = {name: scenes * size for name, size in record.row_bytes().items()}
     parts = record.costs["shared_bytes"] | own
     return {name: 2 * size for name, size in parts.items() if size and name in trained and rates.get(name, 1)}
 

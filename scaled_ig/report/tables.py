@@ -14,6 +14,7 @@ from scaled_ig.report.sections import number
 PART_NAMES = {
     "micro": "own planes",
     "mixing": "mixing coefficients",
+    "hull": "visual hull",
     "bases": "base planes",
     "head": "field head",
     "buffers": "background and buffers",

@@ -58,6 +58,10 @@ class SceneRepresentation(nn.Module, ABC):
         """Visual hulls of scenes [S] long; None where scenes have none."""
         return None if self.hull is None else Hulls(self.hull(scene_index))
 
+    def texels(self, hulls: Hulls) -> Tensor | None:
+        """Texels [S, 3, K, K] bool of planes that a sample within hulls reads; None where scenes have no planes."""
+        return None
+
     def shared_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters that all scenes share, by name."""
         return {}

@@ -17,12 +17,16 @@ import torch
 from scaled_ig.autoencoders import IdentityAutoencoder
 from scaled_ig.bank_files.storage import LOCK_FILE, alone_in
 from scaled_ig.cameras import orbit
+from scaled_ig.cost import bytes_per_scene
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics import to_unit_range
-from scaled_ig.representations import TriPlanes
-from scaled_ig.sampling import InsideBall
+from scaled_ig.occupancy import Hulls
+from scaled_ig.representations import InstantNgp, TriPlanes
+from scaled_ig.sampling import InsideBall, InsideHull
 from scaled_ig.scene_bank import SceneBank
 from scaled_ig.scene_model import SceneModel
+from scaled_ig.scene_records import ENCODINGS
+from tests.conftest import ball_hulls
 
 IDS = ["a", "b", "c", "d"]
 
@@ -144,6 +148,76 @@ def test_smaller_encodings_render_nearly_the_same(scene, tmp_path, encoding):
     torch.testing.assert_close(bank["b"].render(orbit(3)), exact["b"].render(orbit(3)), atol=0.02, rtol=0)
     assert bank.record_bytes() < 0.6 * exact.record_bytes()
     assert not bank.verify()
+
+
+@pytest.fixture
+def hulled(tiny_scene):
+    """Scenes with hulls, but for the last one; a texel that no sample reads is no number."""
+    made = tiny_scene(rgb=True, sampling=InsideHull(8))
+    representation = made.representation
+    representation.hull.weight.copy_(ball_hulls(4))
+    read = representation.texels(Hulls(representation.hull.weight))
+    with torch.no_grad():
+        representation.micro.weight.mul_(10)[~read] = torch.nan
+    return made
+
+
+def test_scenes_with_hulls_render_bit_by_bit_as_they_were_trained(hulled, tmp_path):
+    bank = SceneBank.write(tmp_path / "bank", hulled, IDS, "stage1", [""] * 4)
+    whole, part = bank.load_version("stage1"), bank.load_version("stage1", ["d", "b"])
+    for row, name in enumerate(IDS):
+        scene, truth = bank[name], expected(hulled, row)
+        assert truth.std() > 0.01
+        assert torch.equal(scene.render(orbit(3)), truth)
+        assert torch.equal(expected(whole, row), truth)
+        assert torch.equal(scene.rows["hull"], hulled.representation.hull.weight[row])
+        assert scene.rows["micro"].isfinite().all()
+    assert torch.equal(expected(part, 0), expected(hulled, 3))
+    assert torch.equal(part.representation.hull.weight, hulled.representation.hull.weight[[3, 1]])
+    sizes = {record.id: record.bytes for record in bank.scenes()}
+    assert max(sizes[name] for name in "abc") < sizes["d"] < 4 * (3 * 8 * 8 * 4 + 3) + 60
+    assert bank.record_bytes() / 4 == pytest.approx(sum(bytes_per_scene(hulled).values()), abs=2)
+    assert not bank.verify()
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_scenes_with_hulls_are_merged_and_replaced_in_each_encoding(hulled, tmp_path, encoding):
+    exact = SceneBank.write(tmp_path / "exact", hulled, IDS, "stage1", [""] * 4)
+    bank = SceneBank.write(tmp_path / "bank", hulled, IDS, "stage1", [""] * 4, encoding)
+    merged = SceneBank.merge(tmp_path / "merged", [exact.path], encoding)
+    digests = [record.sha256 for record in bank.scenes()]
+    assert [record.sha256 for record in merged.scenes()] == digests, "to the bit as if it had been written so"
+    torch.testing.assert_close(bank["b"].render(orbit(3)), expected(hulled, 1), atol=0.05, rtol=0)
+    with torch.no_grad():
+        hulled.representation.hull.weight[0] = hulled.representation.hull.weight[1]
+        hulled.representation.micro.weight[0] = hulled.representation.micro.weight[1]
+    replaced = SceneBank.replace(bank.path, hulled, IDS, [""] * 4)
+    assert torch.equal(replaced["a"].render(orbit(3)), merged["b"].render(orbit(3)))
+    assert [record.sha256 for record in replaced.scenes()][1:] == digests[1:]
+    assert not replaced.verify()
+
+
+@pytest.mark.parametrize("encoding", ["float32", "int8_difference"])
+@torch.no_grad()
+def test_scenes_of_tables_beside_hulls_keep_all_of_their_values(tmp_path, encoding):
+    representation = InstantNgp(2, 6, coarsest=4, finest=8, extent=0.5, table_std=0.1, density_resolution=4)
+    scene = SceneModel(representation, IdentityAutoencoder(), InsideHull(8), resolution=16)
+    representation.new_scenes(4, seed=5)
+    representation.hull.weight.copy_(ball_hulls(4))
+    bank = SceneBank.write(tmp_path / "bank", scene, IDS, "stage2", [""] * 4, encoding)
+    for row, name in enumerate(IDS):
+        assert torch.equal(bank[name].render(orbit(3)), expected(scene, row))
+        assert torch.equal(bank[name].rows["micro"], representation.micro.weight[row])
+
+
+def test_a_model_that_samples_no_hulls_takes_no_scenes_with_hulls(hulled, tiny_scene, tmp_path):
+    bank = SceneBank.write(tmp_path / "bank", hulled, IDS, "stage1", [""] * 4)
+    ball = tiny_scene(rgb=True)
+    bank.load_shared("stage1", ball)
+    with pytest.raises(UsageError, match="has scenes of other shapes"):
+        bank.replace_shared(["stage1"], ball)
+    with pytest.raises(UsageError, match="differ in their names or shapes"):
+        SceneBank.replace(bank.path, ball, IDS, [""] * 4)
 
 
 def test_what_is_not_there_is_named(bank, tmp_path):
@@ -567,8 +641,9 @@ def _patch(place: str) -> str:
 # -- ranks -----------------------------------------------------------------------------------------------------------
 
 RANKS = """
-import sys, torch, torch.distributed as dist
+import json, sys, torch, torch.distributed as dist
 from scaled_ig.bank_files import writing
+from scaled_ig.cost import bytes_per_scene
 from scaled_ig.scene_bank import SceneBank
 from scaled_ig.errors import UsageError
 from tests.scaled_ig.test_scene_bank import ranks_scene
@@ -583,6 +658,10 @@ for encoding in ("float32", "int8_difference"):
     if encoding == "float32":
         SceneBank.open(f"{folder}/two").remove(ids) if rank == 0 else None
         dist.barrier()
+hulled = ranks_scene(rank, hulls=True)
+SceneBank.write(f"{folder}/two", hulled, [f"hulled-{row}" for row in range(9)], "hulls", ids, "int8_difference")
+with open(f"{folder}/bytes-{rank}.json", "w") as file:
+    json.dump(bytes_per_scene(hulled), file)
 bank = SceneBank.open(f"{folder}/two")
 bank.replace_shared(["float32"], scene)
 if rank == 1:
@@ -609,17 +688,20 @@ dist.destroy_process_group()
 """
 
 
-def ranks_scene(rank: int | None = None):
+def ranks_scene(rank: int | None = None, hulls: bool = False):
     """Nine scenes whose sums of floats depend on their order, or those that a rank of two owns."""
     from scaled_ig.autoencoders import SmallAutoencoder
     from scaled_ig.representations import MicroMacro
-    from scaled_ig.sampling import InsideBall
+    from scaled_ig.sampling import InsideBall, InsideHull
     from scaled_ig.scene_model import SceneModel
 
     torch.manual_seed(0)
     autoencoder = SmallAutoencoder(patch_size=4, latent_channels=5, width=16, blocks=1)
-    scene = SceneModel(MicroMacro(4, 6, num_bases=3, plane_resolution=8), autoencoder, InsideBall(8), resolution=32)
+    sampling = InsideHull(8) if hulls else InsideBall(8)
+    scene = SceneModel(MicroMacro(4, 6, num_bases=3, plane_resolution=8), autoencoder, sampling, resolution=32)
     scene.representation.new_scenes(9, seed=5)
+    if hulls:
+        scene.representation.hull.weight.copy_(ball_hulls(9))
     if rank is not None:
         scene.representation.shard(rank, 2)
     return scene
@@ -641,6 +723,11 @@ def test_files_are_the_same_on_one_rank_and_on_two(tmp_path):
             alone = SceneBank.write(tmp_path / "one", ranks_scene(), ids, encoding, ids, encoding)
         if encoding == "float32":
             alone.remove(ids)
+    hulled = ranks_scene(hulls=True)
+    names = [f"hulled-{row}" for row in range(9)]
+    alone = SceneBank.write(tmp_path / "one", hulled, names, "hulls", ids, "int8_difference")
+    for rank in range(2):
+        assert json.loads((tmp_path / f"bytes-{rank}.json").read_text()) == bytes_per_scene(hulled)
     alone.replace_shared(["float32"], ranks_scene())
     one, two = content(tmp_path / "one"), content(tmp_path / "two")
     assert one.keys() == two.keys()

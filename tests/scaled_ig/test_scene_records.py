@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from scaled_ig.scene_records import ENCODINGS, decode, encode, record_sha256
+from scaled_ig.occupancy import Hulls
+from scaled_ig.representations import TriPlanes
+from scaled_ig.scene_records import ENCODINGS, decode, encode, float32_bytes, record_sha256
+from tests.conftest import ball_hulls
 
 
 def draw(seed: int = 0, resolution: int = 8, channels: int = 5, coefficients: int = 7) -> dict[str, torch.Tensor]:
@@ -102,10 +105,12 @@ def test_tables_follow_each_other_in_alphabetical_order():
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_records_of_other_lengths_are_refused(encoding):
-    record = encode(ROWS, encoding, MEAN)
-    for wrong in (record[:-1], record + b"\0", record[:10], b""):
-        with pytest.raises(ValueError):  # noqa: PT011 - numpy's own words for some
-            decode(wrong, encoding, MEAN)
+    for given in ((ROWS, MEAN, None), (HULLED, HULLED_MEAN, TEXELS)):
+        rows, *form = given
+        record = encode(rows, encoding, *form)
+        for wrong in (record[:-1], record + b"\0", record[:10], b""):
+            with pytest.raises(ValueError):  # noqa: PT011 - numpy's own words for some
+                decode(wrong, encoding, *form)
 
 
 def test_a_stream_that_unpacks_to_too_much_is_refused():
@@ -127,6 +132,98 @@ def test_values_that_are_not_finite_are_refused(encoding, value):
 def test_rows_that_do_not_fit_the_mean_are_refused():
     with pytest.raises(ValueError, match="differ in their names or shapes"):
         encode(ROWS, "float32", {"micro": MEAN["micro"]})
+
+
+# -- beside a hull ---------------------------------------------------------------------------------------------------
+
+HULL, EVERYTHING = ball_hulls(2, 16)
+TEXELS = TriPlanes(5, 8, 0.5).texels
+READ = TEXELS(Hulls(HULL[None]))[0]
+HULLED, HULLED_MEAN = ROWS | {"hull": HULL}, MEAN | {"hull": EVERYTHING}
+
+
+def kept_steps(encoding: str, steps: int) -> torch.Tensor:
+    """Sizes of the steps [3, 1, 1, F] in which kept texels are kept."""
+    kept = HULLED["micro"] - (MEAN["micro"] if encoding == "int8_difference" else 0)
+    return (kept * READ[..., None]).abs().amax((1, 2), keepdim=True) / steps
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_hull_comes_back_and_the_texels_that_it_reads(encoding):
+    assert 0.1 < READ.float().mean() < 0.7
+    again = decode(encode(HULLED, encoding, HULLED_MEAN, TEXELS), encoding, HULLED_MEAN, TEXELS)
+    assert again.keys() == HULLED.keys()
+    assert torch.equal(again["hull"], HULL)
+    assert torch.equal(again["mixing"], ROWS["mixing"])
+    assert not again["micro"][~READ].any(), "the others are 0"
+    if encoding in ("float32", "bfloat16"):
+        whole = decode(encode(ROWS, encoding, MEAN), encoding, MEAN)["micro"]
+        assert torch.equal(again["micro"], whole * READ[..., None])
+        return
+    step = kept_steps(encoding, {"int8": 127, "int8_difference": 47}[encoding])
+    off = (again["micro"] - ROWS["micro"]).abs() * READ[..., None]
+    assert bool((off <= step / 2 + 1e-6 * (ROWS["micro"].abs() + MEAN["micro"].abs())).all())
+    assert float((off / step).max()) > 0.45
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_texels_that_no_hull_reads_change_nothing(encoding, value):
+    wild = HULLED | {"micro": torch.where(READ[..., None], HULLED["micro"], value)}
+    assert encode(wild, encoding, HULLED_MEAN, TEXELS) == encode(HULLED, encoding, HULLED_MEAN, TEXELS)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_record_is_as_long_as_what_it_keeps(encoding):
+    size = len(encode(HULLED, encoding, HULLED_MEAN, TEXELS))
+    without = len(encode(ROWS, encoding, MEAN))
+    hull, values = size_of_bits(HULL), int(READ.sum()) * 5
+    head = 4 * 7 + (4 * 15 if encoding[:4] == "int8" else 0)
+    if encoding == "int8_difference":
+        assert size < hull + head + values + 30 < without
+    else:
+        width = {"float32": 4, "bfloat16": 2, "int8": 1}[encoding]
+        assert size == hull + head + width * values < without
+    assert sum(float32_bytes(HULLED, TEXELS).values()) == len(encode(HULLED, "float32", HULLED_MEAN, TEXELS))
+
+
+def size_of_bits(hull: torch.Tensor) -> int:
+    return float32_bytes({"hull": hull}, TEXELS)["hull"]
+
+
+@pytest.mark.parametrize("encoding", ["float32", "int8"])
+def test_a_scene_without_a_hull_keeps_all_texels(encoding):
+    rows = ROWS | {"hull": EVERYTHING}
+    record = encode(rows, encoding, HULLED_MEAN, TEXELS)
+    assert record.endswith(encode(ROWS, encoding, MEAN))
+    assert len(record) - len(encode(ROWS, encoding, MEAN)) < 30
+    again = decode(record, encoding, HULLED_MEAN, TEXELS)
+    assert torch.equal(again["hull"], EVERYTHING)
+    assert torch.equal(again["micro"], decode(encode(ROWS, encoding, MEAN), encoding, MEAN)["micro"])
+
+
+def test_a_whole_hull_is_small():
+    """Of 64³ cells; the hull of a car takes about 1.1 kB."""
+    ball, everything = ball_hulls(2)
+    assert size_of_bits(everything) < 60
+    assert size_of_bits(ball) < 1500
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_scenes_without_planes_keep_all_of_their_values(encoding):
+    rows, mean = ({"micro": made["mixing"], "hull": HULL} for made in (ROWS, MEAN))
+    again = decode(encode(rows, encoding, mean, lambda hulls: None), encoding, mean, lambda hulls: None)
+    assert torch.equal(again["micro"], ROWS["mixing"])
+    assert torch.equal(again["hull"], HULL)
+
+
+def test_steps_that_jump_come_back():
+    """What neighbours foretell is farthest off where the largest step follows the smallest one."""
+    sign = 1 - 2 * (torch.arange(8)[:, None] + torch.arange(8)) % 2
+    rows = {"micro": (sign * 1.0)[None, :, :, None].expand(3, 8, 8, 5), "hull": HULL}
+    mean = {"micro": torch.zeros(3, 8, 8, 5), "hull": EVERYTHING}
+    again = decode(encode(rows, "int8_difference", mean, TEXELS), "int8_difference", mean, TEXELS)
+    torch.testing.assert_close(again["micro"], rows["micro"] * READ[..., None])
 
 
 def test_the_digest_covers_all_that_is_said_of_a_scene():
