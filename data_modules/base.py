@@ -220,6 +220,13 @@ class MultiViewDataModule(LightningDataModule):
         assert batch.masks is not None
         return batch.masks, batch.cameras
 
+    def silhouettes(
+        self, stage: int, scenes: Sequence[int], title: str
+    ) -> Iterator[tuple[int, tuple[Tensor, Cameras] | None]]:
+        """Scenes of a stage, each with what ``masks_of`` says of it; a progress bar on the first rank."""
+        for scene in tqdm(scenes, title, unit="scene", disable=not self._shows_progress(), leave=False):
+            yield scene, self.masks_of(stage, scene)
+
     def own_views(self, stage: int, split: Split, at_most: int | None = None) -> list[ViewKey]:
         """Views of this rank's scenes, out of all or of ``at_most`` that are spread evenly over all scenes."""
         views, owned = self.split(stage, split), self.own_scenes(stage)

@@ -15,9 +15,9 @@ GRID = 32
 HALF_SIDE = 0.5  # of the cube that is carved; objects fill the ball of this radius
 DILATION = 1.0  # pixels by which edges and poses may be wrong
 WHITE = 250  # JPEG files leave the background a little below 255
-# Of 54 vehicles before white, 7 lose 6 to 13 % of their pixels where their paint is as white: 2.1 to 55 % of their masks
-# is cut away by others with 50 views, 0.75 to 28 % with 20. Of four that lose 1 % it is 0.1 % and less, of all others 0;
-# JPEG files of quality 75 bring these up to 0.4 %.
+# Of 54 vehicles before white, 7 lose 6 to 13 % of their pixels where their paint is as white: 2.1 to 55 % of their
+# masks is cut away by others with 50 views, 0.75 to 28 % with 20. Of four that lose 1 % it is 0.1 % and less, of all
+# others 0; JPEG files of quality 75 bring these up to 0.4 %.
 FINE_GRID = 48
 MOST_LOST = 0.005
 

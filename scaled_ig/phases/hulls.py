@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import Cameras
@@ -24,22 +23,27 @@ def carve_hulls(table: HullTable, data: Any, stage: int) -> None:
 
     A hull that does not cover the masks it was carved from has lost parts of the object: it is refused.
     """
-    todo = [row for row, bits in enumerate(table.weight) if bool((bits == 255).all())]
-    refused = []
-    for row in tqdm(todo, desc="carving", unit="scene", leave=False, disable=len(todo) < 16):
-        silhouettes = data.masks_of(stage, table.owned[row])
+    first, ids = table.owned.start, data.scene_ids(stage)
+    without: list[str] = []
+    todo = [first + row for row, bits in enumerate(table.weight) if bool((bits == 255).all())]
+    for scene, silhouettes in data.silhouettes(stage, todo, "carving"):
         if silhouettes is None:
+            without.append(ids[scene])
             continue
-        masks, cameras = silhouettes
+        masks, cameras = (each.to(table.weight.device) for each in silhouettes)
         hull = carve(masks, cameras)
-        if uncovered(hull, masks, cameras) > UNCOVERED:
-            refused.append(table.owned[row])
+        if uncovered(hull, masks, cameras) <= UNCOVERED:
+            table.weight[scene - first] = pack(hull)
         else:
-            table.weight[row] = pack(hull)
-    for scene in refused:
+            print(
+                f"scene {ids[scene]}: its masks contradict each other (their visual hull does not cover them): it is "
+                "trained without a hull",
+                flush=True,
+            )
+    if without:
+        some = ", ".join(without[:3]) + (", …" if len(without) > 3 else "")
         print(
-            f"scene {data.scene_ids(stage)[scene]}: its masks contradict each other (their visual hull does not cover "
-            "them): it is trained without a hull",
+            f"{len(without)} of {len(ids)} scenes have no masks ({some}): they are trained in the whole ball",
             flush=True,
         )
 

@@ -28,10 +28,11 @@ def ball_views(count: int = 12) -> tuple[Cameras, torch.Tensor]:
 class Masks:
     """Of three scenes: a ball, one without masks, and a ball that one view does not show."""
 
-    def masks_of(self, stage, scene):
-        cameras, masks = ball_views()
-        masks[4] *= scene != 2
-        return None if scene == 1 else (masks, cameras)
+    def silhouettes(self, stage, scenes, title):
+        for scene in scenes:
+            cameras, masks = ball_views()
+            masks[4] *= scene != 2
+            yield scene, None if scene == 1 else (masks, cameras)
 
     def scene_ids(self, stage):
         return ["ball", "photographs", "white roof"]
@@ -51,8 +52,9 @@ def test_hulls_are_carved_where_masks_agree(model, capsys):
     cells = Hulls(table.weight).cells().float().mean((1, 2, 3))
     assert 0.11 < cells[0] < 0.3, "the ball fills 11 % of the cube, and pixels are large"
     assert (cells[1:] == 1).all()
-    (said,) = capsys.readouterr().out.splitlines()
-    assert said.startswith("scene white roof: its masks contradict each other")
+    refused, missing = capsys.readouterr().out.splitlines()
+    assert refused.startswith("scene white roof: its masks contradict each other")
+    assert missing == "1 of 3 scenes have no masks (photographs): they are trained in the whole ball"
     before = table.weight.clone()
     carve_hulls(table, Masks(), 2)
     assert torch.equal(table.weight, before)
