@@ -4,7 +4,9 @@
 SCALE ?= demo
 SEEDS ?= 0
 JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),$(if $(filter -j,$(MAKEFLAGS)),$$(nproc),1))
-RUN_FIT = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) ))} $(BIN)/scaled-ig fit
+# Runs side by side share the cores; one alone takes those that it finds idle.
+THREADS = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) ))}
+RUN_FIT = $(if $(filter-out 1,$(JOBS)),$(THREADS) )$(BIN)/scaled-ig fit
 
 ifeq ($(SCALE),demo)
   STAGE1 := --config experiments/recipes/latent.yaml

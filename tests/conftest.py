@@ -21,6 +21,7 @@ from scaled_ig.sampling import InsideBall
 from scaled_ig.scene_model import SceneModel
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # a number that is chosen stays, in processes that tests start too
 
 # Left behind by other launchers, these would turn a new Trainer into somebody's child.
 LEAKS = ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")

@@ -23,10 +23,12 @@ from scaled_ig.cameras import orbit
 from scaled_ig.scene_bank import SceneBank
 
 PHASES = ("autoencoder", "warm_up", "joint", "latent_supervision", "rgb_alignment")
+EPSILON = 0.01
 ROUNDING = 4096 * 2.0**-24
 STORED = 128 * 2.0**-24  # no test takes more steps
 FARTHEST = 12 * 0.01  # way of a phase: its steps times the largest rate
 MEASURED = ("background", "centre", "half_range")  # means and ranges of many latents, not trained
+DECIBELS = 1e-3  # an error of 0.1 of which pixels know their part to 1e-5: 20 / ln 10 times as much
 SMALLEST = torch.finfo(torch.float32).tiny  # squares of small gradients are smaller
 
 

@@ -11,7 +11,7 @@ from scaled_ig.commands.checks import refuse_other_scenes
 from scaled_ig.errors import UsageError
 from scaled_ig.run_folder import RunFolder
 from scaled_ig.scene_bank import SceneBank
-from tests.rounding import PHASES, assert_same_run, assert_same_training, checkpoint
+from tests.rounding import DECIBELS, PHASES, assert_same_run, assert_same_training, checkpoint
 
 KILLER = """
 import os, signal
@@ -136,7 +136,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
     assert status == 0, output[-3000:]
     assert_same_run(tiny_run, run)
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (run, tiny_run)]
-    assert metrics[0]["s2"] == pytest.approx(metrics[1]["s2"], abs=1e-3, nan_ok=True)
+    assert metrics[0]["s2"] == pytest.approx(metrics[1]["s2"], abs=DECIBELS, nan_ok=True)
 
 
 def test_a_run_killed_before_its_bank_was_written_writes_it_on_resuming(tmp_path, run_scaled_ig, tiny_config, tiny_run):

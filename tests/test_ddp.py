@@ -7,7 +7,7 @@ import pytest
 
 from data_modules.packing.pack import write_pack
 from tests.conftest import BallScenes
-from tests.rounding import PHASES, assert_same_run, checkpoint
+from tests.rounding import DECIBELS, PHASES, assert_same_run, checkpoint
 from tests.test_checkpoint import KILLER
 
 SAME_EVERYWHERE = """
@@ -85,7 +85,7 @@ def test_ranks_end_where_one_does(finished, tiny_run, ranks):
     ours, theirs = (json.loads((run / "metrics.json").read_text()) for run in (tiny_run, finished / str(ranks)))
     assert [scene["id"] for scene in theirs["scenes"]] == [scene["id"] for scene in ours["scenes"]]
     for split in ("s1", "s2", "all"):
-        assert theirs[split] == pytest.approx(ours[split], abs=1e-3)
+        assert theirs[split] == pytest.approx(ours[split], abs=DECIBELS)
 
 
 def test_a_run_goes_on_with_other_numbers_of_ranks(finished, tiny_run):

@@ -154,7 +154,7 @@ def launch(hosts, launcher, processes, *arguments, second=()) -> list[tuple[int,
             own, program = launcher(host, processes)
             more = second if host.number else ()
             running.append(host.start([*program, *arguments, *ranks, *more], clean | own))
-        end = time.monotonic() + 120
+        end = time.monotonic() + 240  # of a busy machine
         statuses = [process.wait(max(1, end - time.monotonic())) for process in running]
     finally:
         for host in hosts:

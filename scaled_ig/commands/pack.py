@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from scaled_ig.commands.sentences import counted
+from scaled_ig.cores import usable_cpus
 from scaled_ig.errors import UsageError
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def pack(
     _refuse_idle_options(source, given)
     if processes is not None and processes < 1:
         raise UsageError(f"--processes {processes} must be positive")
-    workers = Workers(processes or os.cpu_count() or 1, memory_per_process)
+    workers = Workers(processes or usable_cpus(), memory_per_process)
     if not Path(path).exists():
         raise UsageError(f"{path} is not there: name the folder or file of the scenes")
     reader = _reader(source, Path(path).resolve(), given)

@@ -114,7 +114,8 @@ def test_the_fast_loop_is_the_plain_one(features, values, samples, fresh_seed, p
     assert_close(ours, [value.float() for value in outcome(reference.march, *exact)])
     assert (ours[3][1] == 0).all(), "a scene without rays has no gradient"
     raw = cpu.densities(given, t)
-    torch.testing.assert_close(raw, reference.densities(*exact).float(), rtol=1e-5, atol=1e-5)
+    expected = reference.densities(*exact)
+    torch.testing.assert_close(raw.double(), expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
 @needs_compiler
@@ -198,7 +199,10 @@ def test_the_second_pass_is_the_plain_one(size, samples, more, jittered, fresh_s
     theirs = reference.resample(t.double(), raw.double(), more, None if u is None else u.double())
     assert ours.shape == (50, samples + more)
     assert (ours.diff(dim=1) >= 0).all()
-    torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=2e-5)
+    # The CDF is a sum of as many terms as samples. In the least likely slice, whose weight is 0.01 of a total of 1 and
+    # 0.01 for each, a depth is known to the CDF's rounding in parts of that weight.
+    known = (samples + 8) * 2**-24 * (1 + 0.01 * samples) / 0.01
+    torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=known * float(t.diff(dim=1).max()))
 
 
 @needs_compiler
