@@ -141,7 +141,7 @@ class SceneAdam(Adam):
                 group["rates"].append(float(group["lr"]))
             for table in group["params"]:
                 if table.grad is not None:
-                    self._step_rows(group, table, table.grad.coalesce())
+                    self._step_rows(group, table, coalesced(table.grad))
                     table.grad = None
         super().step()
         return loss
@@ -180,6 +180,13 @@ class SceneAdam(Adam):
             eps=group["eps"],
             maximize=False,
         )
+
+
+def coalesced(gradient: Tensor) -> Tensor:
+    """A sparse gradient with each row once, in order. Autograd forgets that it had them so: adding up would copy it."""
+    if bool((gradient._indices()[0].diff() > 0).all()):
+        gradient._coalesced_(True)
+    return gradient.coalesce()
 
 
 Rows = tuple[Tensor, Tensor, Tensor]

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from scaled_ig.batch import ViewBatch
 from scaled_ig.losses import total_variation
 from scaled_ig.occupancy import Hulls
-from scaled_ig.optim import Clock, SceneAdam
+from scaled_ig.optim import Clock, SceneAdam, coalesced
 from scaled_ig.phases.hulls import carve_hulls
 from scaled_ig.phases.saved_rows import Place, are_too_many, put_together, read_shards, take_own, write_shards
 from scaled_ig.randomness import CounterNoise
@@ -286,7 +286,7 @@ class Phase(LightningModule, ABC):
         for group in self.scene_adam().param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    parameter.grad = parameter.grad.coalesce() if group["rows"] else parameter.grad
+                    parameter.grad = coalesced(parameter.grad) if group["rows"] else parameter.grad
                     values = parameter.grad.values() if group["rows"] else parameter.grad
                     gradients.append(values)
                     (own if group["rows"] else shared).append(values.square().sum())
