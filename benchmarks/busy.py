@@ -2,9 +2,9 @@
 
 Steps a second of wall time, of the whole program as ``make demo`` runs it, on a quiet machine and beside processes that
 never rest: with the threads that the program chooses, with one, and with one a core, which sleep while they wait, or
-spin as OpenMP has it otherwise. Every figure is the median of processes that take turns; a turn in which somebody else
-computed is taken again. Where others keep k of n cores busy, the program should keep (n - k) / n of its rate. Prints a
-table, and writes runs/bench/busy.json.
+spin as OpenMP has it otherwise. Every figure is the median of processes that take turns. A turn begins when nobody else
+computes, and is taken again where somebody did. Where others keep k of n cores busy, the program should keep
+(n - k) / n of its rate. Prints a table, and writes runs/bench/busy.json.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,6 @@ CONFIGS = ("experiments/quickstart.yaml", "experiments/demo/rgb.yaml")
 PHASE = "latent_supervision"
 BEFORE, STEPS = 30, 200  # steps of a process that are let pass, and that are timed
 STRANGERS = 0.1  # cores that others than the benchmark may have used meanwhile
-PATIENCE = 20  # turns that are taken again, at most
 CHOICES = [name for policy in ("OMP", "MKL", "GOMP", "KMP") for name in os.environ if name.startswith(f"{policy}_")]
 SPINNING = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}  # what OpenMP does where nobody says anything
 
@@ -94,12 +94,21 @@ def busy(others: int) -> Iterator[list[int]]:
             process.wait()
 
 
-def rate(pack: Path, chosen: dict[str, str], others: int) -> dict[str, float]:
-    """Of a process of its own, beside others."""
+def is_quiet(seconds: float = 2.0) -> bool:
+    """Whether nobody computes here."""
+    before = cores.Moment.now()
+    time.sleep(seconds)
+    return cores.Moment.now().busy - before.busy < STRANGERS * seconds
+
+
+def rate(pack: Path, chosen: dict[str, str], others: int, end: float) -> dict[str, float]:
+    """Of a process of its own, beside others; an end to the patience with strangers."""
     clean = {name: value for name, value in os.environ.items() if name not in CHOICES}
     clean |= {"WANDB_MODE": "disabled", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "benchmarks.busy", "--pack", str(pack), "--beside"]
-    for _ in range(PATIENCE):
+    while time.monotonic() < end:
+        if not is_quiet():
+            continue
         with busy(others) as beside, tempfile.TemporaryDirectory() as folder:  # which the child has no time to remove
             given, environment = [*command, json.dumps(beside)], clean | chosen | {"TMPDIR": folder}
             done = subprocess.run(given, env=environment, capture_output=True, text=True)
@@ -112,7 +121,7 @@ def rate(pack: Path, chosen: dict[str, str], others: int) -> dict[str, float]:
     sys.exit("somebody else computes here: measure when the machine is quiet")
 
 
-def measure(pack: Path, others: int, rounds: int) -> dict[str, Any]:
+def measure(pack: Path, others: int, rounds: int, end: float) -> dict[str, Any]:
     """Rates by contestant, and the contest's terms."""
     number = cores.usable_cores()
     contestants: dict[str, dict[str, str]] = {
@@ -125,7 +134,7 @@ def measure(pack: Path, others: int, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         for name, chosen in contestants.items():
             for beside, own in found[name].items():
-                own.append(rate(pack, chosen, beside))
+                own.append(rate(pack, chosen, beside, end))
     rows = {}
     for name, by_others in found.items():
         alone, beside = (statistics.median(each["rate"] for each in own) for own in by_others.values())
@@ -140,6 +149,7 @@ def main() -> None:
     parser.add_argument("--pack", type=Path, default=Path("data/demo/pack"), help="the cars of make demo")
     parser.add_argument("--others", type=int, default=1, help="processes that never rest")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each")
+    parser.add_argument("--patience", type=float, default=30, help="minutes")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/busy.json"))
     parser.add_argument("--beside", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -147,7 +157,7 @@ def main() -> None:
         sys.exit(f"{options.pack} is no pack: make demo makes it")
     if options.beside is not None:
         train(options.pack, options.beside)
-    found = measure(options.pack, options.others, options.rounds)
+    found = measure(options.pack, options.others, options.rounds, time.monotonic() + 60 * options.patience)
     left = f"{found['cores_left']:.2f} of the cores are left"
     print(f"| steps a second (threads) | quiet | beside {options.others} busy | ratio, where {left} |")
     print("|---" * 4 + "|")

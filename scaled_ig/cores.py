@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 # A thread that waits sleeps: one that spins holds a core that somebody else could use, the thread that it waits for
@@ -159,7 +160,9 @@ def _busy_seconds(root: Path) -> float:
     return ticks / os.sysconf("SC_CLK_TCK") if ticks else 0.0
 
 
+@cache
 def _is_nice() -> bool:
+    """At first, lest a process that is made nice meanwhile take all that was nice before for a neighbour."""
     return os.name == "posix" and os.getpriority(os.PRIO_PROCESS, 0) > 0
 
 

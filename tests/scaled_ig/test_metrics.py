@@ -51,7 +51,8 @@ def test_definitions(metric, slow):
     images, targets = pairs()
     images[:, :, :9], targets[:, :, :9] = 1, 1  # white background, where variances are differences of equal numbers
     expected = [slow(image, target, 1) for image, target in zip(images.numpy(), targets.numpy(), strict=True)]
-    assert metric(images, targets).tolist() == pytest.approx(expected, rel=1e-5)
+    # Where all is white, a variance is the rounding of a sum of 121 terms, 7e-7, beside c2 = 9e-4.
+    assert metric(images, targets).tolist() == pytest.approx(expected, rel=1e-3)
 
 
 def test_psnr_is_that_of_images_from_minus_one_to_one():
