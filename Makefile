@@ -7,9 +7,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/demo
-FIT := $(BIN)/scaled-ig fit --config experiments/quickstart.yaml
+FIT := $(BIN)/scaled-ig fit --data.path data/demo/pack
 
-.PHONY: help venv demo demo-long test faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint \
+.PHONY: help venv demo test faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint \
   clean-demo ablations baselines latent-spaces results
 help:
 	@sed -n 's/^# //p' Makefile
@@ -27,19 +27,13 @@ venv: .venv/ready
 # Every step is a command that works on your own data too; finished steps are kept.
 demo: data/demo/pack/pack.json
 	$(BIN)/scaled-ig check data/demo/pack
-	$(FIT) --data.path data/demo/pack --run_dir $(RUN) --resume true
-	$(FIT) --config experiments/ablations/no_prior.yaml --data.path data/demo/pack --run_dir $(RUN)-no-prior --init_from $(RUN) --resume true
-	$(FIT) --config experiments/demo/rgb.yaml --data.path data/demo/pack --run_dir $(RUN)-rgb --resume true
-	$(BIN)/scaled-ig report $(RUN) --no_prior $(RUN)-no-prior --rgb $(RUN)-rgb
-
-# The RGB baseline with 32 samples and four times as long, to see where it ends; then the report with it.
-demo-long: demo
-	$(FIT) --config experiments/demo/rgb.yaml --data.path data/demo/pack --run_dir $(RUN)-rgb-long --resume true \
-	  --scene.sampling.init_args.num_samples 32 --phases.latent_supervision.max_steps 8800
-	$(BIN)/scaled-ig report $(RUN) --no_prior $(RUN)-no-prior --rgb $(RUN)-rgb --compare '["RGB tri-planes, 32 samples, 4 times as long=$(RUN)-rgb-long"]'
+	$(FIT) --config experiments/recipes/fast.yaml --run_dir $(RUN) --resume true
+	$(FIT) --config experiments/recipes/fast.yaml --config experiments/ablations/no_prior.yaml --run_dir $(RUN)-plain --resume true
+	$(FIT) --config experiments/recipes/latent.yaml --run_dir $(RUN)-latent --resume true
+	$(BIN)/scaled-ig report $(RUN) --rgb $(RUN)-plain --compare '["latent recipe=$(RUN)-latent"]'
 
 clean-demo:
-	rm -rf data/demo $(RUN) $(RUN)-no-prior $(RUN)-rgb $(RUN)-rgb-long
+	rm -rf data/demo $(RUN) $(RUN)-plain $(RUN)-latent
 
 test: venv
 	$(BIN)/python -m pytest
@@ -52,7 +46,7 @@ faults: venv
 bench: venv
 	$(BIN)/python -m benchmarks.summary
 
-# PSNR against seconds and bytes a scene, sampling curves: an hour, goes on where it was interrupted. VEHICLES, FACES: packs.
+# The frontier, PSNR against seconds and bytes a scene: hours, goes on where it was interrupted. VEHICLES, FACES: packs.
 bench-quality: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality $(if $(VEHICLES),--vehicles $(VEHICLES)) $(if $(FACES),--faces $(FACES))
 

@@ -82,7 +82,7 @@ def of_a_scene() -> str:
         "run folder while its wave is trained, at most": model.wave_disk_bytes,
     }
     rows = [[name, f"{own(PAPER):,}", f"{own(QUICKSTART):,}"] for name, own in items.items()]
-    return markdown(["bytes a scene", "papers' size", "quickstart"], rows)
+    return markdown(["bytes a scene", "papers' size", "recipes/latent.yaml"], rows)
 
 
 def of_what_is_shared() -> str:
@@ -98,7 +98,7 @@ def of_what_is_shared() -> str:
         rows.append([label, *(f"{model.reduced_bytes(sizes, phase, frozen):,}" for sizes in both)])
     dense = (f"{model.dense_reduced_bytes(sizes, 10**5):,}" for sizes in both)
     rows.append(["plain DDP over a dense table of 10⁵ scenes", *dense])
-    return markdown(["bytes", "papers' size", "quickstart"], rows)
+    return markdown(["bytes", "papers' size", "recipes/latent.yaml"], rows)
 
 
 def of_waves() -> str:

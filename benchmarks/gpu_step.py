@@ -18,7 +18,7 @@ from benchmarks.naive import NaiveScenes, channels_first
 from benchmarks.step_batches import SIZE, Batch, draw_batch, make_model
 from benchmarks.step_contestants import naive_loss, our_loss
 from scaled_ig.kernels import choose_kernel, reference
-from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.kernels.reference import PlaneRays, Wanted
 from scaled_ig.optim import Clock, SceneAdam
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.representations import MicroMacro
@@ -204,7 +204,7 @@ def renderer(bench: Bench) -> dict[str, Any]:
 
     def gradients(kernel: Any, table: Tensor) -> tuple[Tensor, ...]:
         given = PlaneRays(table, slot, inside, head, background, scenes.axes)
-        return torch.autograd.grad(kernel.squared_error(given, t, target), wanted)
+        return torch.autograd.grad(kernel.squared_error(given, t, Wanted(target)), wanted)
 
     fast = choose_kernel("fast", planes, head)
     contestants = {"plain": lambda: gradients(reference, planes), "fast": lambda: gradients(fast, planes)}

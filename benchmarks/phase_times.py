@@ -94,11 +94,11 @@ def measure(pack: Path, configs: list[str]) -> dict[str, dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pack", type=Path)
-    parser.add_argument("--config", action="append", help="of scaled-ig fit; the quickstart where there is none")
+    parser.add_argument("--config", action="append", help="of scaled-ig fit; recipes/latent.yaml where there is none")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/phase_times.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = measure(options.pack, options.config or ["experiments/quickstart.yaml"])
+    found = measure(options.pack, options.config or ["experiments/recipes/latent.yaml"])
     purposes = [*PURPOSES, "noise, depths, losses, copies"]
     print(f"| ms a step | {' | '.join(purposes)} | all | {BETWEEN} |")
     print("|---" * (len(purposes) + 3) + "|")

@@ -1,9 +1,8 @@
-"""PSNR against seconds and bytes a scene: python -m benchmarks.quality [--vehicles PACK] [--faces PACK].
+"""The frontier: PSNR against seconds and bytes a scene. python -m benchmarks.quality [--vehicles PACK] [--faces PACK].
 
-Runs of ``scaled-ig fit``, one after another on one thread, each to the end of its own schedule; what is finished is
-kept, so that an interrupted call goes on. Steps are timed apart from that, all kinds in turns, in seconds of one
-thread's processor time: ``--only costs`` times them again, ``--only plot`` draws. Without packs it draws cars and faces
-of its own.
+Every recipe learns stage 1 once and stage 2 once a seed, by ``scaled-ig fit`` on one thread. What is finished is kept,
+so that an interrupted call goes on; remove the folder of a run, or costs.json, to have it measured again. Steps are
+timed apart from that, all recipes in turns, on the cars. Result: runs/bench/frontier.json and docs/frontier.png.
 """
 
 from __future__ import annotations
@@ -12,127 +11,208 @@ import argparse
 import gc
 import json
 import os
+import statistics
+import subprocess
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: one thread's time does not depend on who else computes
+
 import torch
 
-from benchmarks.quality_contestants import (
-    FIVE,
-    Run,
-    arguments,
-    few_views,
-    finer_rays,
-    frontier,
-    many_scenes,
-    sampling,
-    views_per_scene,
-    whole_rays,
-    wide_cube,
-)
 from benchmarks.quality_costs import measure_costs
-from benchmarks.quality_plot import draw_frontier, draw_sampling, table
-from benchmarks.quality_scenes import FEW_VIEWS, choose_scenes, leave_views, synthesize, training_views
+from benchmarks.quality_plot import draw, table
+from benchmarks.quality_scenes import choose_scenes, synthesize
+from data_modules.layout import PackIndex
+from scaled_ig.commands.plan import PHASES, STAGE1_PHASES
 from scaled_ig.commands.training_cli import run_training
 from scaled_ig.run_folder import RunFolder
+from scaled_ig.scene_bank import SceneBank
 
-FOLDER, RESULTS = Path("runs/bench/quality"), Path("runs/bench/quality.json")
-
-
-def all_runs(packs: dict[str, Path]) -> list[Run]:
-    """What is to be run, the most telling first; a stage 1 stands before those who start from it."""
-    few = leave_views(packs["vehicles"], FEW_VIEWS)
-    groups: list[Iterator[Run]] = [
-        frontier("vehicles", FIVE),
-        few_views("vehicles", few),
-        sampling("vehicles"),
-        finer_rays("vehicles"),
-        frontier("faces", FIVE[:4]),
-        views_per_scene("vehicles"),
-        wide_cube("vehicles"),
-        frontier("faces", FIVE[4:]),
-        many_scenes("vehicles", ("RGB Micro-Macro", "RGB F = 10")),
-        sampling("faces"),
-        whole_rays("vehicles"),
-        frontier("vehicles", ("latent F = 32",)),
-        many_scenes("vehicles", ("latent Micro-Macro",)),
-        whole_rays("faces"),
-    ]
-    return list({run.name: run for group in groups for run in group}.values())
+ROOT = Path(__file__).parents[1]
+DEMO = Path("data/demo/pack")  # of make demo
+SETS = ("cars", "vehicles", "faces")
+UNIT = "Ours-RGB"  # recipe whose cost is the unit
 
 
-def perform(run: Run, given: list[str], views: int) -> dict[str, Any]:
-    """Train; what was reached after each phase."""
-    folder = FOLDER / "runs" / run.name
-    start = [] if run.stage1 is None else [f"--init_from={FOLDER / 'runs' / run.stage1}"]
-    quiet = ["--trainer.enable_progress_bar=false", f"--run_dir={folder}", "--resume=true"]
-    run_training(["fit", *given, *start, *quiet])
+@dataclass(frozen=True)
+class Recipe:
+    """A contestant.
+
+    Args:
+        configs: Files in ``experiments``, each over those before it.
+        options: Further settings of ``scaled-ig fit``.
+        has_stage1: Whether its stage 2 starts from a stage 1.
+    """
+
+    configs: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    has_stage1: bool = True
+
+    def arguments(self) -> list[str]:
+        """Of ``scaled-ig fit``, both stages, but for data and folders."""
+        quiet = ["--trainer.enable_progress_bar=false", "--eval_every_n_steps=0", "--lpips=off"]
+        return [*(f"--config={ROOT / 'experiments' / name}" for name in self.configs), *self.options, *quiet]
+
+
+RECIPES = {
+    "fast": Recipe(("recipes/fast.yaml",)),
+    "best": Recipe(
+        ("recipes/fast.yaml",),
+        (
+            "--scene.representation.init_args.plane_resolution=128",
+            "--scene.sampling.init_args.num_samples=64",
+            "--phases.latent_supervision.max_steps=2000",
+        ),
+    ),
+    "small": Recipe(
+        ("recipes/fast.yaml",),
+        (
+            "--scene.representation.init_args.channels=8",
+            "--scene.representation.init_args.plane_resolution=64",
+            "--phases.latent_supervision.max_steps=800",
+        ),
+    ),
+    "plain tri-planes": Recipe(("recipes/fast.yaml", "ablations/no_prior.yaml"), has_stage1=False),
+    UNIT: Recipe(("recipes/latent.yaml", "ablations/rgb.yaml", "ablations/demo/rgb_rays.yaml")),
+    "latent": Recipe(("recipes/latent.yaml",)),
+}
+
+
+def perform(recipe: Recipe, folder: Path, seed: int | None, data: list[str]) -> None:
+    """A run, or what is left of it.
+
+    Args:
+        recipe: What is trained.
+        folder: Of all of its runs on these scenes.
+        seed: Of stage 2; stage 1 where it is None.
+        data: Arguments of ``scaled-ig fit`` that choose the scenes.
+    """
+    run = folder / run_name(seed)
+    if (run / "finished").is_file():
+        return
+    print(f"\n== {run}", flush=True)
+    others = [name for name in PHASES if (name in STAGE1_PHASES) != (seed is None)]
+    own = [f"--phases.{name}=null" for name in others] + [f"--run_dir={run}", "--resume=true"]
+    if seed is not None:
+        own.append(f"--seed_everything={seed}")
+    if seed is not None and recipe.has_stage1:
+        own.append(f"--init_from={folder / run_name(None)}")
+    run_training(["fit", *recipe.arguments(), *data, *own])
+    (run / "finished").touch()
     gc.collect()
-    made = RunFolder(folder)
-    costs = made.read_json("costs.json")
-    phases: dict[str, dict[str, float]] = {}
-    for row in made.read_training():
-        if row["name"].startswith("test/"):
-            phase = phases.setdefault(row["phase"], {"steps": int(row["step"])})
-            phase[row["name"].removeprefix("test/")] = float(row["value"])
-    stage = made.read_json("metrics.json")["s2" if run.stage1 else "s1"]
+
+
+def run_name(seed: int | None) -> str:
+    """Folder of a run of stage 2, or of stage 1 where there is no seed."""
+    return "stage1" if seed is None else f"seed{seed}"
+
+
+def collect(folder: Path, costs: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """A row for each recipe and set of which something is finished.
+
+    Args:
+        folder: Of all runs.
+        costs: Of each recipe, by :func:`benchmarks.quality_costs.measure_costs`.
+    """
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for scenes in SETS:
+        for name in RECIPES:
+            runs = [file.parent for file in sorted((folder / scenes / folder_name(name)).glob("seed*/finished"))]
+            if runs and name in costs:
+                seconds = costs[name]["seconds_per_scene"]
+                rows.setdefault(scenes, {})[name] = _reached(runs) | {
+                    "seconds_per_scene": seconds,
+                    "ratio_to_ours_rgb": seconds / costs[UNIT]["seconds_per_scene"],
+                    "steps": sum(costs[name]["steps"].values()),
+                }
+    return rows
+
+
+def _reached(runs: list[Path]) -> dict[str, Any]:
+    """Quality, dB, over seeds, and size, bytes, of scenes of stage 2."""
+    psnr = [RunFolder(run).read_json("metrics.json")["s2"]["psnr"] for run in runs]
+    bank = SceneBank.open(RunFolder(runs[0]).bank)
     return {
-        "run": run.record(),
-        "training_views": views,  # of a scene
-        "phases": phases,
-        "nearest_view_psnr": stage["nearest_view_psnr"],
-        "bytes_per_scene": sum(costs["bytes_per_scene"].values()),
-        "shared_bytes": costs["shared_bytes"],
+        "psnr": statistics.mean(psnr),
+        "psnr_sd": statistics.stdev(psnr) if len(psnr) > 1 else None,
+        "seeds": len(psnr),
+        "bytes_per_scene": sum(RunFolder(runs[0]).read_json("costs.json")["bytes_per_scene"].values()),
+        "stored_bytes_per_scene": bank.record_bytes("stage2") / bank.versions["stage2"].num_scenes,
     }
 
 
-def keep(results: dict[str, Any]) -> None:
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    part = RESULTS.with_suffix(".part")
-    part.write_text(json.dumps(results, indent=1) + "\n")
-    os.replace(part, RESULTS)
+def folder_name(recipe: str) -> str:
+    """Without blanks."""
+    return recipe.replace(" ", "_")
+
+
+def commit() -> dict[str, str]:
+    """Version of the code: its hash and its date."""
+    said = subprocess.run(["git", "-C", ROOT, "log", "-1", "--format=%H %cI"], capture_output=True, text=True)
+    return dict(zip(("commit", "commit_date"), said.stdout.split(), strict=False))
+
+
+def find_packs(options: argparse.Namespace, folder: Path) -> dict[str, Path]:
+    """The pack of each set that is asked for; procedural cars and faces where none is given."""
+    packs = {"cars": options.cars or (DEMO if (DEMO / "pack.json").is_file() else synthesize("cars", folder))}
+    for name in options.sets or SETS[1:]:
+        pack = getattr(options, name)
+        if pack is None and name == "faces" and options.sets:
+            pack = synthesize("faces", folder)
+        if pack is not None:
+            packs[name] = pack
+        elif name != "cars":
+            print(f"{name} are left out: give --{name} PACK{' or --sets faces' if name == 'faces' else ''}")
+    for pack in packs.values():
+        if not PackIndex.open(pack).masked.all():
+            raise SystemExit(f"{pack} has no masks, within whose hulls scenes are trained: pack it again")
+    return packs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--vehicles", type=Path, help="pack of vehicles; procedural cars unless given")
-    parser.add_argument("--faces", type=Path, help="pack of faces; procedural ones unless given")
-    parser.add_argument("--only", choices=("runs", "costs", "plot"), help="one part; all unless given")
+    parser.add_argument("--cars", type=Path, help="pack of make demo; found or made unless given")
+    parser.add_argument("--vehicles", type=Path, help="pack with 24 shapes or more")
+    parser.add_argument("--faces", type=Path, help="likewise; procedural ones with --sets faces")
+    parser.add_argument("--sets", nargs="+", choices=SETS, help="scenes; all that there are unless given")
+    parser.add_argument("--only", nargs="+", choices=tuple(RECIPES), default=list(RECIPES), help="recipes")
+    parser.add_argument("--seeds", type=int, default=3, help="of stage 2")
     parser.add_argument("--minutes", type=float, default=60, help="no run is begun after that; the next call goes on")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder of quality/ and frontier.json")
+    parser.add_argument("--picture", type=Path, default=Path("docs/frontier.png"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"runs": {}}
-    if options.only != "plot":
-        packs = {"vehicles": options.vehicles or synthesize("cars", FOLDER / "packs")}
-        packs["faces"] = options.faces or synthesize("faces", FOLDER / "packs")
-        lists = {name: choose_scenes(pack, FOLDER / "scenes" / name) for name, pack in packs.items()}
-        runs = all_runs(packs)
-        given = {run.name: arguments(run, packs[run.pack], lists[run.pack]) for run in runs}
-        if options.only != "costs":
-            begun = time.monotonic()
-            for run in runs:
-                if results["runs"].get(run.name, {}).get("run") == run.record():
-                    continue
-                if time.monotonic() - begun > 60 * options.minutes:
-                    print(f"{len(results['runs'])} of {len(runs)} runs are done: the same call goes on")
-                    break
-                print(f"\n== {run.name}", flush=True)
-                started = time.process_time()
-                views = FEW_VIEWS if run.group == "few views" else training_views(packs[run.pack])
-                reached = perform(run, given[run.name], views)
-                reached["process_seconds"] = time.process_time() - started  # with evaluation and all
-                results["runs"][run.name] = reached
-                keep(results)
-        if options.only != "runs":
-            done = [run for run in runs if run.name in results["runs"]]
-            results["costs"] = measure_costs(done, packs["vehicles"], lists["vehicles"])
-            keep(results)
-    if options.only in (None, "plot"):
-        print(table(results))
-        draw_frontier(results, Path("docs/frontier.png"))
-        draw_sampling(results, Path("docs/sampling.png"))
+    folder, begun = options.out / "quality", time.monotonic()
+    packs = find_packs(options, folder / "packs")
+    data = {name: [f"--data.path={pack}"] for name, pack in packs.items()}
+    for name in set(packs) - {"cars"}:
+        lists = choose_scenes(packs[name], folder / "scenes" / name)
+        data[name] += [f"--data.{stage}_scenes={json.dumps({'file': str(ids)})}" for stage, ids in lists.items()]
+    if not (folder / "costs.json").is_file():
+        costs = measure_costs({name: [*recipe.arguments(), *data["cars"]] for name, recipe in RECIPES.items()})
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "costs.json").write_text(json.dumps(costs, indent=1) + "\n")
+    costs = json.loads((folder / "costs.json").read_text())
+    todo = [(seed, scenes, name) for seed in range(options.seeds) for scenes in packs for name in options.only]
+    for seed, scenes, name in todo:
+        if options.sets and scenes not in options.sets:
+            continue
+        if time.monotonic() - begun > 60 * options.minutes:
+            print("not everything is done: the same call goes on")
+            break
+        recipe, own = RECIPES[name], folder / scenes / folder_name(name)
+        if recipe.has_stage1:
+            perform(recipe, own, None, data[scenes])
+        perform(recipe, own, seed, data[scenes])
+    rows = collect(folder, costs["recipes"])
+    measured = costs["measured"] | commit() | {"recipes": costs["recipes"]}
+    (options.out / "frontier.json").write_text(json.dumps(rows | {"measured": measured}, indent=1) + "\n")
+    print(table(rows))
+    if rows:
+        draw(rows, ROOT / "docs/results/baselines-demo.csv", options.picture)
 
 
 if __name__ == "__main__":

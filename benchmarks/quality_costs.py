@@ -1,4 +1,4 @@
-"""Seconds of a step of every contestant of benchmarks/quality.py, in turns, on one thread."""
+"""Processor time of steps, and of what is done once before them, of every recipe of benchmarks/quality.py, in turns."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import statistics
 import tempfile
 import time
 from contextlib import suppress
-from datetime import date
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback
+from tqdm import tqdm
 
-from benchmarks.quality_contestants import STAGE1, STAGE2, Run, arguments
+from benchmarks.contest import machine
 from scaled_ig.commands.fit import Fit
+from scaled_ig.commands.plan import STAGE1_PHASES
 from scaled_ig.commands.training_cli import run_training
-from scaled_ig.cost import describe_machine
 
-TURNS, STEPS = 3, 4  # of which the first step of a turn does not count
+TURNS, STEPS = 5, 12  # the first step of a turn does not count
 
 
 class StepTimes(Callback):
-    """Seconds of processor time between the ends of steps, and before the first."""
+    """Seconds of processor time: ``ends`` of steps, and ``prepared``, what passes before the first.
+
+    Before the first step latents are encoded and hulls are carved.
+    """
 
     def __init__(self) -> None:
-        self.begun, self.ends = 0.0, list[float]()
+        self.begun, self.prepared, self.ends = 0.0, 0.0, list[float]()
 
     def on_fit_start(self, trainer, pl_module) -> None:
         self.begun = time.process_time()
@@ -58,7 +59,7 @@ def build(given: list[str]) -> Fit:
 
 def time_steps(fit: Fit, phase: str, folder: str) -> StepTimes:
     """A few steps of a phase, of scenes that start from noise."""
-    config, data, stage = fit.phases[phase], fit.data, 1 if phase in STAGE1 else 2
+    config, data, stage = fit.phases[phase], fit.data, 1 if phase in STAGE1_PHASES else 2
     usual = data.batch_size, data.views_per_scene
     fit.scene.representation.new_scenes(len(data.scenes(stage)), 0)
     data.stage = stage
@@ -73,37 +74,40 @@ def time_steps(fit: Fit, phase: str, folder: str) -> StepTimes:
     return times
 
 
-def measure_costs(runs: list[Run], pack: Path, lists: dict[str, Path]) -> dict[str, Any]:
-    """Milliseconds of every kind of step, in turns; and of encoding a view."""
-    fits: dict[str, tuple[Fit, str]] = {}
-    kinds = set()  # of runs; some leave the last phase out
-    data = None
-    for run in runs:
-        phases = STAGE1 if run.stage1 is None else STAGE2
-        kind = run.step, phases, "phases.rgb_alignment" in run.options
-        if kind in kinds:
-            continue
-        kinds.add(kind)
-        fit = build(arguments(run, pack, lists, both_stages=True))
-        data = data or fit.data
-        fit.data = data
-        for phase in fit.phases:
-            if phase in phases:
-                fits.setdefault(f"{run.step}: {phase}", (fit, phase))
-    times: dict[str, list[float]] = {name: [] for name in fits}
-    encoding = []
-    with tempfile.TemporaryDirectory() as scratch:
+def measure_costs(given: dict[str, list[str]]) -> dict[str, Any]:
+    """What stage 2 of a scene costs, of all recipes in turns.
+
+    Args:
+        given: Arguments of ``scaled-ig fit`` by recipe, with the phases of both stages.
+
+    Returns:
+        ``measured``, where and when, and ``recipes``: of each the ``steps`` and ``step_milliseconds`` of its phases of
+        stage 2, ``once_seconds`` of a scene before them, and ``seconds_per_scene`` of all that; medians of processor
+        time of one thread.
+    """
+    fits = {recipe: build(arguments) for recipe, arguments in given.items()}
+    kinds = [(recipe, phase) for recipe, fit in fits.items() for phase in fit.phases if phase not in STAGE1_PHASES]
+    steps: dict[tuple[str, str], list[float]] = {kind: [] for kind in kinds}
+    once: dict[tuple[str, str], list[float]] = {kind: [] for kind in kinds}
+    with tempfile.TemporaryDirectory() as scratch, tqdm(total=TURNS * len(kinds), desc="steps", leave=False) as bar:
         for turn in range(TURNS):
-            for name, (fit, phase) in fits.items():
-                measured = time_steps(fit, phase, f"{scratch}/{turn}")
-                times[name] += [later - sooner for sooner, later in pairwise(measured.ends)]
-                if name == "latent Micro-Macro: latent_supervision":
-                    encoding.append(measured.prepared / sum(map(len, data.split(2, "train"))))
-    return {
-        "milliseconds": {name: 1e3 * statistics.median(values) for name, values in times.items()},
-        "quartiles": {name: [1e3 * q for q in statistics.quantiles(values, n=4)] for name, values in times.items()},
-        "encode_milliseconds_per_view": 1e3 * statistics.median(encoding),
-        "clock": f"processor time of one thread, {TURNS} turns of {STEPS - 1} steps, medians",
-        "machine": describe_machine(torch.device("cpu")),
-        "date": date.today().isoformat(),
-    }
+            for recipe, phase in kinds:
+                taken = time_steps(fits[recipe], phase, f"{scratch}/{turn}/{recipe}")
+                steps[recipe, phase] += [later - sooner for sooner, later in pairwise(taken.ends)]
+                once[recipe, phase].append(taken.prepared)
+                bar.update()
+    recipes = {}
+    for recipe, fit in fits.items():
+        phases = [phase for name, phase in kinds if name == recipe]
+        counts = {phase: int(fit.phases[phase].max_steps or 0) for phase in phases}
+        medians = {phase: statistics.median(steps[recipe, phase]) for phase in phases}
+        scenes = len(fit.data.scenes(2))
+        first = sum(statistics.median(once[recipe, phase]) for phase in phases) / scenes
+        recipes[recipe] = {
+            "steps": counts,
+            "step_milliseconds": {phase: 1e3 * seconds for phase, seconds in medians.items()},
+            "once_seconds": first,
+            "seconds_per_scene": first + sum(counts[phase] * medians[phase] for phase in phases) / scenes,
+        }
+    clock = f"processor time of one thread, {TURNS} turns of {STEPS - 1} steps, medians"
+    return {"recipes": recipes, "measured": machine() | {"clock": clock}}

@@ -1,4 +1,4 @@
-"""Scenes of benchmarks/quality.py: its packs, and which of their scenes and views it trains."""
+"""Scenes of benchmarks/quality.py: its packs, and which of their scenes are trained in either stage."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from data_modules.layout import PackIndex, split_views
+from data_modules.layout import PackIndex
 
-STAGE2_SCENES, STAGE1_SCENES = 16, 8
-SCENES = 28  # of packs that it makes itself
-FEW_VIEWS = 6
-MANY = "many"
+STAGE1_SCENES, STAGE2_SCENES = 8, 16
 
 
 def synthesize(what: str, packs: Path) -> Path:
-    """A pack of procedural cars or faces."""
+    """A pack of 24 procedural cars or faces, as many as both stages take; 40 views of each."""
     pack, folder = packs / what, packs / f"{what}_source"
     if not (pack / "pack.json").is_file():
-        scenes = ["--scenes", str(SCENES)]
+        scenes = ["--scenes", str(STAGE1_SCENES + STAGE2_SCENES)]
         _scaled_ig("synthesize", what, *(scenes if what == "cars" else []), "--out", str(folder))
         source = ["shapenet", str(folder)] if what == "cars" else ["basel", str(folder / "face_model.h5"), *scenes]
         _scaled_ig("pack", *source, "--views", "40", "--out", str(pack))
@@ -34,35 +31,22 @@ def _scaled_ig(*arguments: str) -> None:
 
 
 def choose_scenes(pack: Path, folder: Path) -> dict[str, Path]:
-    """Lists of ids: 16 scenes of stage 2, one of each shape; 8 and all scenes of other shapes for stage 1.
+    """Lists of ids: 16 scenes of stage 2, one of each shape, and 8 of other shapes for stage 1.
 
     Returns:
-        Files by ``stage2``, ``few`` and ``many``.
+        Files by ``stage1`` and ``stage2``.
     """
     index = PackIndex.open(pack)
-    scenes: dict[str, list[str]] = {}
+    first: dict[str, str] = {}
     for scene, shape in zip(index.scene_ids, index.shapes, strict=True):
-        scenes.setdefault(shape, []).append(scene)
-    shapes = np.random.default_rng(0).permutation(sorted(scenes)).tolist()
-    new, others = shapes[:STAGE2_SCENES], shapes[STAGE2_SCENES:]
-    lists = {
-        "stage2": [scenes[shape][0] for shape in new],
-        "few": [scenes[shape][0] for shape in others[:STAGE1_SCENES]],
-        MANY: [scene for shape in others for scene in scenes[shape]],
-    }
+        first.setdefault(shape, scene)
+    if len(first) < STAGE1_SCENES + STAGE2_SCENES:
+        raise SystemExit(f"{pack} has {len(first)} shapes: {STAGE1_SCENES + STAGE2_SCENES} are needed")
+    shapes = np.random.default_rng(0).permutation(sorted(first)).tolist()
+    new, others = shapes[:STAGE2_SCENES], shapes[STAGE2_SCENES:][:STAGE1_SCENES]
     folder.mkdir(parents=True, exist_ok=True)
-    for name, ids in lists.items():
-        (folder / f"{name}.txt").write_text("\n".join(ids) + "\n")
-    return {name: folder / f"{name}.txt" for name in lists}
-
-
-def training_views(pack: Path) -> int:
-    """Training views of a scene."""
-    index = PackIndex.open(pack)
-    return len(split_views(int(index.num_views[0]), index.split_rule)[0])
-
-
-def leave_views(pack: Path, count: int) -> float:
-    """``val_fraction`` that leaves ``count`` training views a scene."""
-    views = training_views(pack)
-    return (views - count - 0.5) / views
+    files = {}
+    for name, chosen in {"stage1": others, "stage2": new}.items():
+        files[name] = folder / f"{name}.txt"
+        files[name].write_text("".join(f"{first[shape]}\n" for shape in chosen))
+    return files

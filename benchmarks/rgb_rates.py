@@ -26,7 +26,7 @@ from scaled_ig.commands.training_cli import run_training
 from scaled_ig.run_folder import RunFolder
 
 FOLDER = Path("runs/bench/rgb_rates")
-QUICKSTART, EXPERIMENTS = "experiments/quickstart.yaml", Path("experiments")
+QUICKSTART, EXPERIMENTS = "experiments/recipes/latent.yaml", Path("experiments")
 ENOUGH = 0.1  # dB that a doubling of the steps must bring
 
 Rates = dict[str, float]  # by group
@@ -37,7 +37,7 @@ class Row:
     """A row of a table.
 
     Args:
-        files: Over the quickstart; the last that gives rates has those to begin with.
+        files: Over recipes/latent.yaml; the last that gives rates has those to begin with.
         phase: The phase whose rates and length are looked for.
         groups: Of parameters, in the order in which they are tuned.
         steps: The first length.

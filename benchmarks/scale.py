@@ -1,14 +1,14 @@
 """Cost of a step against the number of scenes: python benchmarks/scale.py [--sizes 100 1000 10000 100000].
 
-Latent supervision of experiments/quickstart.yaml's model, batches of 16 views of 16 scenes. Every size has a process of
-its own; they take turns of 20 steps, so that whatever else the machine does meets all alike. Times are CPU time of the
-process, medians over turns. Contenders:
+Latent supervision of the model of experiments/recipes/latent.yaml, batches of 16 views of 16 scenes. Every size has a
+process of its own; they take turns of 20 steps, so that whatever else the machine does meets all alike. Times are
+CPU time of the process, medians over turns. Contenders:
 
 - ``waves``: at most ``--wave`` scenes at a time are in memory with their Adam state, by a clock of their own; the
   others lie in the bank. Turns are taken in the first and in the last wave. A step's time includes its share of what
   the last wave costs besides steps: making its rows, their state, the index of its views and their order; encoding it
   as int8 differences into a bank that holds all other scenes; forgetting it. A scene is trained on 250 views, as in
-  the quickstart. All waves train the shared parts too.
+  recipes/latent.yaml. All waves train the shared parts too.
 - ``exact_dense``: all scenes in one table, stepped by row so as to equal dense Adam, in the middle of training.
 - ``dense``: all scenes in one ordinary table, all of it stepped by torch.optim.Adam (fused), as plain DDP would.
 

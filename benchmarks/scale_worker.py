@@ -37,7 +37,7 @@ LATENTS = 64  # random target latents, which views share
 
 
 def make_model() -> SceneModel:
-    """The model of experiments/quickstart.yaml, without scenes."""
+    """The model of experiments/recipes/latent.yaml, without scenes."""
     representation = MicroMacro(10, 22, num_bases=10, plane_resolution=32, extent=0.5, plane_std=0.1, mixing_std=0.316)
     return SceneModel(representation, SmallAutoencoder(patch_size=4, latent_channels=12), InsideBall(16))
 

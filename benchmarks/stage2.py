@@ -36,7 +36,7 @@ FOLDER = Path("runs/bench/stage2")
 STAGE1, STAGE2 = ("autoencoder", "warm_up", "joint"), ("latent_supervision", "rgb_alignment")
 SCENES, BATCH, EPOCHS = 8, 32, (30, 50)  # of stage 2; of the papers
 CLOSE = 0.1  # dB
-LENGTHS = (0.05, 0.1, 0.2, 0.4, 0.8)  # of the quickstart's schedules, until one is good enough
+LENGTHS = (0.05, 0.1, 0.2, 0.4, 0.8)  # of the schedules of recipes/latent.yaml, until one is good enough
 
 COMMON: dict[str, Any] = {
     "scene": {"autoencoder": {"class_path": "SmallAutoencoder", "init_args": {"patch_size": 8, "latent_channels": 16}}},
@@ -81,7 +81,7 @@ PAPERS_PHASES: dict[str, Any] = {
 
 
 def train(name: str, pack: Path, phases: tuple[str, ...], *deltas: dict[str, Any], start: str | None = None) -> Path:
-    """A run of the quickstart with differences laid over it, or what is left of one."""
+    """A run of recipes/latent.yaml with differences laid over it, or what is left of one."""
     folder = FOLDER / name
     given = arguments(folder.with_suffix(".yaml"), pack, phases, *deltas)
     begin = [] if start is None else ["--init_from", str(FOLDER / start)]
@@ -92,7 +92,7 @@ def train(name: str, pack: Path, phases: tuple[str, ...], *deltas: dict[str, Any
 def arguments(path: Path, pack: Path, phases: tuple[str, ...], *deltas: dict[str, Any]) -> list[str]:
     """Of ``scaled-ig fit``; differences are written beside ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    given = ["--config", "experiments/quickstart.yaml"]
+    given = ["--config", "experiments/recipes/latent.yaml"]
     for number, delta in enumerate((COMMON, *deltas)):
         file = path.with_stem(f"{path.stem}_{number}")
         file.write_text(yaml.safe_dump(delta))
@@ -115,8 +115,8 @@ def steps(run: Path) -> dict[str, int]:
 
 
 def shortened(length: float) -> dict[str, Any]:
-    """The quickstart's stage 2, of another length."""
-    usual = yaml.safe_load(Path("experiments/quickstart.yaml").read_text())["phases"]
+    """Stage 2 of recipes/latent.yaml, of another length."""
+    usual = yaml.safe_load(Path("experiments/recipes/latent.yaml").read_text())["phases"]
     return {"phases": {name: {"max_steps": round(length * usual[name]["max_steps"])} for name in STAGE2}}
 
 
@@ -168,7 +168,7 @@ def main() -> None:
     for length in LENGTHS:
         ours = train(f"ours_{length:g}", pack, STAGE2, shortened(length), start="stage1_ours")
         reached[length] = quality(ours)
-        print(f"{length:g} of the quickstart's steps: {reached[length]:.2f} dB, goal {goal:.2f} dB", flush=True)
+        print(f"{length:g} of the recipe's steps: {reached[length]:.2f} dB, goal {goal:.2f} dB", flush=True)
         if reached[length] >= goal:
             break
     naive = cpu_seconds(naive_steps(arguments(FOLDER / "naive.yaml", pack, STAGE2 + STAGE1, PAPERS)), 5, "naive steps")

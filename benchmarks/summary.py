@@ -1,7 +1,7 @@
 """All ratios of docs/performance.md: python benchmarks/summary.py [--run runs/demo].
 
 Rows that need the CPU are measured now, in turns with what they are compared with; those of ``make bench-gpu`` and
-``make bench-quality`` are taken from what those have written, if they have. Result: runs/bench/summary.json.
+:mod:`benchmarks.stage2` are taken from what those have written, if they have. Result: runs/bench/summary.json.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks import decoder, input, optimizer, step, storage
 from benchmarks.contest import machine
 
 FOLDER = Path("runs/bench")
-MEASURED_ELSEWHERE = {"gpu.json": "make bench-gpu", "quality_rows.json": "make bench-quality"}
+MEASURED_ELSEWHERE = {"gpu.json": "make bench-gpu", "quality_rows.json": "python -m benchmarks.stage2"}
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -25,6 +24,7 @@ from data_modules.views import PackViews, ViewKey
 from scaled_ig.agreement import together
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import Cameras
+from scaled_ig.cores import usable_cpus
 from scaled_ig.errors import UsageError
 from scaled_ig.ownership import owned_scenes, scenes_of_shard, shards_of_rank
 
@@ -220,6 +220,13 @@ class MultiViewDataModule(LightningDataModule):
         assert batch.masks is not None
         return batch.masks, batch.cameras
 
+    def silhouettes(
+        self, stage: int, scenes: Sequence[int], title: str
+    ) -> Iterator[tuple[int, tuple[Tensor, Cameras] | None]]:
+        """Scenes of a stage, each with what ``masks_of`` says of it; a progress bar on the first rank."""
+        for scene in tqdm(scenes, title, unit="scene", disable=not self._shows_progress(), leave=False):
+            yield scene, self.masks_of(stage, scene)
+
     def own_views(self, stage: int, split: Split, at_most: int | None = None) -> list[ViewKey]:
         """Views of this rank's scenes, out of all or of ``at_most`` that are spread evenly over all scenes."""
         views, owned = self.split(stage, split), self.own_scenes(stage)
@@ -281,7 +288,7 @@ class MultiViewDataModule(LightningDataModule):
         if self.num_workers is not None:
             return self.num_workers
         ranks = self.trainer.num_devices if self.trainer else 1
-        return 0 if views.is_in_memory else min(4, (os.cpu_count() or 1) // ranks)
+        return 0 if views.is_in_memory else min(4, usable_cpus() // ranks)
 
     def _refuse_leaks(self, views: PackViews) -> None:
         """No view may be trained on whose camera is that of a test view: it is the same picture."""

@@ -1,6 +1,7 @@
 """Writes scenes of a pack as folders of lossless images with a ``transforms.json``, which other programs read."""
 
 import json
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,7 +24,9 @@ TRANSFORMS_FILE = "transforms.json"
 def export_transforms(index: PackIndex, out: Path, scene_ids: list[str] | None = None) -> int:
     """Writes ``<id>/transforms.json`` and ``<id>/rgb/000000.png`` of every scene, and the categories of all.
 
-    Packing the folder again as it is gives the same pixels, poses and intrinsics bit for bit. Where ``pack`` had
+    Masks are grey images, ``<id>/masks/000000.png``: alpha within the views would not give back the colours of pixels
+    that the object covers in part. Packing the folder again as it is gives the same pixels, masks, poses and intrinsics
+    bit for bit. Where ``pack`` had
     normalized the cameras of posed images, they stand in the photographs' own world again.
 
     Args:
@@ -86,12 +89,12 @@ def _write_scene(folder: Path, views: PosedViews, record: SourceRecord, shape: s
     normalization = record.get("normalization") or {}
     if "rotation" in normalization:  # that of cameras; a mesh has another one, and no cameras to take back
         poses, near_far = denormalize_cameras(poses, near_far, normalization)
-    (folder / "rgb").mkdir(parents=True)
     document = {
         "camera_convention": "opencv",
         "license": record.get("license"),
         "shape": shape,
-        "frames": _frames(folder, PosedViews(views.images, poses, views.intrinsics, near_far)),
+        **({} if views.masks is None else {"images_on_white": True}),
+        "frames": _frames(folder, replace(views, camera_to_world=poses, near_far=near_far)),
     }
     (folder / TRANSFORMS_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
@@ -100,16 +103,21 @@ def _frames(folder: Path, views: PosedViews) -> list[dict[str, Any]]:
     """Writes the images; the numbers are float32 values with all the digits that float64 has."""
     height, width = views.images.shape[1:3]
     assert views.near_far is not None
+    for part in ["rgb"] if views.masks is None else ["rgb", "masks"]:
+        (folder / part).mkdir(parents=True)
     # Exact: a float32 times a number of pixels fits into float64, so that the quotient is the float32 again.
     pixels = views.intrinsics.astype(np.float64) * (width, height, width, height)
     frames = []
     for row, image in enumerate(views.images):
         name = f"rgb/{row:06d}.png"
         Image.fromarray(image).save(folder / name)
+        mask = {}
+        if views.masks is not None:
+            mask = {"mask_path": f"masks/{row:06d}.png"}
+            Image.fromarray(views.masks[row]).save(folder / mask["mask_path"])
         lens = dict(zip(("fl_x", "fl_y", "cx", "cy"), pixels[row].tolist(), strict=True))
         near, far = views.near_far[row].tolist()
         pose = views.camera_to_world[row].tolist()
-        frames.append(
-            {"file_path": name, "transform_matrix": pose, **lens, "w": width, "h": height, "near": near, "far": far}
-        )
+        size, limits = {"w": width, "h": height}, {"near": near, "far": far}
+        frames.append({"file_path": name, **mask, "transform_matrix": pose, **lens, **size, **limits})
     return frames

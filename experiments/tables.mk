@@ -4,10 +4,12 @@
 SCALE ?= demo
 SEEDS ?= 0
 JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),$(if $(filter -j,$(MAKEFLAGS)),$$(nproc),1))
-RUN_FIT = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) ))} $(BIN)/scaled-ig fit
+# Runs side by side share the cores; one alone takes those that it finds idle.
+THREADS = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) ))}
+RUN_FIT = $(if $(filter-out 1,$(JOBS)),$(THREADS) )$(BIN)/scaled-ig fit
 
 ifeq ($(SCALE),demo)
-  STAGE1 := --config experiments/quickstart.yaml
+  STAGE1 := --config experiments/recipes/latent.yaml
   STAGE2 := $(STAGE1)
   SIZES := demo/
   VIEWS := --data.path data/demo/pack
@@ -56,7 +58,7 @@ runs/baselines/$(SCALE)/%/finished: | venv $(PACK)
 ANALYTIC := --data.path data/analytic/pack --data.stage1_scenes 0 --data.stage2_scenes 1 --data.split_seed null --scene.resolution 64 \
   --phases.latent_supervision.max_steps 500 --phases.latent_supervision.views_per_scene 8
 runs/baselines/analytic/%/finished: | venv data/analytic/pack/pack.json
-	$(RUN_FIT) --config experiments/quickstart.yaml --config experiments/baselines/demo/$*.yaml $(ANALYTIC) --run_dir $(@D) --resume true
+	$(RUN_FIT) --config experiments/recipes/latent.yaml --config experiments/baselines/demo/$*.yaml $(ANALYTIC) --run_dir $(@D) --resume true
 	@touch $@
 
 baselines: $(BASELINES:%=runs/baselines/$(SCALE)/%/finished) $(BASELINES:%=runs/baselines/analytic/%/finished) \

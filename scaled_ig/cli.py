@@ -17,6 +17,7 @@ from itertools import islice
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from scaled_ig import cores
 from scaled_ig.commands.sentences import tool_mistake
 from scaled_ig.errors import UsageError
 
@@ -121,6 +122,7 @@ def _run_tool(verb: str | None, arguments: list[str]) -> int:
         raise UsageError(_mistake(str(error), verb)) from None
     function = _function(config.subcommand)
     chosen = config[config.subcommand]
+    cores.share_cores()
     try:
         return function(**{name: chosen[name] for name in inspect.signature(function).parameters}) or 0
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
@@ -129,6 +131,7 @@ def _run_tool(verb: str | None, arguments: list[str]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; leaves with 0 when done, 1 when failed, 2 for a mistake of the user."""
+    cores.begin()
     arguments = _with_one_spelling(list(sys.argv[1:] if arguments is None else arguments))
     verb = next((argument for argument in arguments if not argument.startswith("-")), None)
     try:

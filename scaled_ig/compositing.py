@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
 EMPTY = -10.0
 """Raw density where nothing is: less than 1e-4 of the light is lost on 2 world units."""
 
@@ -62,7 +61,7 @@ def composite(raw_densities: Tensor, values: Tensor, t: Tensor, background: Tens
         raw_densities: [R, S] before the softplus.
         values: [R, S, C].
         t: [R, S] ascending depths.
-        background: [C] value behind everything, or [R, C] behind each ray.
+        background: [C] value behind everything.
     """
     weights = interval_weights(raw_densities, t)
     accumulation = weights.sum(-1)

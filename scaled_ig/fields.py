@@ -13,7 +13,7 @@ from scaled_ig.cameras import Rays
 from scaled_ig.compositing import EMPTY, Composite, composite
 from scaled_ig.field_head import FieldHead, SceneHeads
 from scaled_ig.kernels import Kernel, reference
-from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.kernels.reference import PlaneRays, Wanted
 from scaled_ig.occupancy import Hulls
 from scaled_ig.representations import SceneRepresentation
 
@@ -33,8 +33,8 @@ class Field(Protocol):
     def march(self, t: Tensor) -> Composite:
         """What the rays see."""
 
-    def squared_error(self, t: Tensor, target: Tensor, scale: float) -> Tensor:
-        """Scale · Σ (pixel − target)², target [R, C] in [0, 1]; no gradient flows to target and background."""
+    def squared_error(self, t: Tensor, wanted: Wanted) -> Tensor:
+        """Error of what the rays see; no gradient flows to what is wanted and to the background."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Planes:
     def march(self, t: Tensor) -> Composite:
         return self.kernel.march(self.given, t)
 
-    def squared_error(self, t: Tensor, target: Tensor, scale: float) -> Tensor:
-        return self.kernel.squared_error(self.given, t, target, scale)
+    def squared_error(self, t: Tensor, wanted: Wanted) -> Tensor:
+        return self.kernel.squared_error(self.given, t, wanted)
 
     def split(self, heads: SceneHeads) -> PlanesByScene:
         """The same planes, each read by the head of its scene."""
@@ -62,13 +62,12 @@ class Planes:
         num_rays = torch.bincount(slot, minlength=len(planes)).tolist()
         own_rays = map(Rays, rays.origins.split(num_rays), rays.directions.split(num_rays))
         slots = (slot.new_zeros(count) for count in num_rays)
-        behind, hulls = self.given.background, self.given.hulls
-        backgrounds = [behind] * len(planes) if behind.dim() == 1 else behind.split(num_rays)
+        hulls = self.given.hulls
         own_hulls = [None] * len(planes) if hulls is None else map(Hulls, hulls.bits.split(1))
-        parts = zip(planes.split(1), slots, own_rays, heads.split(), backgrounds, own_hulls, strict=True)
+        parts = zip(planes.split(1), slots, own_rays, heads.split(), own_hulls, strict=True)
         given = (
-            replace(self.given, planes=own, slot=slot, rays=rays, head=head, background=background, hulls=hulls)
-            for own, slot, rays, head, background, hulls in parts
+            replace(self.given, planes=own, slot=slot, rays=rays, head=head, hulls=hulls)
+            for own, slot, rays, head, hulls in parts
         )
         return PlanesByScene([Planes(self.kernel, own) for own in given])
 
@@ -93,8 +92,10 @@ class PlanesByScene:
     def march(self, t: Tensor) -> Composite:
         return Composite.join(scene.march(*own) for scene, own in self._each(t))
 
-    def squared_error(self, t: Tensor, target: Tensor, scale: float) -> Tensor:
-        return torch.stack([scene.squared_error(*own, scale) for scene, own in self._each(t, target)]).sum()
+    def squared_error(self, t: Tensor, wanted: Wanted) -> Tensor:
+        rays = torch.arange(len(t), device=t.device)
+        parts = [scene.squared_error(own, wanted[some]) for scene, (own, some) in self._each(t, rays)]
+        return torch.stack(parts).sum()
 
 
 class _Groups:
@@ -163,10 +164,8 @@ class Points:
             read = slice(first, last + 1)
             head = self.head[read] if isinstance(self.head, SceneHeads) else self.head
             hulls = None if self.hulls is None else Hulls(self.hulls.bits[read])
-            background = self.background if self.background.dim() == 1 else self.background[block]
             slot, rays = self.slot[block] - first, self.rays[block]
-            some = replace(self, scenes=self.scenes[read], slot=slot, rays=rays, head=head)
-            yield replace(some, background=background, hulls=hulls), t[block]
+            yield replace(self, scenes=self.scenes[read], slot=slot, rays=rays, head=head, hulls=hulls), t[block]
 
     def densities(self, t: Tensor) -> Tensor:
         blocks = list(self._blocks(t))  # of the first pass as of the second, which may want a gradient
@@ -177,7 +176,7 @@ class Points:
         return reference.resample(t, raw_densities, num_samples, u)
 
     def march(self, t: Tensor) -> Composite:
-        return Composite.join(composite(*block._at(own), own, block.background) for block, own in self._blocks(t))
+        return Composite.join(composite(*block._at(own), own, self.background) for block, own in self._blocks(t))
 
-    def squared_error(self, t: Tensor, target: Tensor, scale: float) -> Tensor:
-        return scale * (self.march(t).pixels - target).square().sum()
+    def squared_error(self, t: Tensor, wanted: Wanted) -> Tensor:
+        return wanted.error(self.march(t))

@@ -111,7 +111,7 @@ class Hulls:
         place = (edges / extent + 1) * (resolution / 2) - 0.5
         texel = torch.arange(resolution, device=self.bits.device)[:, None]
         # A sample at place g reads the texels below and above it.
-        reads = ((texel >= place[:-1].floor()) & (texel <= place[1:].floor() + 1)).float()  # [K, G]
+        reads = ((texel >= place[:-1].floor()) & (texel <= place[1:].ceil())).float()  # [K, G]
         cells, planes = self.cells().float(), []
         for column, row in axes:
             shadow = cells.amax(6 - column - row - 2)  # [S, G, G], the lower coordinate first
@@ -154,7 +154,7 @@ def carve(masks: Tensor, cameras: Cameras, resolution: int = HULL_RESOLUTION) ->
 
 
 def _may_be_seen(sums: Tensor, camera: Cameras, centres: Tensor, half: float, height: int, width: int) -> Tensor:
-    """Whether a view shows something of cells [P, 3] of half a side ``half``, or does not show all of them; [P] bool."""
+    """Whether a view shows something of cells around [P, 3], or does not show them wholly; [P] bool."""
     rotation = camera.camera_to_world[0, :3, :3].abs().sum(0) * half  # half of a cell's extent in camera coordinates
     x, y, depth = camera.project(centres)[0].unbind(-1)
     nearest = depth - rotation[2]

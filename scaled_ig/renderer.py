@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from scaled_ig.cameras import Rays
+from scaled_ig.compositing import Composite
 from scaled_ig.field_head import FieldHead, SceneHeads
 from scaled_ig.fields import Field, Planes, Points
 from scaled_ig.kernels import KernelChoice, choose_kernel
-from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.kernels.reference import PlaneRays, Wanted
 from scaled_ig.occupancy import Hulls
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.representations import PlaneRepresentation, SceneRepresentation
@@ -32,6 +33,19 @@ class Jitter:
 
     noise: CounterNoise
     ray_ids: Tensor
+
+
+@dataclass(frozen=True)
+class Opacity:
+    """What is known of the opacity of rays, by silhouettes.
+
+    Args:
+        coverage: [B, R] part of the pixel that the object covers, in [0, 1]; negative where nothing is known.
+        weight: Of its squared error, beside that of one channel of the pixels in [0, 1].
+    """
+
+    coverage: Tensor
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -84,10 +98,10 @@ class Renderer(nn.Module):
             representation: The scenes.
             scene_index: [B] long.
             rays: [B, R].
-            background: [C] in [-1, 1], or [B, R, C] behind each ray.
+            background: [C] in [-1, 1].
             jitter: Noise in training; None samples the middle of each bin, so that evaluation is deterministic.
         """
-        behind = _flat((background + 1) / 2)
+        behind = (background + 1) / 2
         hit, t, field, t_far = self._cast(representation, scene_index, rays, behind, jitter)
         seen = field.march(t)
         pixels = behind.expand(len(t_far), -1).clone()
@@ -109,6 +123,7 @@ class Renderer(nn.Module):
         background: Tensor,
         target: Tensor,
         jitter: Jitter | None = None,
+        opacity: Opacity | None = None,
     ) -> Tensor:
         """Mean squared error of the pixels of :meth:`forward`; cheaper than by way of them.
 
@@ -121,14 +136,18 @@ class Renderer(nn.Module):
             background: ...
             target: [B, R, C] in [-1, 1].
             jitter: ...
+            opacity: What rays should end in, whose error is added.
         """
-        behind, wanted = _flat((background.detach() + 1) / 2), (target.detach().flatten(0, 1) + 1) / 2
+        behind, pixels = (background.detach() + 1) / 2, (target.detach().flatten(0, 1) + 1) / 2
         hit, t, field, t_far = self._cast(representation, scene_index, rays, behind, jitter)
+        wanted = Wanted(pixels, 4 / pixels.numel())
+        if opacity is not None:
+            wanted = replace(wanted, opacity=opacity.coverage.flatten(), opacity_weight=opacity.weight)
         missed = torch.ones_like(t_far, dtype=torch.bool)
         missed[hit] = False
-        beside = (wanted - behind).square().sum(1)[missed].sum()  # rays that see the background only
-        scale = 4 / wanted.numel()
-        return field.squared_error(t, wanted[hit], scale) + scale * beside
+        nothing = torch.zeros_like(t_far[missed])  # rays that see the background only
+        beside = wanted[missed].error(Composite(behind.expand(len(nothing), -1), nothing, nothing))
+        return field.squared_error(t, wanted[hit]) + beside
 
     @torch.no_grad()
     def raw_densities(self, representation: SceneRepresentation, scene_index: Tensor, positions: Tensor) -> Tensor:
@@ -156,8 +175,7 @@ class Renderer(nn.Module):
         order = slot.argsort(stable=True)
         by_scene = (order[:, None] * rays_per_view + torch.arange(rays_per_view, device=order.device)).flatten()
         hit = by_scene[(t_far > t_near)[by_scene]]
-        behind = background if background.dim() == 1 else background[hit]
-        field = self._field(representation, scenes, slot[hit // rays_per_view], flat[hit], behind, hulls)
+        field = self._field(representation, scenes, slot[hit // rays_per_view], flat[hit], background, hulls)
         own_jitter = None if jitter is None else Jitter(jitter.noise, jitter.ray_ids.flatten()[hit])
         return hit, self._depths(field, t_near[hit], t_far[hit], own_jitter), field, end
 
@@ -182,7 +200,10 @@ class Renderer(nn.Module):
             rounded = planes.bfloat16()
             # Else straight through: the sum is exact, and the gradient not rounded.
             planes = rounded if kernel.serves(rounded, self.head) else planes + (rounded - planes).detach()
-        field = Planes(kernel, PlaneRays(planes, slot, scaled, self.head, background, representation.axes, hulls, representation.extent))
+        field = Planes(
+            kernel,
+            PlaneRays(planes, slot, scaled, self.head, background, representation.axes, hulls, representation.extent),
+        )
         return field.split(head) if isinstance(head, SceneHeads) else field
 
     def _head(self, representation: SceneRepresentation, scenes: Tensor) -> FieldHead | SceneHeads:
@@ -201,8 +222,3 @@ class Renderer(nn.Module):
         if not second:
             return t
         return field.resample(t, field.densities(t), second, noise(second, 1))
-
-
-def _flat(background: Tensor) -> Tensor:
-    """[C], or [N, C] of the rays of all views."""
-    return background if background.dim() == 1 else background.flatten(0, 1)

@@ -14,7 +14,7 @@ from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import KernelChoice
 from scaled_ig.occupancy import HULL_RESOLUTION
 from scaled_ig.randomness import CounterNoise
-from scaled_ig.renderer import Jitter, Renderer, Rendering, TablePrecision
+from scaled_ig.renderer import Jitter, Opacity, Renderer, Rendering, TablePrecision
 from scaled_ig.representations import SceneRepresentation
 from scaled_ig.representations.scene_table import HullTable, SceneTable
 from scaled_ig.sampling import SamplingPlan
@@ -131,7 +131,7 @@ class SceneModel(nn.Module):
         target: Tensor,
         jitter: Jitter | None = None,
         pixels: Tensor | None = None,
-        background: Tensor | None = None,
+        opacity: Opacity | None = None,
     ) -> Tensor:
         """Mean squared error of latent pixels, all or some; cheaper than by way of :meth:`render`.
 
@@ -141,12 +141,12 @@ class SceneModel(nn.Module):
             target: [B, R, C] in [-1, 1].
             jitter: See :meth:`Renderer.forward`.
             pixels: [B, R] long, which latent pixels; all where it is None.
-            background: [B, R, C] in [-1, 1] behind each ray; the model's own where it is None.
+            opacity: What rays should end in, whose error is added.
         """
-        behind = self.background if background is None else background
         with _float32(scene_index):
             rays = self._rays(cameras, pixels)
-            return self.renderer.squared_error(self.representation, scene_index, rays, behind, target, jitter)
+            scenes = self.representation, scene_index, rays, self.background
+            return self.renderer.squared_error(*scenes, target, jitter, opacity)
 
     @torch.no_grad()
     def refresh(self, scene_index: Tensor, noise: CounterNoise) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.quality import RECIPES, UNIT
+from benchmarks.quality_costs import build
+from benchmarks.quality_plot import draw, table
 from benchmarks.rgb_rates import Row, Tries
 from tests.conftest import LEAKS
 
@@ -86,3 +89,19 @@ def test_rates_and_length_of_a_row_are_found(long, factor):
     assert tries.row.rates() != (best := {"micro": 0.4, "head": 0.00025})
     assert tries.best_rates() == pytest.approx(best)
     assert tries.plateau(best) == ({group: factor * rate for group, rate in best.items()}, 400)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_of_the_frontier_can_be_built(name, tmp_path):
+    fit = build([*RECIPES[name].arguments(), f"--data.path={tmp_path}", f"--run_dir={tmp_path}"])
+    assert ("warm_up" in fit.phases) == RECIPES[name].has_stage1
+    assert fit.phases["latent_supervision"].max_steps
+
+
+def test_the_frontier_is_told_and_drawn(tmp_path):
+    row = {"psnr": 31.0, "psnr_sd": 0.1, "seeds": 3, "seconds_per_scene": 2.0, "ratio_to_ours_rgb": 0.5}
+    row |= {"bytes_per_scene": 4096, "stored_bytes_per_scene": 1024.0, "steps": 1000}
+    rows = {"cars": {UNIT: row, "fast": row | {"psnr_sd": None, "seeds": 1}}, "faces": {"fast": row}}
+    assert "| cars | Ours-RGB | 31.00 | 0.10 (3) | 2.00 | 0.50 | 4 | 1.0 | 1,000 |" in table(rows).splitlines()
+    draw(rows, ROOT / "docs/results/baselines-demo.csv", tmp_path / "frontier.png")
+    assert (tmp_path / "frontier.png").stat().st_size > 10_000

@@ -13,12 +13,16 @@ from torch.utils._pytree import tree_leaves
 
 from scaled_ig import native
 from scaled_ig.autoencoders import SmallAutoencoder
-from scaled_ig.cameras import orbit
+from scaled_ig.cameras import Rays, orbit
+from scaled_ig.field_head import FieldHead
+from scaled_ig.kernels import cpu
+from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.occupancy import Hulls, carve, pack
 from scaled_ig.optim import SceneAdam
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.renderer import Jitter
 from scaled_ig.representations import MicroMacro
-from scaled_ig.sampling import FullRay, InsideBall
+from scaled_ig.sampling import FullRay, InsideBall, stratified
 from scaled_ig.scene_model import SceneModel
 
 SAMPLES, FEATURES, LATENTS, VIEWS = 24, 32, 16, 8
@@ -88,6 +92,50 @@ def test_nothing_is_kept_of_samples(plan):
     assert found.largest <= max(rays * SAMPLES, planes)
     samples_of_noise = 12 * 8 * rays * SAMPLES  # int64: the counter's arithmetic
     assert found.bytes < samples_of_noise + 40 * 4 * planes
+
+
+@pytest.mark.skipif(native.compiler() is None, reason="no C compiler on this machine: set CC")
+def test_samples_outside_the_hull_are_not_read():
+    """Of a ball, through whose hull some of the views' rays go: as many as the plain version finds held."""
+    views, rays = orbit(VIEWS), orbit(VIEWS).rays(64)
+    covered = rays.ball_limits(0.2)[1] > rays.ball_limits(0.2)[0]
+    hull = carve((255 * covered.view(VIEWS, 64, 64)).to(torch.uint8), views, 32)
+    hulls, flat = Hulls(pack(hull)[None]), rays.flatten()
+    slot = torch.zeros(len(flat.origins), dtype=torch.long)
+    near, far = hulls.limits(slot, flat)
+    hit = far > near
+    assert 0.05 < hit.float().mean() < 0.5, "other rays see the background and are not sampled"
+    t = stratified(near[hit], far[hit], SAMPLES)
+    planes, head = torch.zeros(1, 3, 16, 16, FEATURES), FieldHead(FEATURES, 3)
+    within = Rays(2 * flat.origins[hit], 2 * flat.directions[hit])
+    given = PlaneRays(planes, slot[hit], within, head, torch.ones(3), MicroMacro.AXES["xy-xz-yz"], hulls, 0.5)
+    held = hulls.hold(slot[hit], flat[hit].at(t)).sum(1)
+    assert torch.equal(cpu.samples_read(given, t), held)
+    assert held.sum() < t.numel()
+    head.out.bias.data[0] = 1e4  # opaque: groups of four samples are read, until nothing is seen behind them
+    long = (far - near)[hit] > 0.05
+    assert long.any()
+    assert (cpu.samples_read(given, t)[long] <= 8).all()
+    ball = InsideBall(SAMPLES).limits(flat)
+    assert held.sum() < 0.4 * SAMPLES * int((ball[1] > ball[0]).sum())
+
+
+def test_adam_touches_the_kept_texels_alone():
+    """The others keep their value and their moments, whatever their gradient."""
+    torch.manual_seed(0)
+    table = torch.nn.Parameter(torch.randn(4, 3, 8, 8, 10))
+    kept = torch.rand(4, 3, 8, 8) < 0.3
+    adam = SceneAdam([{"name": "micro", "params": [table], "lr": 1e-2, "rows": True}], "per_scene")
+    adam.keep(table, kept)
+    before = table.detach().clone()
+    gradient = torch.randn(2, 3, 8, 8, 10)
+    gradient[~kept[[1, 3]]] = torch.nan
+    table.grad = torch.sparse_coo_tensor([[1, 3]], gradient, table.shape, is_coalesced=True, check_invariants=False)
+    adam.step()
+    changed = (table.detach() != before).all(-1)
+    assert torch.equal(changed[[1, 3]], kept[[1, 3]])
+    assert not changed[[0, 2]].any()
+    assert torch.equal(adam.state[table]["exp_avg_sq"].bool().all(-1), changed)
 
 
 def test_operations_do_not_grow_with_views_or_samples():

@@ -4,15 +4,11 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import torch
 
 from data_modules.packing.pack import write_pack
-from scaled_ig.cameras import orbit
-from scaled_ig.scene_bank import SceneBank
-from tests.conftest import NO_STEPS_OF_ROUNDING, BallScenes
-from tests.test_checkpoint import KILLER, PHASES
-
-TOLERANCE = 1e-6
+from tests.conftest import BallScenes
+from tests.rounding import DECIBELS, PHASES, assert_same_run, checkpoint
+from tests.test_checkpoint import KILLER
 
 SAME_EVERYWHERE = """
 import hashlib
@@ -47,43 +43,11 @@ def use_callback(folder, name: str, source: str, **arguments) -> tuple:
     return ("--config", folder / f"{module}.yaml")
 
 
-def checkpoint(run, phase: str, name: str = "final") -> dict:
-    return torch.load(run / "checkpoints" / phase / f"{name}.ckpt", weights_only=True)
-
-
 def the_error(output: str) -> str:
     """The one line that a mistake of any rank makes."""
     assert "Traceback" not in output, output[-3000:]
     (line,) = [line for line in output.splitlines() if "rror" in line]
     return line
-
-
-def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], where: str) -> None:
-    """Two dictionaries hold the same."""
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        torch.testing.assert_close(
-            theirs[name], value, rtol=TOLERANCE, atol=TOLERANCE, msg=lambda m, n=name: f"{where} {n}: {m}"
-        )
-
-
-def assert_same_training(run, other, phases=PHASES) -> None:
-    """Weights, Adam's moments and rendered views of two finished runs."""
-    for phase in phases:
-        one, several = checkpoint(run, phase), checkpoint(other, phase)
-        assert one.keys() == several.keys()
-        assert one["global_step"] == several["global_step"] > 0
-        assert one["scaled_ig"] == several["scaled_ig"]
-        assert_close(one["state_dict"], several["state_dict"], phase)
-        states, theirs = (saved["optimizer_states"][0]["state"] for saved in (one, several))
-        assert states.keys() == theirs.keys()
-        for key in states:
-            assert_close(states[key], theirs[key], f"{phase}, optimiser's state {key}")
-    if set(phases) & set(PHASES[1:]):
-        ours, others = SceneBank.open(run / "bank"), SceneBank.open(other / "bank")
-        assert ours.ids == others.ids
-        for name in ours.ids:
-            assert (ours[name].render(orbit(2)) - others[name].render(orbit(2))).abs().max() < 1e-4
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +56,12 @@ def finished(tmp_path_factory, run_scaled_ig, tiny_config):
     folder = tmp_path_factory.mktemp("runs")
 
     def train(ranks: int) -> None:
-        call = ("fit", "--config", tiny_config, "--run_dir", folder / str(ranks), *NO_STEPS_OF_ROUNDING)
+        call = ("fit", "--config", tiny_config, "--run_dir", folder / str(ranks))
         status, output = run_scaled_ig(*call, *on(ranks))
         assert status == 0, output[-3000:]
 
     def train_in_turns() -> None:
-        options = ("--resume", "true", *NO_STEPS_OF_ROUNDING)
-        call = ("fit", "--config", tiny_config, "--run_dir", folder / "turns", *options)
+        call = ("fit", "--config", tiny_config, "--run_dir", folder / "turns", "--resume", "true")
         for ranks, phase, step in ((4, "joint", 7), (2, "latent_supervision", 5), (1, "rgb_alignment", 3)):
             kill = use_callback(folder, "KillAt", KILLER, phase=phase, step=step)
             status, output = run_scaled_ig(*call, *on(ranks), *kill, PYTHONPATH=str(folder))
@@ -116,30 +79,29 @@ def finished(tmp_path_factory, run_scaled_ig, tiny_config):
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_ranks_end_where_one_does(finished, one_rank, ranks):
+def test_ranks_end_where_one_does(finished, tiny_run, ranks):
     """Three ranks have one shard, one shard and two. What is measured at the end is gathered from all."""
-    assert_same_training(one_rank, finished / str(ranks))
-    ours, theirs = (json.loads((run / "metrics.json").read_text()) for run in (one_rank, finished / str(ranks)))
+    assert_same_run(tiny_run, finished / str(ranks))
+    ours, theirs = (json.loads((run / "metrics.json").read_text()) for run in (tiny_run, finished / str(ranks)))
     assert [scene["id"] for scene in theirs["scenes"]] == [scene["id"] for scene in ours["scenes"]]
     for split in ("s1", "s2", "all"):
-        assert theirs[split] == pytest.approx(ours[split], abs=1e-4)
+        assert theirs[split] == pytest.approx(ours[split], abs=DECIBELS)
 
 
-def test_a_run_goes_on_with_other_numbers_of_ranks(finished, one_rank):
-    assert_same_training(one_rank, finished / "turns")
+def test_a_run_goes_on_with_other_numbers_of_ranks(finished, tiny_run):
+    assert_same_run(tiny_run, finished / "turns")
 
 
 def test_clipping_is_by_the_norm_over_all_ranks(tmp_path, run_scaled_ig, tiny_config):
     """By its own norm, a rank would move away from the others. The other clock and heads of the scenes' own, too."""
     options = ("--adam.clock", "per_scene", "--trainer.gradient_clip_val", 0.001, "--scene.own_heads", "true")
-    options += NO_STEPS_OF_ROUNDING
     later = [f"--phases.{name}=null" for name in PHASES[2:]]
     watch = use_callback(tmp_path, "SameEverywhere", SAME_EVERYWHERE)
     for ranks in (1, 2):
         call = ("fit", "--config", tiny_config, "--run_dir", tmp_path / str(ranks), *options, *later, *on(ranks))
         status, output = run_scaled_ig(*call, *(watch if ranks > 1 else ()), PYTHONPATH=str(tmp_path))
         assert status == 0, output[-3000:]
-    assert_same_training(tmp_path / "1", tmp_path / "2", PHASES[:2])
+    assert_same_run(tmp_path / "1", tmp_path / "2", PHASES[:2])
 
 
 def test_too_many_ranks_are_refused_before_anything_is_written(tmp_path, run_scaled_ig, tiny_config):

@@ -12,14 +12,16 @@ from torch import Tensor, nn
 from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.callbacks import TrainingClock
-from scaled_ig.phases import LatentSupervision, WarmUp
-from scaled_ig.phases.base import Phase
+from scaled_ig.phases import AdamSettings, LatentSupervision, WarmUp
+from scaled_ig.phases.base import LearningRates, Phase
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
 from scaled_ig.schedules import Exponential
 from tests.conftest import BallScenes
+from tests.rounding import EPSILON, assert_near, largest
 
 STEPS = 60
+RATES = LearningRates(micro=1.0, mixing=0.1, bases=1.0, head=0.1)  # gradients are small beside ε
 
 
 class DenseTable(nn.Module):
@@ -66,7 +68,8 @@ def trained(scene: SceneModel) -> dict[str, list[nn.Parameter]]:
 
 def train_dense(phase: Phase, data: ShapeNetCars, steps: Steps) -> None:
     """torch.optim.Adam on everything that the phase trains, without Lightning."""
-    optimizer = torch.optim.Adam([{"name": name, "params": own} for name, own in trained(phase.scene).items()])
+    groups = [{"name": name, "params": own} for name, own in trained(phase.scene).items()]
+    optimizer = torch.optim.Adam(groups, eps=EPSILON)
     for step, (keys, rates) in enumerate(zip(steps.keys, steps.rates, strict=True)):
         (batch,) = data.batches(phase.stage, keys)
         terms = phase.terms(batch, CounterNoise(phase.seed, phase.number, step))
@@ -88,19 +91,19 @@ def pack(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("make_phase", "stage1_scenes", "stage2_scenes"),
     [
-        (partial(WarmUp, schedule=Exponential(), total_variation=1e-4), 20, 2),
-        (partial(LatentSupervision, schedule=Exponential()), 2, 20),
+        (partial(WarmUp, learning_rates=RATES, schedule=Exponential(), total_variation=1e-4), 20, 2),
+        (partial(LatentSupervision, learning_rates=RATES, schedule=Exponential()), 2, 20),
     ],
     ids=["warm-up with total variation", "latent supervision"],
 )
 def test_rows_end_where_a_dense_table_does(make_phase, stage1_scenes, stage2_scenes, tiny_scene, pack, tmp_path):
-    """Within 1e-5 in float32: gradients are summed in another order, and Adam's first steps are of full length."""
+    """In float32, where gradients are summed in another order: as near as rounding.py says."""
     scene = tiny_scene(num_scenes=20)
     scene.measure_background()
     data = ShapeNetCars(str(pack), stage1_scenes=stage1_scenes, stage2_scenes=stage2_scenes, batch_size=4)
     dense, phase, steps = make_dense(scene), make_phase(scene), Steps()
     before = {name: [own.detach().clone() for own in part] for name, part in trained(scene).items()}
-    data.stage, phase.seed = phase.stage, 5
+    data.stage, phase.seed, phase.adam = phase.stage, 5, AdamSettings(eps=EPSILON)
     trainer = Trainer(
         accelerator="cpu", devices=1, max_steps=STEPS, max_epochs=-1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
@@ -114,5 +117,6 @@ def test_rows_end_where_a_dense_table_does(make_phase, stage1_scenes, stage2_sce
     assert len({tuple(rates.values()) for rates in steps.rates}) > 1, "rates must change"
     for name, part in trained(scene).items():
         for own, theirs, start in zip(part, trained(dense)[name], before[name], strict=True):
-            assert (own - start).abs().amax() > 0.03, f"{name} must have moved"
-            torch.testing.assert_close(own, theirs, rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+            way = largest(own.detach() - start)
+            assert way > 0.01, f"{name} must have moved"
+            assert_near({name: theirs.detach()}, {name: own.detach()}, "", {name: way})

@@ -51,7 +51,7 @@ def parse(line: str) -> None:
     if verb == "add" or arguments[:2] == ["bank", "refit"]:
         parser = add.adding_parser() if verb == "add" else add.refitting_parser()
         _, further = parser.parse_known_args(arguments[1 if verb == "add" else 2 :])
-        parse(shlex.join(["scaled-ig", "fit", "--config", "experiments/quickstart.yaml", *further]))
+        parse(shlex.join(["scaled-ig", "fit", "--config", "experiments/recipes/latent.yaml", *further]))
         return
     if verb in cli.TRAINING:
         with pytest.raises(SystemExit) as left:
@@ -102,7 +102,7 @@ def test_pages_have_commands():
         "scaled-ig pack srn FOLDER --out PACK --up z",
         "scaled-ig pack srn FOLDER --out PACK --camera_convention blender",
         "scaled-ig look PACK",
-        "scaled-ig fit --config experiments/quickstart.yaml --data.scene '{range: [0, 5]}'",
+        "scaled-ig fit --config experiments/recipes/latent.yaml --data.scene '{range: [0, 5]}'",
     ],
 )
 def test_a_wrong_command_is_found(line, monkeypatch, capsys):

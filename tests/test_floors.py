@@ -13,8 +13,8 @@ PICTURES = {"PIL", "matplotlib", "imageio"}
 # Rooms of a floor in the order in which they stand; a room is a module or a folder of them.
 FLOORS = [
     [
-        "errors", "agreement", "cameras", "batch", "ownership", "randomness", "sampling", "compositing", "losses",
-        "metrics", "schedules", "run_folder", "native",
+        "errors", "cores", "agreement", "cameras", "batch", "ownership", "randomness", "native", "occupancy",
+        "sampling", "compositing", "losses", "metrics", "schedules", "run_folder",
     ],
     ["representations", "field_head", "autoencoders", "optim"],
     [

@@ -11,12 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.conftest import LEAKS
+from tests.rounding import PHASES, assert_same_training
 
 BIN = Path(sys.executable).parent
-PHASES = ("autoencoder", "warm_up", "joint", "latent_supervision", "rgb_alignment")
 TABLE = "127.0.0.1 localhost\n10.77.0.1 node0\n10.77.0.2 node1\n"
 
 
@@ -155,7 +154,7 @@ def launch(hosts, launcher, processes, *arguments, second=()) -> list[tuple[int,
             own, program = launcher(host, processes)
             more = second if host.number else ()
             running.append(host.start([*program, *arguments, *ranks, *more], clean | own))
-        end = time.monotonic() + 120
+        end = time.monotonic() + 240  # of a busy machine
         statuses = [process.wait(max(1, end - time.monotonic())) for process in running]
     finally:
         for host in hosts:
@@ -190,15 +189,8 @@ def test_two_hosts_end_where_one_process_does(hosts, tmp_path, tiny_config, tiny
     assert [status for status, _ in ends] == [0, 0], ends[0][1][-3000:] + ends[1][1][-3000:]
     received = [host.received_bytes() - start for host, start in zip(hosts, before, strict=True)]
     assert min(received) > 100_000, "gradients went over the link"
-    largest = 0.0
-    for phase in phases:
-        file = Path("checkpoints", phase, "final.ckpt")
-        one, two = (torch.load(run / file, weights_only=True)["state_dict"] for run in (tiny_run, tmp_path / "run"))
-        assert one.keys() == two.keys()
-        differences = [(value.double() - two[name].double()).abs().max().item() for name, value in one.items()]
-        largest = max(largest, *differences)
-    print(f"largest difference {largest:.1e}; bytes that {hosts[0].address}, {hosts[1].address} received: {received}")
-    assert largest < (1e-5 if processes == 1 else 1e-3)
+    print(f"bytes that {hosts[0].address}, {hosts[1].address} received: {received}")
+    assert_same_training(tiny_run, tmp_path / "run", phases)
     assert ["unseen views" in output for _, output in ends] == [True, False], "the first rank speaks for all"
     assert not list((tmp_path / "run").rglob("*.part"))
 

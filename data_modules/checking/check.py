@@ -1,6 +1,5 @@
 """Verifies a pack: every byte, every scene, and what scenes have in common. No damage may crash the check itself."""
 
-import os
 from collections import deque
 from collections.abc import Iterable
 from contextlib import closing
@@ -14,6 +13,7 @@ from data_modules.checking.findings import RESTORE, RESTORE_FILE, Finding, Scene
 from data_modules.checking.index import shared_findings, untested_findings
 from data_modules.checking.shard import OPENED, check_shard
 from data_modules.layout import PackIndex, Shard
+from scaled_ig.cores import usable_cpus
 
 JOINED = 3
 
@@ -60,7 +60,7 @@ def find_findings(
     of_files: dict[str, list[Finding]] = {}
     reports: dict[int, SceneReport] = {}
     opened: dict[Path, int] = {}  # the scene that is read now
-    messages = run_contained(check_shard, tasks, processes or os.cpu_count() or 1)
+    messages = run_contained(check_shard, tasks, processes or usable_cpus())
     with closing(messages), tqdm(total=index.num_scenes, desc="checking", unit="scene", disable=quiet) as progress:
         for task, message in messages:
             shard = task.shard

@@ -1,6 +1,5 @@
 """Writes a pack anew without the scenes that are not sound."""
 
-import os
 import shutil
 from collections import deque
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from data_modules.packing.disk import new_hdf5
 from data_modules.packing.folder import require_empty
 from data_modules.packing.parts import SCENES_FOLDER
 from data_modules.packing.shards import CAMERAS, copy_views, create_views, index_row, write_index, write_shard
+from scaled_ig.cores import usable_cpus
 from scaled_ig.errors import UsageError
 
 SILENCE_SECONDS = 600.0  # the disk may take long over a whole shard
@@ -59,7 +59,7 @@ def write_sound_scenes(result: CheckResult, out: Path, quiet: bool = False) -> l
     out.mkdir(parents=True, exist_ok=True)
     copies = list(_copies(result, out))
     rows: dict[Path, dict[str, Any]] = {}
-    messages = run_contained(copy_shard, deque(copies), os.cpu_count() or 1, SILENCE_SECONDS)
+    messages = run_contained(copy_shard, deque(copies), usable_cpus(), SILENCE_SECONDS)
     with closing(messages), tqdm(total=result.num_sound, desc="copying", unit="scene", disable=quiet) as progress:
         for copy, message in messages:
             if isinstance(message, Lost):

@@ -95,4 +95,4 @@ class SceneWriter:
         size = (render.resolution, render.resolution)
         rendered = [caster.render(pose, pinhole, size) for pose, pinhole in zip(poses, intrinsics, strict=True)]
         images, masks = map(np.stack, zip(*rendered, strict=True))
-        return PosedViews(images, poses, intrinsics, masks=masks)
+        return PosedViews(images, poses, intrinsics, masks=masks if (masks < 255).any() else None)

@@ -54,6 +54,7 @@ class Eg3dSource(PosedSource):
         resolution: see ``PosedSource``.
         normalize: see ``PosedSource``.
         yaw: see ``PosedSource``.
+        masks: see ``PosedSource``.
 
     Raises:
         UsageError: the file is missing or malformed, or scenes cannot be told apart.
@@ -68,8 +69,9 @@ class Eg3dSource(PosedSource):
         resolution: int | None = None,
         normalize: bool = False,
         yaw: float = 0.0,
+        masks: str = "auto",
     ) -> None:
-        super().__init__(path, camera_convention, resolution, normalize, yaw)
+        super().__init__(path, camera_convention, resolution, normalize, yaw, masks)
         self.category = category
         self.views_per_scene = views_per_scene
         _group(path, views_per_scene)

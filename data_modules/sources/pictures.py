@@ -52,14 +52,16 @@ def read_picture(file: Path | IO[bytes], where: str) -> NDArray[np.uint8]:
         raise UsageError(f"the image {where} cannot be read ({error}): restore it") from None
 
 
-def read_mask(file: Path, where: str) -> NDArray[np.uint8]:
-    """A mask as alpha, uint8 [h, w]: 0 (black) is background; a mask of zeros and ones is scaled to 255.
+def read_mask(file: Path, where: str, is_coverage: bool = False) -> NDArray[np.uint8]:
+    """A mask as alpha, uint8 [h, w]: 0 (black) is background.
+
+    A mask of zeros and ones is scaled to 255, unless it ``is_coverage``, shares of 255 of each pixel, that must stay.
 
     Raises:
         UsageError: as ``read_picture``.
     """
     mask = read_picture(file, where)[..., 0]
-    return mask * np.uint8(255) if mask.max() == 1 else mask
+    return mask * np.uint8(255) if mask.max() == 1 and not is_coverage else mask
 
 
 def split_alpha(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:

@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from data_modules.photographs import fit_image_size, normalize_cameras
 from data_modules.sources.base import PosedViews, SceneSource, SourceRecord, Viewpoints
 from data_modules.sources.conventions import choose_convention, opencv_camera_to_world, read_pose, require_convention
+from data_modules.sources.masks import choose_masks, require_option
 from data_modules.sources.pictures import split_alpha
 from scaled_ig.errors import UsageError
 
@@ -27,6 +28,8 @@ class Frame:
         pose: 3x4 or 4x4 numbers, row by row.
         intrinsics: fx / w, fy / h, cx / w, cy / h.
         near_far: distances between which the scene lies, or None.
+        mask: uint8 [h, w], how much of each pixel the object covers, where the pixels are on white already; else the
+            mask is their alpha.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Frame:
     pose: Any
     intrinsics: tuple[float, float, float, float]
     near_far: tuple[float, float] | None = None
+    mask: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,15 +72,23 @@ class PosedSource(SceneSource):
             the origin; else the scenes must already stand there.
         yaw: degrees about +Z that bring the front to -Y, once the cameras are in the world; photographs do not tell
             their front.
+        masks: where masks come from, see ``masks.choose_masks``.
 
     Raises:
-        UsageError: an unknown convention, a resolution below 1, or a yaw of cameras that are not brought there.
+        UsageError: an unknown convention or origin of masks, a resolution below 1, or a yaw of cameras that are not
+            brought there.
     """
 
     viewpoints: ClassVar[Viewpoints | None] = None
 
     def __init__(
-        self, path: Path, camera_convention: str | None, resolution: int | None, normalize: bool, yaw: float = 0.0
+        self,
+        path: Path,
+        camera_convention: str | None,
+        resolution: int | None,
+        normalize: bool,
+        yaw: float = 0.0,
+        masks: str = "auto",
     ) -> None:
         if camera_convention is not None:
             require_convention(camera_convention, "--camera_convention")
@@ -91,6 +103,7 @@ class PosedSource(SceneSource):
         self.resolution = resolution
         self.normalize = normalize
         self.yaw = yaw
+        self.masks = require_option(masks)
 
     @abstractmethod
     def capture(self, scene_id: str) -> Capture:
@@ -101,8 +114,8 @@ class PosedSource(SceneSource):
 
         Returns:
             The views, and the record: ``file``, ``sha256``, ``license``, ``shape``, the ``camera_convention`` and who
-            decided it (``camera_convention_from``: ``option``, ``key`` or ``format``), and the ``normalization``
-            (``photographs.normalize_cameras``) or None.
+            decided it (``camera_convention_from``: ``option``, ``key`` or ``format``), the ``normalization``
+            (``photographs.normalize_cameras``) or None, and what ``masks.choose_masks`` says.
 
         Raises:
             UsageError: a file is missing or malformed, or the images differ in size and no resolution is given.
@@ -111,29 +124,31 @@ class PosedSource(SceneSource):
         convention, decided_by = choose_convention(
             capture.file, self.camera_convention, capture.convention_key, capture.convention_rule
         )
-        views, alphas = self._gather(capture, convention)
+        views, alphas, names = self._gather(capture, convention)
         normalization = None
         if self.normalize:
             try:
-                views, normalization = normalize_cameras(views, alphas, self.yaw)
+                there = [alpha for alpha in alphas if alpha is not None]
+                silhouettes = np.stack(there) if len(there) == len(alphas) else None
+                views, normalization = normalize_cameras(views, silhouettes, self.yaw)
             except UsageError as error:
                 raise UsageError(f"{capture.file}: {error}") from None
         near_far = None if views.near_far is None else views.near_far.astype(np.float32)
         views = PosedViews(
             views.images, views.camera_to_world.astype(np.float32), views.intrinsics.astype(np.float32), near_far
         )
-        return views, capture.record | {
-            "camera_convention": convention,
-            "camera_convention_from": decided_by,
-            "normalization": normalization,
-        }
+        masks, origin = choose_masks(self.masks, views, alphas, names)
+        record = capture.record | {"camera_convention": convention, "camera_convention_from": decided_by}
+        return replace(views, masks=masks), record | {"normalization": normalization, **origin}
 
-    def _gather(self, capture: Capture, convention: str) -> tuple[PosedViews, NDArray[np.uint8] | None]:
-        """Views with cameras in float64, and their alpha uint8 [V, H, W] where every image has it."""
+    def _gather(
+        self, capture: Capture, convention: str
+    ) -> tuple[PosedViews, tuple[NDArray[np.uint8] | None, ...], tuple[str, ...]]:
+        """Views with cameras in float64; of each image the alpha uint8 [H, W], where it has one, and the name."""
         rows = [self._fit(capture.file, frame) for frame in capture.frames]
         if not rows:
             raise UsageError(f"{capture.file} lists no images: complete or remove it")
-        pixels, alphas, poses, intrinsics, near_far = zip(*rows, strict=True)
+        names, pixels, alphas, poses, intrinsics, near_far = zip(*rows, strict=True)
         sizes = sorted({f"{image.shape[1]}x{image.shape[0]}" for image in pixels})
         if len(sizes) > 1:
             raise UsageError(
@@ -148,17 +163,17 @@ class PosedSource(SceneSource):
         camera_to_world: NDArray[Any] = opencv_camera_to_world(np.stack(poses), convention)
         limits = np.array(near_far) if all(limited) else None
         views = PosedViews(np.stack(pixels), camera_to_world, np.stack(intrinsics), limits)
-        return views, None if any(alpha is None for alpha in alphas) else np.stack(alphas)
+        return views, alphas, names
 
     def _fit(self, file: Path, frame: Frame) -> tuple[Any, ...]:
-        """Pixels on white, alpha, pose, intrinsics and limits of one frame, at the resolution asked for."""
+        """Name, pixels on white, alpha, pose, intrinsics and limits of one frame, at the resolution asked for."""
         pose = read_pose(frame.pose, f"{file}, {frame.name}")
         intrinsics = np.array(frame.intrinsics, dtype=np.float64)
         if not np.isfinite(intrinsics).all() or (intrinsics[:2] <= 0).any():
             raise UsageError(f"{file}, {frame.name}: its focal length or principal point is no size: repair it")
-        pixels, alpha = split_alpha(frame.pixels)
+        pixels, alpha = split_alpha(frame.pixels) if frame.mask is None else (frame.pixels, frame.mask)
         if self.resolution is not None:
             whole = intrinsics[None]
             alpha = None if alpha is None else fit_image_size([alpha], whole, self.resolution)[0][0]
             (pixels,), (intrinsics,) = fit_image_size([pixels], whole, self.resolution)
-        return pixels, alpha, pose, intrinsics, frame.near_far
+        return frame.name, pixels, alpha, pose, intrinsics, frame.near_far

@@ -29,6 +29,7 @@ class SrnSource(PosedSource):
         resolution: see ``PosedSource``.
         normalize: see ``PosedSource``.
         yaw: see ``PosedSource``.
+        masks: see ``PosedSource``.
 
     Raises:
         UsageError: no scene is found.
@@ -42,8 +43,9 @@ class SrnSource(PosedSource):
         resolution: int | None = None,
         normalize: bool = False,
         yaw: float = 0.0,
+        masks: str = "auto",
     ) -> None:
-        super().__init__(path, camera_convention, resolution, normalize, yaw)
+        super().__init__(path, camera_convention, resolution, normalize, yaw, masks)
         self.category = category
         self.folders: dict[str, Path] = {}
         for here, below, names in walk(path):

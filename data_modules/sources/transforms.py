@@ -40,6 +40,7 @@ class TransformsSource(PosedSource):
         resolution: see ``PosedSource``.
         normalize: see ``PosedSource``.
         yaw: see ``PosedSource``.
+        masks: see ``PosedSource``.
 
     Raises:
         UsageError: no transforms file is found, or the map names a scene that is not there.
@@ -53,8 +54,9 @@ class TransformsSource(PosedSource):
         resolution: int | None = None,
         normalize: bool = False,
         yaw: float = 0.0,
+        masks: str = "auto",
     ) -> None:
-        super().__init__(path, camera_convention, resolution, normalize, yaw)
+        super().__init__(path, camera_convention, resolution, normalize, yaw, masks)
         self.category = category
         self.files = _search(path)
         if not self.files:
@@ -141,19 +143,22 @@ def _named(file: Path, frame: dict[str, Any], key: str) -> Path:
 
 def _frame(file: Path, document: dict[str, Any], frame: dict[str, Any], path: Path) -> Frame:
     where = f"{file}, {frame['file_path']}"
-    pixels = read_picture(path, f"{path}, named in {file},")
+    pixels, mask = read_picture(path, f"{path}, named in {file},"), None
     if frame.get("mask_path"):
-        mask_file = _named(file, frame, "mask_path")
-        mask = read_mask(mask_file, f"{mask_file}, named in {file},")
+        mask_file, on_white = _named(file, frame, "mask_path"), bool(document.get("images_on_white"))
+        mask = read_mask(mask_file, f"{mask_file}, named in {file},", is_coverage=on_white)
         if mask.shape != pixels.shape[:2]:
             raise UsageError(f"{where}: its mask {mask_file} has another size: bring it to the size of the image")
-        if pixels.shape[2] == 4:
-            mask = np.minimum(mask, pixels[..., 3])
-        pixels = np.dstack([pixels[..., :3], mask])
+        if on_white and pixels.shape[2] == 4:
+            raise UsageError(f"{where}: its image has alpha, and images_on_white says that it needs none: remove one")
+        if not on_white:
+            alpha = mask if pixels.shape[2] == 3 else np.minimum(mask, pixels[..., 3])
+            pixels, mask = np.dstack([pixels[..., :3], alpha]), None
     return Frame(
         name=str(frame["file_path"]),
         pixels=pixels,
         pose=frame.get("transform_matrix"),
         intrinsics=read_lens(frame, document, (pixels.shape[0], pixels.shape[1]), where),
         near_far=read_limits(document | frame, where),
+        mask=mask,
     )

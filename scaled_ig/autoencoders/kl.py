@@ -107,5 +107,5 @@ def _load(pretrained: str, subfolder: str):
             f"no AutoencoderKL (config.json and diffusion_pytorch_model.safetensors) in {where}: download "
             "stable-diffusion-v1-5/stable-diffusion-v1-5 (folder vae) on a machine with a network and give its folder "
             "with --scene.autoencoder.init_args.pretrained FOLDER, or train without weights: "
-            "--config experiments/quickstart.yaml"
+            "--config experiments/recipes/latent.yaml"
         ) from error

@@ -11,11 +11,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
+from scaled_ig.cores import share_cores
 from scaled_ig.errors import UsageError
 
 
 def meet(trainer: Trainer) -> None:
-    """Start this machine's other ranks, where nobody has, and connect all of them.
+    """Start this machine's other ranks, where nobody has, share its cores among them and connect all ranks.
 
     Args:
         trainer: Any Trainer of the run; those that follow use the same connection.
@@ -31,6 +32,9 @@ def meet(trainer: Trainer) -> None:
         raise UsageError("trainer.precision 16-mixed lets ranks drift apart: give bf16-mixed")
     if trainer.gradient_clip_algorithm == "value":
         raise UsageError("trainer.gradient_clip_algorithm value is not there: give norm, which is over all ranks")
+    environment = getattr(strategy, "cluster_environment", None)
+    are_running = environment is not None and environment.creates_processes_externally
+    share_cores(trainer.num_devices, trainer.num_devices if are_running else 1)
     if strategy.launcher is None:
         strategy.setup_environment()
     else:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from scaled_ig.commands.sentences import counted
+from scaled_ig.cores import usable_cpus
 from scaled_ig.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Format:
     is_rendered: bool
 
 
-POSED = ("camera_convention", "resolution", "normalize", "yaw", "category")
+POSED = ("camera_convention", "resolution", "normalize", "yaw", "masks", "category")
 FORMATS = {
     "meshes": Format("meshes:MeshSource", ("category", "up", "yaw"), True),
     "shapenet": Format("shapenet:ShapeNetSource", ("synset", "up", "yaw"), True),
@@ -43,6 +44,7 @@ DECIDED_BY = {
     "key": "as their files say",
     "format": "as {file} files are unless they say otherwise",
 }
+MASKS_FROM = {"alpha": "alpha", "from_white": "from white", None: "none"}
 
 
 def pack(
@@ -64,6 +66,7 @@ def pack(
     expression: float | None = None,
     camera_convention: Literal["opencv", "opengl", "opencv_w2c", "opengl_w2c"] | None = None,
     normalize: bool = False,
+    masks: Literal["auto", "none", "from_white"] | None = None,
     views_per_scene: int | None = None,
     category: str | None = None,
     split: Literal["first", "every_tenth"] = "first",
@@ -101,6 +104,9 @@ def pack(
             files say unless given.
         normalize: posed images only: turn, move and scale their world, so that up is +Z and the object fills the ball
             of radius 0.5 around the origin.
+        masks: posed images only: which pixels the object covers. auto, the default, takes alpha and mask files where
+            all images of a scene have them; from_white makes masks of scenes without them from what is not white, and
+            leaves scenes without masks whose object is as white as its background; none leaves all without.
         views_per_scene: eg3d only: this many consecutive images are a scene; a folder is one unless given.
         category: meshes and posed images only: category of scenes whose files name none; car for srn, object for the
             others unless given.
@@ -126,13 +132,14 @@ def pack(
         "views": views, "resolution": resolution, "samples_per_pixel": samples_per_pixel,
         "camera_distance": camera_distance, "azimuth": azimuth, "elevation": elevation, "seed": seed,
         "up": up, "yaw": yaw, "synset": synset, "category": category, "scenes": scenes, "expression": expression,
-        "camera_convention": camera_convention, "normalize": normalize or None, "views_per_scene": views_per_scene,
+        "camera_convention": camera_convention, "normalize": normalize or None, "masks": masks,
+        "views_per_scene": views_per_scene,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     _refuse_idle_options(source, given)
     if processes is not None and processes < 1:
         raise UsageError(f"--processes {processes} must be positive")
-    workers = Workers(processes or os.cpu_count() or 1, memory_per_process)
+    workers = Workers(processes or usable_cpus(), memory_per_process)
     if not Path(path).exists():
         raise UsageError(f"{path} is not there: name the folder or file of the scenes")
     reader = _reader(source, Path(path).resolve(), given)
@@ -147,7 +154,9 @@ def pack(
         raise UsageError(f"--out {out} cannot be written ({reason}): name another folder, or make room") from None
     _say_summary(out, index)
     if render is None:
-        _say_cameras(index, {scene.id for scene in reader.scenes()})
+        records = list(_records(index, {scene.id for scene in reader.scenes()}))
+        _say_masks(records)
+        _say_cameras([record for _, record in records])
     return 0
 
 
@@ -194,19 +203,34 @@ def _say_summary(out: str, index: PackIndex) -> None:
     print(f"{out}: {scenes}, {views}, {size} in {counted(len(index.shards), 'file')}{lost}")
 
 
-def _say_cameras(index: PackIndex, scene_ids: set[str]) -> None:
-    """Which axes the cameras were taken to have, and why: the one thing about images that no program can check."""
+def _records(index: PackIndex, scene_ids: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where scenes of a pack came from."""
     from data_modules.layout import read_source_records
 
-    said: Counter[str] = Counter()
     for shard in index.shards:
         ids = index.scene_ids[shard.first_scene : shard.last_scene]
-        for name, record in zip(ids, read_source_records(shard), strict=True):
-            if name in scene_ids:
-                reason = DECIDED_BY[record["camera_convention_from"]].format(file=record["file"].rpartition("/")[2])
-                said[f"{record['camera_convention']} axes, {reason}"] += 1
+        yield from (pair for pair in zip(ids, read_source_records(shard), strict=True) if pair[0] in scene_ids)
+
+
+def _say_masks(records: list[tuple[str, dict[str, Any]]]) -> None:
+    for name, record in records:
+        if record.get("masks_refused"):
+            print(f"no masks: {name}: {record['masks_refused']}")
+    print(f"masks: {_listed(Counter(MASKS_FROM[record.get('masks')] for _, record in records))}; --masks overrides")
+
+
+def _say_cameras(records: list[dict[str, Any]]) -> None:
+    """Which axes the cameras were taken to have, and why: the one thing about images that no program can check."""
+    said: Counter[str] = Counter()
+    for record in records:
+        reason = DECIDED_BY[record["camera_convention_from"]].format(file=record["file"].rpartition("/")[2])
+        said[f"{record['camera_convention']} axes, {reason}"] += 1
+    print(f"cameras: {_listed(said)}; --camera_convention overrides; look at the sheet that scaled-ig check draws")
+
+
+def _listed(said: Counter[str]) -> str:
     parts = [text if len(said) == 1 else f"{text} ({counted(count, 'scene')})" for text, count in said.most_common()]
-    print(f"cameras: {'; '.join(parts)}; --camera_convention overrides; look at the sheet that scaled-ig check draws")
+    return "; ".join(parts)
 
 
 def _size(count: float) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from scaled_ig.compositing import Composite
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import cpu, cuda, reference
-from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.kernels.reference import PlaneRays, Wanted
 
 KernelChoice = Literal["auto", "reference", "fast"]
 
@@ -31,8 +31,8 @@ class Kernel(Protocol):
     def march(self, given: PlaneRays, t: Tensor) -> Composite:
         """Pixels of rays, with a gradient."""
 
-    def squared_error(self, given: PlaneRays, t: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
-        """Squared error of the pixels of rays, with a gradient; no gradient flows to target and background."""
+    def squared_error(self, given: PlaneRays, t: Tensor, wanted: Wanted) -> Tensor:
+        """Error of what rays see, with a gradient; none flows to what is wanted and to the background."""
 
 
 FAST: tuple[Kernel, ...] = (cuda, cpu)

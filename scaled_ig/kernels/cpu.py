@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from scaled_ig import native
 from scaled_ig.compositing import Composite
 from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.kernels.reference import PlaneRays, Wanted
 from scaled_ig.occupancy import HULL_RADIUS
 
 _LANES = 16
@@ -39,8 +39,8 @@ class _Inputs(ctypes.Structure):
         *("w1", "w1_rows", "b1", "w2", "w2_rows", "b2", "background", "hulls"),
     )
     _fields_ = [
-        *((name, ctypes.c_int) for name in ("samples", "resolution", "cells", "backgrounds")),
-        *((name, ctypes.c_float) for name in ("extent", "radius", "scale")),
+        *((name, ctypes.c_int) for name in ("samples", "resolution", "cells")),
+        *((name, ctypes.c_float) for name in ("extent", "radius", "scale", "opacity_weight")),
         *((name, ctypes.c_void_p) for name in _NAMES),
     ]
 
@@ -49,8 +49,8 @@ class _Inputs(ctypes.Structure):
         """Planes and head as :func:`_parameters` has them."""
         w1, b1, w2, b2 = (parameter.detach() for parameter in head)
         fill = (0, -len(b2) % 8)
-        hulls, backgrounds = given.hulls, given.background.dim() - 1
-        made = cls(samples=t.shape[1], resolution=planes.shape[2], backgrounds=backgrounds)
+        hulls = given.hulls
+        made = cls(samples=t.shape[1], resolution=planes.shape[2])
         made.extent, made.radius, made.cells = given.extent, HULL_RADIUS, hulls.resolution if hulls else 0
         made.num_scenes, made.sizes = len(planes), {"F": planes.shape[-1], "H": len(b1), "C": len(b2) - 1}
         made.tensors = {
@@ -76,18 +76,19 @@ class _Inputs(ctypes.Structure):
         native.run(task, ends)
 
     def see(self) -> tuple[Tensor, Tensor]:
-        """Pixels [N, C]; opacity and depth [N, 2]."""
+        """Pixels [N, C]; opacity, depth and the number of samples that were read [N, 3]."""
         num_rays = len(self.tensors["t"])
-        seen = torch.empty(num_rays, self.sizes["C"]), torch.empty(num_rays, 2)
+        seen = torch.empty(num_rays, self.sizes["C"]), torch.empty(num_rays, 3)
         self.run("forward", lambda _: seen, _any_shares(num_rays))
         return seen
 
-    def sweep(self, given: Tensor, scale: float | None, of_planes: bool) -> tuple[Tensor, list[Tensor | None]]:
-        """Squared error times ``scale``, and its gradients to planes and head.
-
-        ``given`` [N, C] are the targets; where there is no scale, they are the gradient of the pixels.
-        """
-        is_target, self.scale = scale is not None, scale or 0.0
+    def sweep(self, given: Wanted | Tensor, of_planes: bool) -> tuple[Tensor, list[Tensor | None]]:
+        """Error of what is wanted, and its gradients to planes and head; or those of pixels, from theirs [N, C]."""
+        is_target, opacity = isinstance(given, Wanted), None
+        if isinstance(given, Wanted):
+            self.scale, self.opacity_weight = given.scale, given.opacity_weight
+            opacity = None if given.opacity is None else _readable("opacity", given.opacity)
+            given = given.pixels
         planes, (features, hidden, values) = self.tensors["texels"], self.sizes.values()
         d_planes = torch.empty_like(planes) if of_planes else None
         error = torch.empty(self.num_scenes, dtype=torch.float64)
@@ -98,7 +99,8 @@ class _Inputs(ctypes.Structure):
 
         def scene(number: int) -> tuple[Tensor | None, ...]:
             of_planes = None if d_planes is None else d_planes[number]
-            return given, error[number] if is_target else None, of_planes, *(each[number] for each in d_head)
+            own = error[number] if is_target else None
+            return given, opacity, own, of_planes, *(each[number] for each in d_head)
 
         per_scene = torch.bincount(self.tensors["slot"], minlength=self.num_scenes)
         self.run("backward", scene, [0, *per_scene.cumsum(0).tolist()])
@@ -121,15 +123,15 @@ class _March(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):
-        return None, None, *ctx.inputs.sweep(gradients[0], None, ctx.needs_input_grad[2])[1]
+        return None, None, *ctx.inputs.sweep(gradients[0], ctx.needs_input_grad[2])[1]
 
 
 class _SquaredError(torch.autograd.Function):
     """The gradients are there with the error: backward has to scale them only."""
 
     @staticmethod
-    def forward(ctx, given, t, target, scale, *parameters):
-        error, gradients = _Inputs.of(given, t, *parameters).sweep(target, scale, ctx.needs_input_grad[4])
+    def forward(ctx, given, t, wanted, *parameters):
+        error, gradients = _Inputs.of(given, t, *parameters).sweep(wanted, ctx.needs_input_grad[3])
         ctx.save_for_backward(*gradients)
         return error
 
@@ -139,7 +141,7 @@ class _SquaredError(torch.autograd.Function):
         own = ctx.saved_tensors
         if float(gradients[0]) != 1:  # a pass over all planes
             own = tuple(None if gradient is None else gradient * gradients[0] for gradient in own)
-        return None, None, None, None, *own
+        return None, None, None, *own
 
 
 def _parameters(given: PlaneRays) -> tuple[Tensor, ...]:
@@ -193,8 +195,14 @@ def march(given: PlaneRays, t: Tensor) -> Composite:
     return Composite(pixels, extra[:, 0], extra[:, 1])
 
 
-def squared_error(given: PlaneRays, t: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
+@torch.no_grad()
+def samples_read(given: PlaneRays, t: Tensor) -> Tensor:
+    """How many samples of each ray are read, [N]: those that its hull holds, up to where nothing is seen any more."""
+    return _Inputs.of(given, t, *_parameters(given)).see()[1][:, 2].long()
+
+
+def squared_error(given: PlaneRays, t: Tensor, wanted: Wanted) -> Tensor:
     """As :func:`scaled_ig.kernels.reference.squared_error`, in one sweep; raises as :func:`march`."""
     if not torch.is_grad_enabled():
-        return scale * (march(given, t).pixels - target).square().sum()
-    return _SquaredError.apply(given, t, target, scale, *_parameters(given))  # type: ignore
+        return wanted.error(march(given, t))
+    return _SquaredError.apply(given, t, wanted, *_parameters(given))  # type: ignore

@@ -22,8 +22,9 @@ from torch.autograd.function import once_differentiable
 from scaled_ig.compositing import Composite
 from scaled_ig.field_head import FieldHead
 from scaled_ig.kernels import reference
-from scaled_ig.kernels.reference import PlaneRays
+from scaled_ig.kernels.reference import PlaneRays, Wanted
 from scaled_ig.kernels.reference import resample as resample  # has no version of its own yet
+from scaled_ig.occupancy import HULL_RADIUS, Hulls
 from scaled_ig.representations.planes import PlaneAxes
 
 _BUFFERS = 32  # sums of the head's gradients, shared out among programs that else would wait for each other
@@ -40,11 +41,14 @@ class _Inputs:
     directions: Tensor
     t: Tensor
     axes: PlaneAxes
+    hulls: Hulls | None = None
+    extent: float = 1.0
 
     @classmethod
     def of(cls, given: PlaneRays, t: Tensor) -> _Inputs:
         origins, directions = given.rays.origins.contiguous(), given.rays.directions.contiguous()
-        return cls(given.slot.contiguous(), origins, directions, t.contiguous(), given.axes)
+        hulls = None if given.hulls is None else Hulls(given.hulls.bits.contiguous())
+        return cls(given.slot.contiguous(), origins, directions, t.contiguous(), given.axes, hulls, given.extent)
 
 
 def options(planes: Tensor, num_samples: int, hidden: int, values: int, axes: PlaneAxes) -> dict[str, Any]:
@@ -97,10 +101,14 @@ def _launch(
     if not num_rays:
         return
     chosen = options(planes, num_samples, hidden, values, inputs.axes)
+    chosen |= {"CELLS": 0 if inputs.hulls is None else inputs.hulls.resolution, "EXTENT": inputs.extent}
+    chosen |= {"RADIUS": HULL_RADIUS}
+    hulls = inputs.slot if inputs.hulls is None else inputs.hulls.bits  # nobody reads it where there are none
     programs = -(-num_rays // chosen["RAYS"])
     with torch.cuda.device_of(planes):
         getattr(triton_march, name)[(programs,)](
-            planes, inputs.slot, inputs.origins, inputs.directions, inputs.t, *head, *others, num_rays, num_samples,
+            planes, inputs.slot, inputs.origins, inputs.directions, inputs.t, hulls, *head, *others,
+            num_rays, num_samples,
             **chosen, **flags,
         )  # fmt: skip
 
@@ -110,19 +118,27 @@ def _sweep(
     planes: Tensor,
     head: tuple[Tensor, ...],
     background: Tensor,
-    wanted: Tensor,
-    loss: bool,
+    given: Wanted | Tensor,
     needed: tuple[bool, ...],
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Squared error, gradient of the planes, and those of the head in one row, of those that are ``needed``."""
+    """Error of what is wanted, without its scale, and gradients of the planes, and of the head in one row, as needed.
+
+    They are those of the pixels where the gradients of these are given instead.
+    """
+    wanted, opacity, weight = given, None, 0.0
+    if isinstance(given, Wanted):
+        wanted, opacity, weight = given.pixels, given.opacity, given.opacity_weight
+    assert isinstance(wanted, Tensor)
+    wanted = wanted.contiguous()
+    flags = {"LOSS": isinstance(given, Wanted), "OPACITY": 0.0 if opacity is None else weight}
     d_planes, d_head = needed[0], any(needed[1:])
     # One allocation, so that one launch clears it; sums first, where they are aligned.
     num_sums = _BUFFERS * (sum(parameter.numel() for parameter in head) + 1)
     memory = torch.zeros(num_sums + planes.numel() * d_planes, device=planes.device)
     sums, gradient = memory[:num_sums].view(_BUFFERS, -1), memory[num_sums:]
     _launch(
-        "sweep", inputs, planes, head, background, wanted, gradient if d_planes else sums, sums,
-        BUFFERS=_BUFFERS, LOSS=loss, D_PLANES=d_planes, D_HEAD=d_head,
+        "sweep", inputs, planes, head, background, wanted, wanted if opacity is None else opacity.contiguous(),
+        gradient if d_planes else sums, sums, BUFFERS=_BUFFERS, D_PLANES=d_planes, D_HEAD=d_head, **flags,
     )  # fmt: skip
     total = sums.sum(0)
     return total[-1], gradient.view_as(planes) if d_planes else None, total[:-1]
@@ -151,16 +167,14 @@ class _March(torch.autograd.Function):
     def backward(ctx, *gradients: Tensor):
         background, planes, *head = ctx.saved_tensors
         needed = ctx.needs_input_grad[2:]
-        _, d_planes, d_head = _sweep(
-            ctx.inputs, planes, tuple(head), background, gradients[0].contiguous(), False, needed
-        )
+        _, d_planes, d_head = _sweep(ctx.inputs, planes, tuple(head), background, gradients[0], needed)
         return None, None, d_planes, *_by_parameter(d_head, [parameter.shape for parameter in head])
 
 
 class _SquaredError(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, inputs: _Inputs, background: Tensor, target: Tensor, planes: Tensor, *head: Tensor):
-        error, *found = _sweep(inputs, planes, head, background, target, True, ctx.needs_input_grad[3:])
+    def forward(ctx, inputs: _Inputs, background: Tensor, wanted: Wanted, planes: Tensor, *head: Tensor):
+        error, *found = _sweep(inputs, planes, head, background, wanted, ctx.needs_input_grad[3:])
         ctx.save_for_backward(*found)
         ctx.shapes = [parameter.shape for parameter in head]
         return error
@@ -231,14 +245,14 @@ def march(given: PlaneRays, t: Tensor) -> Composite:
     return Composite(*_March.apply(_Inputs.of(given, t), given.background.contiguous(), *_parameters(given)))
 
 
-def squared_error(given: PlaneRays, t: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
+def squared_error(given: PlaneRays, t: Tensor, wanted: Wanted) -> Tensor:
     """As :func:`scaled_ig.kernels.reference.squared_error`. One launch for the error and its gradients."""
     if t.shape[1] > _MOST_SAMPLES:
-        return reference.squared_error(_in_float32(given), t, target, scale)
+        return reference.squared_error(_in_float32(given), t, wanted)
     if not torch.is_grad_enabled():
-        return scale * (march(given, t).pixels - target).square().sum()
-    others = given.background.contiguous(), target.contiguous()
-    return scale * _SquaredError.apply(_Inputs.of(given, t), *others, *_parameters(given))
+        return wanted.error(march(given, t))
+    found = _SquaredError.apply(_Inputs.of(given, t), given.background.contiguous(), wanted, *_parameters(given))
+    return wanted.scale * found  # type: ignore[no-any-return]
 
 
 def _in_float32(given: PlaneRays) -> PlaneRays:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class PlaneRays:
         slot: [N] long, ascending: which planes each ray reads.
         rays: N rays in the planes' coordinates, so that directions need not be of unit length.
         head: The tiny MLP.
-        background: [C] in [0, 1], or [N, C] where it differs from ray to ray.
+        background: [C] in [0, 1].
         axes: For each plane the coordinates along its columns and rows.
         hulls: Where the scenes may hold something; samples elsewhere are not read: raw density ``EMPTY``, value 0.
         extent: Half the side of the planes' cube, world units, in which hulls are.
@@ -38,6 +39,36 @@ class PlaneRays:
     axes: PlaneAxes
     hulls: Hulls | None = None
     extent: float = 1.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What N rays should see, and what it costs where they do not.
+
+    Args:
+        pixels: [N, C] in [0, 1].
+        scale: Factor on the error: known beforehand, it costs no pass over the gradients.
+        opacity: [N] in [0, 1], negative for rays of which nothing is known; or None.
+        opacity_weight: Of its squared error, beside that of one channel of the pixels.
+    """
+
+    pixels: Tensor
+    scale: float = 1.0
+    opacity: Tensor | None = None
+    opacity_weight: float = 0.0
+
+    def __getitem__(self, rays: Any) -> Wanted:
+        """Of some of the rays."""
+        opacity = None if self.opacity is None else self.opacity[rays]
+        return replace(self, pixels=self.pixels[rays], opacity=opacity)
+
+    def error(self, seen: Composite) -> Tensor:
+        """Scale · (Σ (pixel − wanted)² + weight · Σ (opacity − wanted)²)."""
+        error = (seen.pixels - self.pixels.detach()).square().sum()
+        if self.opacity is not None:
+            off = torch.where(self.opacity < 0, 0, seen.accumulation - self.opacity.detach())
+            error = error + self.opacity_weight * off.square().sum()
+        return self.scale * error
 
 
 def sample_scenes(planes: Tensor, slot: Tensor, positions: Tensor, axes: PlaneAxes) -> Tensor:
@@ -92,16 +123,14 @@ def _read(given: PlaneRays, t: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(held, raw, EMPTY), torch.where(held[..., None], values, 0)
 
 
-def squared_error(given: PlaneRays, t: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
-    """Scale · Σ (pixel − target)² over the pixels of :func:`march`, a scalar: loss and gradients can be had in one sweep.
+def squared_error(given: PlaneRays, t: Tensor, wanted: Wanted) -> Tensor:
+    """Error of what :func:`march` gives, a scalar: loss and gradients can be had in one sweep.
 
-    No gradient flows to target and background.
+    No gradient flows to what is wanted and to the background.
 
     Args:
         given: The rays and what they go through.
         t: [N, P] ascending depths.
-        target: [N, C] in [0, 1].
-        scale: Factor on the sum: known beforehand, it costs no pass over the gradients.
+        wanted: What they should see.
     """
-    seen = composite(*_read(given, t), t, given.background.detach())
-    return scale * (seen.pixels - target.detach()).square().sum()
+    return wanted.error(composite(*_read(given, t), t, given.background.detach()))

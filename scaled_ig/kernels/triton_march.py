@@ -5,8 +5,10 @@ the gradient follows at once. The hidden layer is computed in blocks of ``BLOCK`
 costs less to compute than to keep. Sizes are padded to powers of two; padding reads as zero and is not written.
 
 Names in capitals are known when a kernel is compiled: the sizes K, F, H and C of planes and head; ``AXES``, the
-coordinates along the columns and rows of the three planes; ``FEATURES`` and ``OUTPUTS``, F and 1 + C with padding; and
-``PRECISION``, that of products. Arrays are those of :mod:`scaled_ig.kernels.reference`, contiguous.
+coordinates along the columns and rows of the three planes; ``FEATURES`` and ``OUTPUTS``, F and 1 + C with padding;
+``PRECISION``, that of products; ``CELLS``, those along a side of hulls, 0 where there are none; ``RADIUS`` and
+``EXTENT``, half the sides of the cubes of hulls and planes; ``OPACITY``, the weight of its error. Arrays are those of
+:mod:`scaled_ig.kernels.reference`, contiguous.
 """
 # ruff: noqa: N803
 
@@ -19,6 +21,7 @@ from scaled_ig.kernels.triton_field import (
     apply_head,
     first_weights,
     gather,
+    held_rows,
     hidden_block,
     samples_of_rows,
     scatter,
@@ -50,8 +53,9 @@ def _rays(num_rays, RAYS: tl.constexpr):
 
 @triton.jit
 def _composite(
-    outputs, t, background, num_rays, num_samples,
-    C: tl.constexpr, RAYS: tl.constexpr, SAMPLES: tl.constexpr, OUTPUTS: tl.constexpr,
+    outputs, held, t, background, num_rays, num_samples,
+    C: tl.constexpr, CELLS: tl.constexpr,
+    RAYS: tl.constexpr, SAMPLES: tl.constexpr, OUTPUTS: tl.constexpr,
 ):  # fmt: skip
     """Pixels [RAYS, OUTPUTS], value c in column 1 + c, and what they are made of.
 
@@ -65,6 +69,9 @@ def _composite(
     length = tl.load(depths + tl.minimum(sample + 1, num_samples - 1)[None, :]) - depth  # 0 behind the last sample
     outputs = tl.reshape(outputs, (RAYS, SAMPLES, OUTPUTS))
     raw = tl.sum(tl.where(column[None, None, :] == 0, outputs, 0.0), 2)
+    held = tl.reshape(held, (RAYS, SAMPLES))
+    if CELLS:
+        raw = tl.where(held, raw, -10.0)  # EMPTY
     density, slope = softplus(0.5 * (raw + _next(raw, SAMPLES)) - 1)
     travelled = tl.cumsum(density * length, 1)
     weight = tl.exp(-_previous(travelled, SAMPLES)) * (1 - tl.exp(-density * length))
@@ -72,19 +79,25 @@ def _composite(
     is_value = (column > 0) & (column <= C)
     behind = tl.load(background + column - 1, mask=is_value, other=0)
     sigmoid = tl.sigmoid(outputs)
-    contrast = tl.where(is_value[None, None, :], sigmoid * 1.002 - 0.001 - behind[None, None, :], 0.0)
+    value = sigmoid * 1.002 - 0.001
+    if CELLS:
+        value = tl.where(held[:, :, None], value, 0.0)
+    contrast = tl.where(is_value[None, None, :], value - behind[None, None, :], 0.0)
     pixels = tl.sum(contrast * at_sample[:, :, None], 1) + behind[None, :]
     return pixels, depth, at_sample, sigmoid, contrast, weight, tl.exp(-travelled), slope * length
 
 
 @triton.jit
 def _d_outputs(
-    d_pixels, at_sample, sigmoid, contrast, weight, passing, slope,
+    d_pixels, d_opacity, at_sample, sigmoid, contrast, weight, passing, slope,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, OUTPUTS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the outputs [rows, OUTPUTS] from that of pixels [RAYS, OUTPUTS], 0 in columns that are no values."""
+    """Gradient of the outputs [rows, OUTPUTS] from those of pixels [RAYS, OUTPUTS] and of opacities [RAYS].
+
+    That of pixels is 0 in columns that are no values.
+    """
     gain = tl.sum(contrast * d_pixels[:, None, :], 2)
-    d_weight = 0.5 * (gain + _next(gain, SAMPLES))
+    d_weight = 0.5 * (gain + _next(gain, SAMPLES)) + d_opacity[:, None]
     seen = weight * d_weight
     # What is seen behind an interval falls by itself per unit of the interval's optical depth.
     behind = tl.sum(seen, 1)[:, None] - tl.cumsum(seen, 1)
@@ -97,32 +110,43 @@ def _d_outputs(
 
 @triton.jit(do_not_specialize=["num_rays", "num_samples"])
 def densities(
-    planes, slot, origins, directions, t, w1, b1, w2, b2, raw, num_rays, num_samples,
+    planes, slot, origins, directions, t, hulls, w1, b1, w2, b2, raw, num_rays, num_samples,
     AXES: tl.constexpr, K: tl.constexpr, F: tl.constexpr, H: tl.constexpr, C: tl.constexpr,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, FEATURES: tl.constexpr, OUTPUTS: tl.constexpr,
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    CELLS: tl.constexpr, EXTENT: tl.constexpr, RADIUS: tl.constexpr,
 ):  # fmt: skip
     """Write raw densities [N, P]."""
-    features = gather(planes, slot, origins, directions, t, num_rays, num_samples, AXES, K, F, FEATURES, RAYS, SAMPLES)
+    held = held_rows(hulls, slot, origins, directions, t, num_rays, num_samples, CELLS, EXTENT, RADIUS, RAYS, SAMPLES)
+    features = gather(
+        planes, held, slot, origins, directions, t, num_rays, num_samples, AXES, K, F, FEATURES, RAYS, SAMPLES
+    )
     outputs = apply_head(features, w1, b1, w2, b2, F, H, C, FEATURES, OUTPUTS, BLOCK, PRECISION)
     ray, sample, exists = samples_of_rows(num_rays, num_samples, RAYS, SAMPLES)
     is_density = (tl.arange(0, OUTPUTS) == 0)[None, :]
-    tl.store(raw + ray * num_samples + sample, tl.sum(tl.where(is_density, outputs, 0.0), 1), mask=exists)
+    found = tl.sum(tl.where(is_density, outputs, 0.0), 1)
+    if CELLS:
+        found = tl.where(held, found, -10.0)  # EMPTY
+    tl.store(raw + ray * num_samples + sample, found, mask=exists)
 
 
 @triton.jit(do_not_specialize=["num_rays", "num_samples"])
 def render(
-    planes, slot, origins, directions, t, w1, b1, w2, b2, background, pixels, accumulation, depth,
+    planes, slot, origins, directions, t, hulls, w1, b1, w2, b2, background, pixels, accumulation, depth,
     num_rays, num_samples,
     AXES: tl.constexpr, K: tl.constexpr, F: tl.constexpr, H: tl.constexpr, C: tl.constexpr,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, FEATURES: tl.constexpr, OUTPUTS: tl.constexpr,
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    CELLS: tl.constexpr, EXTENT: tl.constexpr, RADIUS: tl.constexpr,
 ):  # fmt: skip
     """Write pixels [N, C], accumulation [N] and depth [N]."""
-    features = gather(planes, slot, origins, directions, t, num_rays, num_samples, AXES, K, F, FEATURES, RAYS, SAMPLES)
+    held = held_rows(hulls, slot, origins, directions, t, num_rays, num_samples, CELLS, EXTENT, RADIUS, RAYS, SAMPLES)
+    features = gather(
+        planes, held, slot, origins, directions, t, num_rays, num_samples, AXES, K, F, FEATURES, RAYS, SAMPLES
+    )
     outputs = apply_head(features, w1, b1, w2, b2, F, H, C, FEATURES, OUTPUTS, BLOCK, PRECISION)
     colour, along, at_sample, _, _, weight, _, _ = _composite(
-        outputs, t, background, num_rays, num_samples, C, RAYS, SAMPLES, OUTPUTS
+        outputs, held, t, background, num_rays, num_samples, C, CELLS, RAYS, SAMPLES, OUTPUTS
     )
     ray, exists = _rays(num_rays, RAYS)
     column = tl.arange(0, OUTPUTS)
@@ -137,22 +161,27 @@ def render(
 
 @triton.jit(do_not_specialize=["num_rays", "num_samples"])
 def sweep(
-    planes, slot, origins, directions, t, w1, b1, w2, b2, background, wanted, d_planes, sums, num_rays, num_samples,
+    planes, slot, origins, directions, t, hulls, w1, b1, w2, b2, background, wanted, opacity, d_planes, sums,
+    num_rays, num_samples,
     AXES: tl.constexpr, K: tl.constexpr, F: tl.constexpr, H: tl.constexpr, C: tl.constexpr,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, FEATURES: tl.constexpr, OUTPUTS: tl.constexpr,
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
-    BUFFERS: tl.constexpr, LOSS: tl.constexpr, D_PLANES: tl.constexpr, D_HEAD: tl.constexpr,
+    CELLS: tl.constexpr, EXTENT: tl.constexpr, RADIUS: tl.constexpr,
+    BUFFERS: tl.constexpr, LOSS: tl.constexpr, OPACITY: tl.constexpr, D_PLANES: tl.constexpr, D_HEAD: tl.constexpr,
 ):  # fmt: skip
     """Render and add all gradients.
 
-    ``wanted`` [N, C] are the pixels' targets where there is a ``LOSS``, else their gradients. ``sums``
-    [BUFFERS, H·F + H + (1+C)·H + (1+C) + 1] are gradients of w1, b1, w2 and b2, and the squared error; programs share
-    out the buffers among them, to wait less for each other.
+    ``wanted`` [N, C] are the pixels' targets where there is a ``LOSS``, else their gradients; ``opacity`` [N] what
+    opacities should be, where they have a weight. ``sums`` [BUFFERS, H·F + H + (1+C)·H + (1+C) + 1] are gradients of
+    w1, b1, w2 and b2, and the error; programs share out the buffers among them, to wait less for each other.
     """
-    features = gather(planes, slot, origins, directions, t, num_rays, num_samples, AXES, K, F, FEATURES, RAYS, SAMPLES)
+    held = held_rows(hulls, slot, origins, directions, t, num_rays, num_samples, CELLS, EXTENT, RADIUS, RAYS, SAMPLES)
+    features = gather(
+        planes, held, slot, origins, directions, t, num_rays, num_samples, AXES, K, F, FEATURES, RAYS, SAMPLES
+    )
     outputs = apply_head(features, w1, b1, w2, b2, F, H, C, FEATURES, OUTPUTS, BLOCK, PRECISION)
     pixels, _, at_sample, sigmoid, contrast, weight, passing, slope = _composite(
-        outputs, t, background, num_rays, num_samples, C, RAYS, SAMPLES, OUTPUTS
+        outputs, held, t, background, num_rays, num_samples, C, CELLS, RAYS, SAMPLES, OUTPUTS
     )
     ray, exists = _rays(num_rays, RAYS)
     feature, output = tl.arange(0, FEATURES), tl.arange(0, OUTPUTS)
@@ -166,7 +195,17 @@ def sweep(
         residual = tl.where(there, pixels - d_pixels, 0.0)
         tl.atomic_add(d_b2 + 1 + C, tl.sum(residual * residual), sem="relaxed")
         d_pixels = 2 * residual
-    d_outputs = _d_outputs(d_pixels, at_sample, sigmoid, contrast, weight, passing, slope, RAYS, SAMPLES, OUTPUTS)
+    d_opacity = tl.zeros((RAYS,), tl.float32)
+    if OPACITY:
+        wanted_opacity = tl.load(opacity + ray)
+        off = tl.where(exists & (wanted_opacity >= 0), tl.sum(weight, 1) - wanted_opacity, 0.0)
+        tl.atomic_add(d_b2 + 1 + C, OPACITY * tl.sum(off * off), sem="relaxed")
+        d_opacity = 2 * OPACITY * off
+    d_outputs = _d_outputs(
+        d_pixels, d_opacity, at_sample, sigmoid, contrast, weight, passing, slope, RAYS, SAMPLES, OUTPUTS
+    )
+    if CELLS:
+        d_outputs = tl.where(held[:, None], d_outputs, 0.0)
     if D_HEAD:
         tl.atomic_add(d_b2 + output, tl.sum(d_outputs, 0), mask=output <= C, sem="relaxed")
     d_features = tl.zeros((RAYS * SAMPLES, FEATURES), tl.float32)
@@ -187,6 +226,6 @@ def sweep(
             tl.atomic_add(d_w2 + output[:, None] * H + unit[None, :], d_second, mask=mask, sem="relaxed")
     if D_PLANES:
         scatter(
-            d_planes, d_features, slot, origins, directions, t, num_rays, num_samples,
+            d_planes, d_features, held, slot, origins, directions, t, num_rays, num_samples,
             AXES, K, F, FEATURES, RAYS, SAMPLES,
         )  # fmt: skip

@@ -79,7 +79,9 @@ def works() -> bool:
 def _compiles() -> bool:
     """Says why not, once. Each source, so that none of them fails when training already runs."""
     try:
-        return all((library("mix"), library("adam"), library("coast"), library("hull"), library("march", F=16, H=16, C=1)))
+        return all(
+            (library("mix"), library("adam"), library("coast"), library("hull"), library("march", F=16, H=16, C=1))
+        )
     except (subprocess.CalledProcessError, OSError) as error:
         output = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error).encode()
         reason = output.decode(errors="replace")

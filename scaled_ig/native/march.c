@@ -16,16 +16,16 @@
 #define OPAQUE 14.f /* optical depth that 1e-6 of the light passes: less than rounding leaves */
 
 typedef struct {
-    int samples, resolution, cells, backgrounds; /* P, K, G, 1 where each ray has a background of its own */
+    int samples, resolution, cells; /* P, K, G */
     float extent, radius; /* half the sides of the cubes of planes and hulls, world units */
-    float scale;          /* of a squared error */
+    float scale, opacity_weight; /* of a squared error, and of that of opacity within it */
     const float *texels;     /* [S, 3, K, K, F] */
     const long *slot;        /* [N] */
     const float *origins, *directions, *t; /* [N, 3], [N, 3], [N, P] */
     const int *axes;                       /* [3, 2] */
     const float *w1, *w1_rows, *b1; /* [F, H], [H, F], [H] */
     const float *w2, *w2_rows, *b2; /* [H, Y], [OUT, H], [Y] */
-    const float *background;        /* [C], or [N, C] */
+    const float *background;        /* [C] */
     const unsigned char *hulls;     /* [S, G, G, G / 8], or NULL */
 } Inputs;
 
@@ -226,11 +226,8 @@ static void weigh(Ray *s) {
     s->at[end] = end ? 0.5f * s->w[end - 1] : 0;
 }
 
-/* What is behind ray n. */
-INLINE const float *behind_ray(const Inputs *in, long n) { return in->background + (in->backgrounds ? n * C : 0); }
-
-INLINE void composite(const Inputs *in, long n, Ray *s, float *pixel) {
-    const float left = s->through[s->samples - 1], *background = behind_ray(in, n);
+INLINE void composite(const Inputs *in, Ray *s, float *pixel) {
+    const float left = s->through[s->samples - 1];
     const int padded = (s->read + 7) / 8 * 8;
     float read = 0;
     for (int p = 0; p < padded; ++p) read += s->share[p] = p < s->read ? s->at[s->which[p]] : 0;
@@ -244,7 +241,7 @@ INLINE void composite(const Inputs *in, long n, Ray *s, float *pixel) {
         store_half(sum, even + odd);
         for (int i = 0; i < 8; ++i) {
             const int c = 8 * m + i - 1;
-            if (c >= 0 && c < C) pixel[c] = 1.002f * sum[i] - 0.001f * read + left * background[c];
+            if (c >= 0 && c < C) pixel[c] = 1.002f * sum[i] - 0.001f * read + left * in->background[c];
         }
     }
 }
@@ -290,31 +287,31 @@ void march_resample(int samples, int count, const float *t, const float *densiti
     free(s.memory);
 }
 
-/* pixels [N, C]; opacity and depth in extra [N, 2]. */
+/* pixels [N, C]; opacity, depth and the number of samples that were read in extra [N, 3]. */
 void march_forward(const Inputs *in, float *pixels, float *extra, long first, long last) {
     Ray s = allocate(in->samples);
     const int end = in->samples - 1;
     for (long n = first; n < last; ++n) {
         see(in, n, &s, 0);
         weigh(&s);
-        composite(in, n, &s, pixels + n * C);
+        composite(in, &s, pixels + n * C);
         float depth = 0, opacity = 1 - s.through[end];
         for (int p = 0; p <= end; ++p) depth += s.at[p] * s.t[p];
-        extra[2 * n] = opacity;
-        extra[2 * n + 1] = opacity > 1e-3f ? depth / opacity : s.t[end];
+        extra[3 * n] = opacity;
+        extra[3 * n + 1] = opacity > 1e-3f ? depth / opacity : s.t[end];
+        extra[3 * n + 2] = s.read;
     }
     free(s.memory);
 }
 
-/* Gradient of the outputs y of a ray from that of its pixel [C]. */
-static void uncomposite(const Inputs *in, long n, const float *gradient, Ray *s) {
+/* Gradient of the outputs y of a ray from those of its pixel [C] and of its opacity. */
+static void uncomposite(const Inputs *in, const float *gradient, float of_opacity, Ray *s) {
     const int end = s->samples - 1, padded = (s->read + 7) / 8 * 8;
-    const float *background = behind_ray(in, n);
-    float g[Y] = {0}, sum = 0, behind = 0, before = 0;
+    float g[Y] = {0}, sum = 0, behind = -s->through[end] * of_opacity, before = 0;
     for (int c = 0; c < C; ++c) {
         g[c + 1] = 1.002f * gradient[c];
         sum += 0.001f * gradient[c];
-        behind += s->through[end] * gradient[c] * background[c];
+        behind += s->through[end] * gradient[c] * in->background[c];
     }
     for (int p = 0; p <= end; ++p) s->value[p] = 0;
     for (int p = 0; p < s->read; ++p) {
@@ -394,9 +391,10 @@ static void unsee_texels(const Inputs *in, Ray *s, float *d_texels) {
 }
 
 /* Squared error and gradients of the rays of one scene. `given` [N, C] is the gradient of the pixels where error is
- * NULL, and else what they should be. Writes d_texels [3, K, K, F] unless it is NULL, d_w1 [F, H], d_b1 [H],
+ * NULL, and else what they should be; so `opacity` [N], unless it is NULL, of the rays' opacities;
+ * negative where nothing is known. Writes d_texels [3, K, K, F] unless it is NULL, d_w1 [F, H], d_b1 [H],
  * d_w2 [OUT, H] and d_b2 [OUT]. */
-void march_backward(const Inputs *in, const float *given, double *error, float *d_texels, float *d_w1, float *d_b1,
+void march_backward(const Inputs *in, const float *given, const float *opacity, double *error, float *d_texels, float *d_w1, float *d_b1,
                     float *d_w2, float *d_b2, long first, long last) {
     Ray s = allocate(in->samples);
     if (error) *error = 0;
@@ -406,19 +404,24 @@ void march_backward(const Inputs *in, const float *given, double *error, float *
     memset(d_w2, 0, sizeof(float) * OUT * H);
     memset(d_b2, 0, sizeof(float) * OUT);
     for (long n = first; n < last; ++n) {
-        float pixel[C], gradient[C];
+        float pixel[C], gradient[C], of_opacity = 0;
         memcpy(gradient, given + n * C, sizeof gradient);
         see(in, n, &s, 0);
         weigh(&s);
         if (error) {
-            composite(in, n, &s, pixel);
+            composite(in, &s, pixel);
             for (int c = 0; c < C; ++c) {
                 float off = pixel[c] - gradient[c];
                 *error += (double)in->scale * off * off;
                 gradient[c] = 2 * in->scale * off;
             }
+            if (opacity && opacity[n] >= 0) {
+                const float off = 1 - s.through[s.samples - 1] - opacity[n], weight = in->scale * in->opacity_weight;
+                *error += (double)weight * off * off;
+                of_opacity = 2 * weight * off;
+            }
         }
-        uncomposite(in, n, gradient, &s);
+        uncomposite(in, gradient, of_opacity, &s);
         unsee_head(in, &s, d_w1, d_b1, d_w2, d_b2);
         if (d_texels) unsee_texels(in, &s, d_texels);
     }

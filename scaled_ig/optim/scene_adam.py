@@ -161,9 +161,12 @@ class SceneAdam(Adam):
             gradients, kept = gradient.values().contiguous(), self._kept.get(table)
             _step_by_row(values, at, gradients, kept, state["step"][rows].tolist(), group)
             return
+        gradients = gradient.values()
+        if table in self._kept:  # Adam leaves values alone whose gradient and moments are 0
+            gradients = gradients.masked_fill(~self._kept[table][rows][..., None], 0)
         adam(
             [table[row] for row in at],
-            list(gradient.values()),
+            list(gradients),
             [state["exp_avg"][row] for row in at],
             [state["exp_avg_sq"][row] for row in at],
             [],

@@ -17,8 +17,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.losses import total_variation
-from scaled_ig.optim import Clock, SceneAdam
 from scaled_ig.occupancy import Hulls
+from scaled_ig.optim import Clock, SceneAdam
 from scaled_ig.phases.hulls import carve_hulls
 from scaled_ig.phases.saved_rows import Place, are_too_many, put_together, read_shards, take_own, write_shards
 from scaled_ig.randomness import CounterNoise

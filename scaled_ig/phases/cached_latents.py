@@ -14,6 +14,7 @@ from scaled_ig.latent_cache import LatentCache, Precision
 from scaled_ig.phases.base import Phase
 from scaled_ig.phases.hulls import draw_near
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.renderer import Opacity
 from scaled_ig.scene_model import SceneModel
 
 
@@ -24,13 +25,13 @@ class CachedLatents:
         rays_per_view: Latent pixels of a view that a step looks at, drawn at random; all where it is None. Random rays
             make a strong RGB baseline: whole images are what the papers train on.
         precision: What cached latents are kept in.
-        random_background: Put a random colour behind the silhouettes of each view.
+        opacity_weight: Of the error of opacity against masks.
     """
 
     def __init__(
-        self, rays_per_view: int | None = None, precision: Precision = "float32", random_background: bool = False
+        self, rays_per_view: int | None = None, precision: Precision = "float32", opacity_weight: float = 0.0
     ) -> None:
-        self.rays_per_view, self.precision, self.random_background = rays_per_view, precision, random_background
+        self.rays_per_view, self.precision, self.opacity_weight = rays_per_view, precision, opacity_weight
         self._cache: LatentCache | None = None
 
     @staticmethod
@@ -39,8 +40,8 @@ class CachedLatents:
         return scene.autoencoder.is_deterministic and not scene.is_rgb
 
     def needs_masks(self, scene: SceneModel) -> bool:
-        """Whether pixels are drawn near the object, or stand before random colours."""
-        return scene.is_rgb and (self.random_background or (self.rays_per_view is not None and scene.samples_hulls))
+        """Whether pixels are drawn near the object, or opacity is compared with its silhouette."""
+        return scene.is_rgb and bool(self.opacity_weight or (self.rays_per_view is not None and scene.samples_hulls))
 
     def encode(self, phase: Phase) -> None:
         """Encode all training views of this rank's scenes, or find them encoded in the run's ``latents``."""
@@ -60,22 +61,18 @@ class CachedLatents:
         """L_latent of a batch, by one sweep for value and gradients where the kernel can."""
         scene, pixels = phase.scene, self._pixels(phase.scene, batch, noise)
         target = batch.pixels_at(pixels) if scene.is_rgb and pixels is not None else self._latent(scene, batch, pixels)
-        background = None
-        if self.random_background and batch.masked is not None:
-            target, background = self._recolour(scene, batch, target, pixels, noise)
-        jitter = phase.jitter(batch, noise, pixels)
-        return scene.rendering_loss(batch.cameras, batch.scene_index, target, jitter, pixels, background)
+        opacity = self._opacity(batch, pixels)
+        return scene.rendering_loss(
+            batch.cameras, batch.scene_index, target, phase.jitter(batch, noise, pixels), pixels, opacity
+        )
 
-    def _recolour(
-        self, scene: SceneModel, batch: ViewBatch, target: Tensor, pixels: Tensor | None, noise: CounterNoise
-    ) -> tuple[Tensor, Tensor]:
-        """Pixels [B, R, C] before another background, and that background; those of scenes without masks stay."""
-        assert batch.masks is not None
+    def _opacity(self, batch: ViewBatch, pixels: Tensor | None) -> Opacity | None:
+        """What the masks say of the rays of a batch; of views without masks nothing."""
+        if not self.opacity_weight or batch.masks is None:
+            return None
         assert batch.masked is not None
         coverage = batch.masks.flatten(1) if pixels is None else batch.masks.flatten(1).gather(1, pixels)
-        behind = noise.uniform(_views(batch), target.shape[-1], stream=9) * 2 - 1
-        behind = torch.where(batch.masked[:, None], behind, scene.background)[:, None].expand_as(target)
-        return target + (1 - coverage[..., None] / 255) * (behind - scene.background), behind
+        return Opacity(torch.where(batch.masked[:, None], coverage / 255, -1), self.opacity_weight)
 
     def latents(self, scene: SceneModel, batch: ViewBatch) -> Tensor:
         """The encoder's latents [B, C, h, w] of a batch."""

@@ -23,8 +23,8 @@ class LatentSupervision(Phase):
         learning_rates: ``micro``, ``mixing``, ``bases`` and ``head`` count.
         schedule: Change of the rates over the phase.
         rays_per_view: Latent pixels of a view in a step; all where it is None, as in the papers.
-        random_background: Put another colour behind the silhouettes of each view and step, so that what is as white as the
-            background does not end as fog; of pixels with masks only.
+        opacity_weight: Of the squared error of opacity against the masks of views, beside that of one channel of
+            their pixels, so that what is as white as the background does not end as fog; 0 without.
         cache: Precision that encoded views are kept in; half of it rounds latents by up to 5e-4.
     """
 
@@ -40,11 +40,11 @@ class LatentSupervision(Phase):
         learning_rates: LearningRates = LearningRates(),  # noqa: B008
         schedule: Schedule | None = None,
         rays_per_view: int | None = None,
-        random_background: bool = False,
+        opacity_weight: float = 0.0,
         cache: Precision = "float32",
     ) -> None:
         super().__init__(scene, learning_rates, schedule or Exponential())
-        self.target = CachedLatents(rays_per_view, cache, random_background)
+        self.target = CachedLatents(rays_per_view, cache, opacity_weight)
 
     @property
     def needs_images(self) -> bool:

@@ -40,7 +40,10 @@ class Posed(SceneSource):
         images = generator.integers(0, 256, (views, 5, 7, 3), dtype=np.uint8)
         lens = generator.uniform((0.8, 0.8, 0.4, 0.4), (2, 2, 0.6, 0.6), (views, 4)).astype(np.float32)
         near_far = generator.uniform((0.1, 1.1), (1, 3), (views, 2)).astype(np.float32)
-        posed, record = PosedViews(images, poses, lens, near_far), None
+        # The first has masks of all values, the second of the least there are, the third none.
+        masks = generator.integers(0, 256, (views, 5, 7), dtype=np.uint8)
+        masks = {0: masks, 1: masks // 255, 2: None}[self.ids.index(scene_id) if len(self.ids) == 3 else 2]
+        posed, record = PosedViews(images, poses, lens, near_far, masks), None
         if self.normalize:
             posed.camera_to_world[:, :3, 3] += (5, -4, 3)
             posed, record = normalize_cameras(posed)
@@ -55,8 +58,8 @@ def scenes_of(folder: Path) -> dict[str, tuple]:
         with shard.open() as file:
             views = layout.read_scene(file, index, row)
         record = layout.read_source_records(shard)[row - shard.first_scene]
-        digest = layout.scene_sha256(*vars(views).values())
-        found[name] = (index.categories[row], index.shapes[row], record["license"], digest, index.digests[row])
+        digest, masked = layout.scene_sha256(*vars(views).values()), bool(index.masked[row])
+        found[name] = (index.categories[row], index.shapes[row], record["license"], digest, index.digests[row], masked)
     return found
 
 
@@ -65,8 +68,13 @@ def test_the_round_trip_is_exact(tmp_path, monkeypatch, scenes_per_shard):
     monkeypatch.setattr(layout, "SCENES_PER_SHARD", scenes_per_shard)
     first = write_pack(Posed(), tmp_path / "first", None)
     assert export_transforms(first, tmp_path / "files") == 3
-    write_pack(TransformsSource(tmp_path / "files"), tmp_path / "second", None)
+    second = write_pack(TransformsSource(tmp_path / "files"), tmp_path / "second", None)
     assert scenes_of(tmp_path / "second") == scenes_of(tmp_path / "first")
+    assert sorted(scene[-1] for scene in scenes_of(tmp_path / "second").values()) == [False, True, True]
+    assert export_transforms(second, tmp_path / "again") == 3
+    files = [path.relative_to(tmp_path / "files") for path in sorted((tmp_path / "files").rglob("*")) if path.is_file()]
+    assert len(files) == 1 + 3 + (3 + 4 + 5) + (3 + 4), "the map, transforms.json, images, masks"
+    assert all((tmp_path / "files" / f).read_bytes() == (tmp_path / "again" / f).read_bytes() for f in files)
 
 
 def test_what_is_written_says_what_it_is(tmp_path):
@@ -85,7 +93,9 @@ def test_what_is_written_says_what_it_is(tmp_path):
         "chai-shape",
     )
     assert len(document["frames"]) == 5
+    assert "images_on_white" not in document
     frame = document["frames"][4]
+    assert "mask_path" not in frame
     with Image.open(tmp_path / "files" / "chair" / frame["file_path"]) as image:
         assert (np.asarray(image) == views.images[4]).all()
     assert (frame["w"], frame["h"]) == (7, 5)
@@ -95,6 +105,19 @@ def test_what_is_written_says_what_it_is(tmp_path):
     np.testing.assert_array_equal(frame["transform_matrix"], views.camera_to_world[4])
     assert views.near_far is not None
     assert [frame["near"], frame["far"]] == views.near_far[4].tolist()
+
+
+def test_masks_are_grey_images_beside_the_views(tmp_path):
+    export_transforms(write_pack(Posed(), tmp_path / "pack", None), tmp_path / "files")
+    folder = tmp_path / "files" / "cars" / "red one"
+    document = json.loads((folder / "transforms.json").read_text())
+    assert document["images_on_white"] is True
+    masks = Posed().load("cars/red one")[0].masks
+    assert masks is not None
+    for frame, mask in zip(document["frames"], masks, strict=True):
+        with Image.open(folder / frame["mask_path"]) as image:
+            assert image.mode == "L"
+            np.testing.assert_array_equal(np.asarray(image), mask)
 
 
 def test_normalized_photographs_go_back_to_their_own_world(tmp_path):

@@ -99,6 +99,42 @@ def test_options_of_posed_images_reach_the_reader(tmp_path, capsys):
         pack("transforms", str(tmp_path / "files"), out=str(tmp_path / "out"), processes=1)
 
 
+def test_where_masks_come_from_is_said(tmp_path, capsys):
+    write_transforms(tmp_path / "files", ("a", "b", "c"))
+    for scene, rows in (("a", range(VIEWS)), ("b", range(2))):
+        for row in rows:
+            rgba = np.dstack([posed()[0][row], np.full(SIZE, 7, np.uint8)])
+            Image.fromarray(rgba).save(tmp_path / "files" / scene / f"{row}.png")
+    pack("transforms", str(tmp_path / "files"), out=str(tmp_path / "out"), processes=1)
+    said = capsys.readouterr().out.splitlines()
+    assert said[1:3] == [
+        "no masks: b: 2 of its 4 images have no alpha, e.g. 2.png, while the others have: give all of them alpha, or "
+        "give --masks from_white",
+        "masks: none (2 scenes); alpha (1 scene); --masks overrides",
+    ]
+    index = PackIndex.open(tmp_path / "out")
+    assert index.masked.tolist() == [True, False, False]
+    assert "2 of its 4 images" in layout.read_source_records(index.shards[0])[1]["masks_refused"]
+    pack("transforms", str(tmp_path / "files"), out=str(tmp_path / "without"), processes=1, masks="none")
+    assert capsys.readouterr().out.splitlines()[1] == "masks: none; --masks overrides"
+    assert not PackIndex.open(tmp_path / "without").masked.any()
+
+
+def test_a_white_object_is_refused_masks_by_name(tmp_path, capsys):
+    write_transforms(tmp_path / "files", ("a", "blank"))
+    Image.new("RGB", SIZE[::-1], "white").save(tmp_path / "files" / "blank" / "1.png")
+    pack("transforms", str(tmp_path / "files"), out=str(tmp_path / "out"), processes=1, masks="from_white")
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "no masks: blank: all is white in 1 of its 4 images, e.g. in view 1: give images with alpha"
+    assert said[2] == "masks: from white (1 scene); none (1 scene); --masks overrides"
+    assert PackIndex.open(tmp_path / "out").masked.tolist() == [True, False]
+
+
+def test_masks_have_no_effect_on_meshes(tmp_path):
+    with pytest.raises(UsageError, match="--masks has no effect on meshes: leave it out"):
+        pack("meshes", str(tmp_path), out=str(tmp_path / "out"), masks="none")
+
+
 def test_scenes_that_differ_in_their_axes_are_counted(tmp_path, capsys):
     write_transforms(tmp_path / "files", ("a", "b"))
     write_transforms(tmp_path / "files", ("c",), camera_convention="OpenCV")
@@ -116,4 +152,4 @@ def test_the_axes_of_appended_scenes_alone_are_said(tmp_path, capsys):
     pack("transforms", str(tmp_path / "more"), out=str(tmp_path / "out"), processes=1, append=True)
     said = capsys.readouterr().out.splitlines()
     assert "2 scenes, 8 views" in said[0]
-    assert said[1] == f"cameras: opencv axes, as their files say{OVERRIDES}"
+    assert said[-1] == f"cameras: opencv axes, as their files say{OVERRIDES}"

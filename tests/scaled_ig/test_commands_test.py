@@ -20,6 +20,7 @@ from scaled_ig.nearest_view import add_nearest_views, nearest_views
 from scaled_ig.report.record import RunRecord
 from scaled_ig.scene_bank import SceneBank
 from tests.banks import change_last_scene
+from tests.rounding import DECIBELS
 
 MEASURED = ("num_scenes", "num_views", "psnr", "ssim", "latent_psnr", "autoencoder_psnr", "nearest_view_psnr")
 PARTS = ("config.yaml", "metrics.json", "metrics.csv", "costs.json")
@@ -52,12 +53,12 @@ def test_numbers_are_those_of_training(tiny_run, measured):
     for split in ("s1", "s2"):
         assert ours[split].keys() == theirs[split].keys()
         for name in MEASURED:
-            assert ours[split][name] == pytest.approx(theirs[split][name], abs=1e-4), (split, name)
+            assert ours[split][name] == pytest.approx(theirs[split][name], abs=DECIBELS), (split, name)
         assert ours[split]["lpips"] is None
         assert ours[split]["rgb_triplanes_psnr"] is None
     for own, other in zip(ours["scenes"], theirs["scenes"], strict=True):
         assert (own["id"], own["stage"], own["num_views"]) == (other["id"], other["stage"], other["num_views"])
-        assert own["psnr"] == pytest.approx(other["psnr"], abs=1e-4)
+        assert own["psnr"] == pytest.approx(other["psnr"], abs=DECIBELS)
 
 
 def test_table_has_a_row_a_scene_and_a_mean_per_split(tiny_run, measured):
@@ -107,7 +108,7 @@ def test_a_draw_is_measured_beside_the_whole(tiny_run, tmp_path):
         assert metrics["drawn"] == {"scenes": scenes, "seed": 0}
         assert metrics["protocol"] == read(run)["protocol"]
         for scene in metrics["scenes"]:
-            assert scene["psnr"] == pytest.approx(everything[scene["id"]]["psnr"], abs=1e-4)
+            assert scene["psnr"] == pytest.approx(everything[scene["id"]]["psnr"], abs=DECIBELS)
         assert metrics["all"]["psnr"] == pytest.approx(np.mean([scene["psnr"] for scene in metrics["scenes"]]))
         assert (run / f"metrics_{scenes}_seed0.csv").is_file()
     assert [(run / name).read_bytes() for name in ("metrics.json", "metrics.csv")] == before
@@ -190,9 +191,9 @@ def test_ranks_measure_what_one_process_does(tiny_run, measured, tmp_path, run_s
         assert ours.keys() == theirs.keys()
         assert ids_of(ours) == ids_of(theirs)
         for own, other in zip(ours["scenes"], theirs["scenes"], strict=True):
-            assert own == pytest.approx(other, abs=1e-5)
+            assert own == pytest.approx(other, abs=DECIBELS)
         for split in ("s1", "s2", "all"):
-            assert ours[split] == pytest.approx(theirs[split], abs=1e-5)
+            assert ours[split] == pytest.approx(theirs[split], abs=DECIBELS)
     assert "2 ranks end with {2}\n" in output
     assert sorted(re.findall(r"rank (\d): .*? is damaged", output)) == ["0", "1"], output
     assert not (runs[2] / "metrics.json").exists()
@@ -214,7 +215,7 @@ def test_rgb_run_stands_beside_stage_2_alone(tiny_run, tmp_path):
     assert read(run)["s2"]["rgb_triplanes_psnr"] == read(rgb)["s2"]["psnr"], "what is known stays"
     command.test(str(run), scenes="0+2", lpips="off", rgb=str(rgb))
     drawn = json.loads((run / "metrics_0+2_seed0.json").read_text())
-    assert drawn["s2"]["rgb_triplanes_psnr"] == pytest.approx(drawn["s2"]["psnr"], abs=1e-4), "of the same scenes"
+    assert drawn["s2"]["rgb_triplanes_psnr"] == pytest.approx(drawn["s2"]["psnr"], abs=DECIBELS), "of the same scenes"
     change_last_scene(rgb / "bank", "id", "somebody-else")
     with pytest.raises(UsageError, match="differ in their stage-2 scenes"):
         command.test(str(run), lpips="off", rgb=str(rgb))
@@ -280,7 +281,9 @@ def test_nearest_view_matches_brute_force(tiny_pack):
             error = ((images[first + neighbour] - images[first + test]) ** 2).mean()
             expected.append((scene, test, neighbour, -10 * np.log10(error)))
     assert [tuple(record.values())[:3] for record in found] == [row[:3] for row in expected]
-    assert [record["nearest_view_psnr"] for record in found] == pytest.approx([row[3] for row in expected], abs=1e-3)
+    assert [record["nearest_view_psnr"] for record in found] == pytest.approx(
+        [row[3] for row in expected], abs=DECIBELS
+    )
 
 
 def test_scene_without_test_views_has_no_nearest_view(tiny_pack):

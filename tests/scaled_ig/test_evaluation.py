@@ -9,6 +9,7 @@ from data_modules.shapenet import ShapeNetCars
 from scaled_ig.autoencoders import SmallAutoencoder
 from scaled_ig.evaluation import evaluate, over_scenes, per_scene, with_means
 from scaled_ig.metrics import psnr, to_unit_range
+from tests.rounding import DECIBELS
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_numbers_do_not_depend_on_the_batches(tiny_scene, data):
         assert {"psnr", "psnr_small", "ssim", "ssim_signed", "latent_psnr", "autoencoder_psnr"} < records[0].keys()
         for record, other in zip(records, results[0], strict=True):
             assert record.pop("lpips", None) is None
-            assert record == pytest.approx({name: other[name] for name in record}, rel=1e-6)
+            assert record == pytest.approx({name: other[name] for name in record}, abs=DECIBELS)
 
 
 @torch.no_grad()
@@ -38,9 +39,9 @@ def test_the_upper_bound_is_the_autoencoders(tiny_scene, data):
     (record,) = evaluate(scene, [batch])
     target = to_unit_range(batch.pixels)
     reconstruction = scene.autoencoder.decode(scene.autoencoder.encode(batch.pixels))
-    assert record["autoencoder_psnr"] == pytest.approx(float(psnr(to_unit_range(reconstruction), target)), abs=1e-3)
+    assert record["autoencoder_psnr"] == pytest.approx(float(psnr(to_unit_range(reconstruction), target)), abs=DECIBELS)
     rendered = to_unit_range(scene.render_image(batch.cameras, batch.scene_index))
-    assert record["psnr"] == pytest.approx(float(psnr(rendered, target)), abs=1e-3)
+    assert record["psnr"] == pytest.approx(float(psnr(rendered, target)), abs=DECIBELS)
     assert record["lpips"] is None
 
 
@@ -72,7 +73,7 @@ def test_pooled_psnr_is_of_all_views_of_a_scene_at_once(tiny_scene, data):
     for record in per_scene(evaluate(scene, data.batches(1, keys, 3))):
         own = batch.scene_index == record["scene"]
         error = np.mean((rendered[own].double().numpy() - batch.pixels[own].double().numpy()) ** 2)
-        assert record["psnr_pooled"] == pytest.approx(10 * np.log10(4 / error), abs=1e-4)
+        assert record["psnr_pooled"] == pytest.approx(10 * np.log10(4 / error), abs=DECIBELS)
         assert record["psnr_pooled"] < record["psnr"]
 
 

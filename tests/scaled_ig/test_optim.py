@@ -230,4 +230,5 @@ def test_float32_rows_stay_near_dense_adam(width, path, monkeypatch):
         adam.step()
     rows.flush()
     moved = (theirs.detach() - start).abs().max()
-    assert (ours.detach() - theirs.detach()).abs().max() < 1e-5 * moved
+    # Each of some 15 visits and catch-ups of a row ends with a rounding of weights of up to 4; a step is 1e-2.
+    assert (ours.detach() - theirs.detach()).abs().max() < 15 * 2**-22 + 1e-5 * moved

@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn.utils import vector_to_parameters
 
 from scaled_ig.cameras import Rays, orbit
+from scaled_ig.compositing import EMPTY
 from scaled_ig.field_head import FieldHead
-from scaled_ig.fields import EMPTY, POINTS_AT_ONCE
+from scaled_ig.fields import POINTS_AT_ONCE
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.renderer import Jitter, Renderer
 from scaled_ig.representations import MicroMacro, SceneRepresentation

@@ -20,7 +20,7 @@ triton = pytest.importorskip("triton", reason="Triton is not installed: it comes
 INTERPRETED = Path(__file__).with_name("interpreted_cuda.py")
 # What a program may have of a multiprocessor's memory (CUDA's programming guide, technical specifications).
 SHARED_BYTES = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024}
-EVERYTHING = {"BUFFERS": 32, "LOSS": True, "D_PLANES": True, "D_HEAD": True}
+EVERYTHING = {"BUFFERS": 32, "LOSS": True, "OPACITY": 1.0, "D_PLANES": True, "D_HEAD": True}
 # Kernel, P, precision of planes and of products.
 BUILDS = [
     ("sweep", 24, "fp32", "high"),

@@ -17,7 +17,7 @@ from scaled_ig.phases import Distillation, Joint, LearningRates, RgbAlignment
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_bank import SceneBank
 from scaled_ig.scene_model import SceneModel
-from tests.test_checkpoint import state
+from tests.rounding import checkpoint
 
 pytestmark = pytest.mark.usefixtures("_own_folder")
 
@@ -167,10 +167,11 @@ def test_a_whole_run_whose_other_results_do_not_change(tmp_path, run_scaled_ig, 
     status, output = run_scaled_ig(*run)
     assert status == 0, output[-3000:]
     for phase in ("joint", "latent_supervision"):
-        ours, theirs = state(tmp_path / "run", phase), state(tiny_run, phase)
+        ours, theirs = (checkpoint(run, phase)["state_dict"] for run in (tmp_path / "run", tiny_run))
         assert theirs.keys() == {name for name in ours if "small_decoder" not in name}
         assert all(torch.equal(ours[name], value) for name, value in theirs.items()), phase
-    distilled, aligned = (state(tmp_path / "run", phase) for phase in ("distillation", "rgb_alignment"))
+    phases = "distillation", "rgb_alignment"
+    distilled, aligned = (checkpoint(tmp_path / "run", phase)["state_dict"] for phase in phases)
     assert all(torch.equal(distilled[name], aligned[name]) for name in aligned if "autoencoder" in name)
     with (tmp_path / "run" / "training.csv").open() as file:
         measured = {(row["phase"], row["name"]) for row in csv.DictReader(file)}

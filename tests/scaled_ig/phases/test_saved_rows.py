@@ -14,9 +14,8 @@ from scaled_ig.optim import SceneAdam
 from scaled_ig.phases import saved_rows
 from scaled_ig.phases.saved_rows import Place, put_together, read_checkpoint, read_shards, write_shards
 from scaled_ig.representations.scene_table import SceneTable
-from tests.conftest import NO_STEPS_OF_ROUNDING
-from tests.test_checkpoint import PHASES
-from tests.test_ddp import assert_close, assert_same_training, checkpoint, on, the_error, use_callback
+from tests.rounding import PHASES, assert_near, assert_same_moments, assert_same_run, checkpoint
+from tests.test_ddp import on, the_error, use_callback
 
 # The program with every rank's rows in files of its own; killed where a checkpoint lacks nothing but itself.
 SHARDED = """
@@ -105,7 +104,8 @@ def test_moments_of_tables_are_loaded_to_where_they_lie():
     lying = {slot: rows.data_ptr() for slot, rows in fresh.state[fresh.param_groups[0]["params"][0]].items()}
     fresh.load_state_dict(saved)
     for ours, theirs in zip(fresh.param_groups, trained.param_groups, strict=True):
-        assert_close(fresh.state[ours["params"][0]], trained.state[theirs["params"][0]], ours["name"])
+        own, others = (each.state[group["params"][0]] for each, group in ((fresh, ours), (trained, theirs)))
+        assert all(torch.equal(own[slot], others[slot]) for slot in {**own, **others}), ours["name"]
     loaded = fresh.state[fresh.param_groups[0]["params"][0]]
     assert {slot: rows.data_ptr() for slot, rows in loaded.items()} == lying
     assert fresh.param_groups[0]["t"] == 1
@@ -166,7 +166,7 @@ def sharded(tmp_path_factory, run_scaled_ig, tiny_config):
     folder = tmp_path_factory.mktemp("runs") / "sharded"
     program = folder.with_name("sharded.py")
     program.write_text(SHARDED)
-    call = ("fit", "--config", tiny_config, "--run_dir", folder, *NO_STEPS_OF_ROUNDING, *on(2))
+    call = ("fit", "--config", tiny_config, "--run_dir", folder, *on(2))
     status, output = run_scaled_ig(*call, program=program, DIES_IN=PHASES[-1])
     assert status != 0, output[-3000:]
     return folder
@@ -199,13 +199,11 @@ def without_files(content: dict, folder) -> tuple[dict, dict]:
 
 @pytest.mark.parametrize("phase", PHASES[:-1])
 @pytest.mark.parametrize("name", ["last", "final"])
-def test_rows_in_files_are_those_of_one_process(sharded, one_rank, phase, name):
-    whole = checkpoint(one_rank, phase, name)
+def test_rows_in_files_are_those_of_one_process(sharded, tiny_run, phase, name):
+    whole = checkpoint(tiny_run, phase, name)
     weights, states = without_files(checkpoint(sharded, phase, name), sharded / "checkpoints" / phase)
-    assert_close(whole["state_dict"], weights, phase)
-    assert states.keys() == whole["optimizer_states"][0]["state"].keys()
-    for key, state in whole["optimizer_states"][0]["state"].items():
-        assert_close(state, states[key], f"{phase} {key}")
+    assert_near(whole["state_dict"], weights, phase)
+    assert_same_moments(whole, states, phase)
 
 
 def test_a_kill_between_rows_and_checkpoint_leaves_the_old_one(sharded):
@@ -220,14 +218,14 @@ def test_a_kill_between_rows_and_checkpoint_leaves_the_old_one(sharded):
         assert len(named) == 2
 
 
-def test_rows_in_files_are_read_by_another_number_of_ranks(tmp_path, run_scaled_ig, tiny_config, sharded, one_rank):
+def test_rows_in_files_are_read_by_another_number_of_ranks(tmp_path, run_scaled_ig, tiny_config, sharded, tiny_run):
     folder = tmp_path / "run"
     shutil.copytree(sharded, folder)
-    call = ("fit", "--config", tiny_config, "--run_dir", folder, *NO_STEPS_OF_ROUNDING, "--resume", "true")
+    call = ("fit", "--config", tiny_config, "--run_dir", folder, "--resume", "true")
     status, output = run_scaled_ig(*call, *on(3))
     assert status == 0, output[-3000:]
     assert not list((folder / "checkpoints" / PHASES[-1]).glob("rows-*"))
-    assert_same_training(one_rank, folder, PHASES[-1:])
+    assert_same_run(tiny_run, folder, PHASES[-1:])
 
 
 def test_rows_that_are_missing_or_damaged_are_one_sentence(tmp_path, run_scaled_ig, tiny_config, sharded):
@@ -241,7 +239,7 @@ def test_rows_that_are_missing_or_damaged_are_one_sentence(tmp_path, run_scaled_
         rows = folder / "checkpoints" / phase / checkpoint(folder, phase, name)["scaled_ig"]["rows"]
         file = max(rows.iterdir())
         file.write_bytes(file.read_bytes()[:-8]) if ranks > 1 else file.unlink()
-        call = ("fit", "--config", tiny_config, "--run_dir", folder, *NO_STEPS_OF_ROUNDING, "--resume", "true")
+        call = ("fit", "--config", tiny_config, "--run_dir", folder, "--resume", "true")
         return rows, *run_scaled_ig(*call, *on(ranks))
 
     with ThreadPoolExecutor(2) as pool:

@@ -1,0 +1,104 @@
+"""Hulls of the scenes that a phase trains, and rays that meet them."""
+
+import pytest
+import torch
+
+from scaled_ig.autoencoders import IdentityAutoencoder
+from scaled_ig.batch import ViewBatch
+from scaled_ig.cameras import Cameras, look_at_origin, orbit
+from scaled_ig.occupancy import Hulls
+from scaled_ig.phases.hulls import carve_hulls, draw_near
+from scaled_ig.renderer import Opacity
+from scaled_ig.representations import TriPlanes
+from scaled_ig.sampling import InsideHull
+from scaled_ig.scene_model import SceneModel
+
+SIZE, RADIUS = 64, 0.3
+
+
+def ball_views(count: int = 12) -> tuple[Cameras, torch.Tensor]:
+    """Cameras all around a ball, and its masks [V, H, W]: the part of each pixel's rays that meet it."""
+    directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    cameras = look_at_origin(1.3 * directions)
+    near, far = cameras.rays(4 * SIZE).ball_limits(RADIUS)
+    fine = (far > near).float().view(count, 1, 4 * SIZE, 4 * SIZE)
+    return cameras, (255 * torch.nn.functional.avg_pool2d(fine, 4)[:, 0]).round().to(torch.uint8)
+
+
+class Masks:
+    """Of three scenes: a ball, one without masks, and a ball that one view does not show."""
+
+    def silhouettes(self, stage, scenes, title):
+        for scene in scenes:
+            cameras, masks = ball_views()
+            masks[4] *= scene != 2
+            yield scene, None if scene == 1 else (masks, cameras)
+
+    def scene_ids(self, stage):
+        return ["ball", "photographs", "white roof"]
+
+
+@pytest.fixture
+def model():
+    representation = TriPlanes(channels=4, plane_resolution=16, extent=0.5, plane_std=0.1)
+    scene = SceneModel(representation, IdentityAutoencoder(), InsideHull(24), resolution=SIZE)
+    representation.new_scenes(3)
+    return scene
+
+
+def test_hulls_are_carved_where_masks_agree(model, capsys):
+    table = model.representation.hull
+    carve_hulls(table, Masks(), 2)
+    cells = Hulls(table.weight).cells().float().mean((1, 2, 3))
+    assert 0.11 < cells[0] < 0.3, "the ball fills 11 % of the cube, and pixels are large"
+    assert (cells[1:] == 1).all()
+    refused, missing = capsys.readouterr().out.splitlines()
+    assert refused.startswith("scene white roof: its masks contradict each other")
+    assert missing == "1 of 3 scenes have no masks (photographs): they are trained in the whole ball"
+    before = table.weight.clone()
+    carve_hulls(table, Masks(), 2)
+    assert torch.equal(table.weight, before)
+
+
+def test_rays_that_meet_the_hull_are_all_among_those_drawn(model):
+    carve_hulls(model.representation.hull, Masks(), 2)
+    cameras, masks = ball_views()
+    masked = torch.arange(len(masks)) != 3
+    scene, view = torch.zeros(len(masks), dtype=torch.long), torch.arange(len(masks))
+    batch = ViewBatch(cameras, scene, view, masks=masks, masked=masked)
+    drawn = draw_near(batch, torch.rand(len(masks), 200_000))
+    found = torch.zeros(len(masks), SIZE**2, dtype=torch.bool).scatter_(1, drawn, True)
+    near, far = model.representation.hulls(torch.tensor([0])).limits(
+        torch.zeros(len(masks) * SIZE**2, dtype=torch.long), cameras.rays(SIZE).flatten()
+    )
+    assert not ((far > near).view(len(masks), -1) & ~found).any()
+    assert found[3].all(), "nothing is known of a view without masks"
+    assert found[0].float().mean() < 0.9
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_a_white_ball_before_white_is_no_fog(model, weight):
+    """Its pixels say nothing of it; the error of opacity against the masks does."""
+    carve_hulls(model.representation.hull, Masks(), 2)
+    cameras, masks = ball_views()
+    scene = torch.zeros(len(masks), dtype=torch.long)
+    white = torch.ones(len(masks), SIZE**2, 3)
+    opacity = Opacity(masks.flatten(1) / 255, weight) if weight else None
+    table = model.representation.micro.weight
+    adam = torch.optim.Adam([{"params": [table], "lr": 0.1}, {"params": model.renderer.head.parameters(), "lr": 0.01}])
+    for _ in range(60):
+        adam.zero_grad()
+        model.rendering_loss(cameras, scene, white, opacity=opacity).backward()
+        table.grad = table.grad.to_dense()
+        adam.step()
+    with torch.no_grad():
+        seen = model.render(orbit(4), scene[:4])
+    near, far = orbit(4).rays(SIZE).ball_limits(RADIUS)
+    inside = seen.accumulation[(far - near) > 0.2].mean()
+    if weight:
+        assert inside > 0.95
+        assert (seen.pixels - 1).square().mean() < 4e-3, "30 dB"
+        beside, beyond = orbit(4).rays(SIZE).ball_limits(RADIUS + 0.06)
+        assert seen.accumulation[beyond <= beside].mean() < 0.02
+    else:
+        assert inside < 0.8, "white before white: nobody can tell"

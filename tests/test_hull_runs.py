@@ -1,0 +1,106 @@
+"""Runs inside visual hulls: on any number of ranks, killed and gone on with, of scenes with and without masks."""
+
+import pytest
+import torch
+
+from data_modules.packing.pack import write_pack
+from scaled_ig.cameras import orbit
+from scaled_ig.scene_bank import SceneBank
+from tests.conftest import BallScenes
+from tests.rounding import assert_same_run, checkpoint
+from tests.test_checkpoint import KILLER
+from tests.test_ddp import on, use_callback
+
+PHASES = ("warm_up", "latent_supervision")
+RUN = """
+seed_everything: 3
+adam: {clock: per_scene, eps: 0.01}  # so that runs can be compared: rounding.py
+scene:
+  representation:
+    class_path: TriPlanes
+    init_args: {channels: 6, plane_resolution: 12, extent: 0.5, plane_std: 0.1}
+  autoencoder: {class_path: IdentityAutoencoder}
+  sampling: {class_path: InsideHull, init_args: {num_samples: 8}}
+  resolution: 32
+data:
+  class_path: ShapeNetCars
+  init_args: {path: PACK, stage1_scenes: 4, stage2_scenes: 4, split_seed: null, batch_size: 4}
+hand_over: {scene_mean: true}
+checkpoint_every_n_steps: 2
+lpips: "off"
+trainer: {accelerator: cpu, devices: 1, enable_progress_bar: false}
+phases:
+  warm_up:
+    module: {class_path: WarmUp, init_args: {rays_per_view: 64, opacity_weight: 0.1}}
+    max_steps: 8
+  latent_supervision:
+    module: {class_path: LatentSupervision, init_args: {rays_per_view: 64, opacity_weight: 0.1}}
+    max_steps: 8
+"""
+
+
+@pytest.fixture(scope="module")
+def call(tmp_path_factory):
+    """The first six of eight scenes have masks, the last two of stage 2 have none."""
+    folder = tmp_path_factory.mktemp("hulls")
+    write_pack(BallScenes(8, 10, 32, masked=6), folder / "pack", render=None)
+    (folder / "run.yaml").write_text(RUN.replace("PACK", str(folder / "pack")))
+    return "fit", "--config", folder / "run.yaml"
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, run_scaled_ig, call):
+    """A run by one process."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    status, output = run_scaled_ig(*call, "--run_dir", folder)
+    assert status == 0, output[-3000:]
+    return folder
+
+
+def test_scenes_have_the_hulls_of_their_masks(alone):
+    for phase, masked in (("warm_up", 4), ("latent_supervision", 2)):
+        hulls = checkpoint(alone, phase)["state_dict"]["scene.representation.hull.weight"]
+        assert hulls.dtype == torch.uint8
+        everything = (hulls == 255).flatten(1).all(1)
+        assert everything.tolist() == [scene >= masked for scene in range(4)]
+
+
+def test_planes_move_where_hulls_read_them_alone(alone):
+    weights = checkpoint(alone, "latent_supervision")["state_dict"]
+    moments = checkpoint(alone, "latent_supervision")["optimizer_states"][0]["state"]
+    planes, first = weights["scene.representation.micro.weight"], moments[0]["exp_avg"]
+    assert first.shape == planes.shape
+    moved = first.abs().amax(-1) > 0
+    share = moved.float().mean((1, 2, 3))
+    assert (share[:2] < 0.8).all()
+    assert (share[2:] > 0.9).all(), "scenes without a hull train all texels of the ball"
+
+
+def test_two_ranks_end_where_one_does(alone, tmp_path, run_scaled_ig, call):
+    status, output = run_scaled_ig(*call, "--run_dir", tmp_path / "two", *on(2))
+    assert status == 0, output[-3000:]
+    assert_same_run(alone, tmp_path / "two", PHASES)
+
+
+@pytest.mark.parametrize(("phase", "step"), [("warm_up", 5), ("latent_supervision", 3)])
+def test_a_killed_run_ends_as_if_nothing_had_happened(alone, tmp_path, run_scaled_ig, call, phase, step):
+    run = tmp_path / "killed"
+    kill = use_callback(tmp_path, "KillAt", KILLER, phase=phase, step=step)
+    status, output = run_scaled_ig(*call, "--run_dir", run, *kill, PYTHONPATH=str(tmp_path))
+    assert status != 0, output[-3000:]
+    status, output = run_scaled_ig(*call, "--run_dir", run, "--resume", "true")
+    assert status == 0, output[-3000:]
+    assert_same_run(alone, run, PHASES)
+
+
+def test_what_the_bank_renders_is_what_was_trained(alone):
+    """float32 records: to the bit, with the hull."""
+    bank = SceneBank.open(alone / "bank")
+    weights = checkpoint(alone, "latent_supervision")["state_dict"]
+    for row, name in enumerate(f"ball-{scene}" for scene in range(4, 8)):
+        model = bank.load_version("stage2", [name])
+        assert torch.equal(model.representation.hull.weight[0], weights["scene.representation.hull.weight"][row])
+        images = bank[name].render(orbit(2))
+        model.representation.micro.weight.data[0] = weights["scene.representation.micro.weight"][row]
+        trained = (model.render_image(orbit(2), torch.zeros(2, dtype=torch.long)) + 1) / 2
+        assert torch.equal(images, trained)
