@@ -98,6 +98,8 @@ class Hulls:
     def texels(self, resolution: int, extent: float, axes: Sequence[tuple[int, int]]) -> Tensor:
         """Texels of feature planes that a sample within the hull can read: all others are never looked at.
 
+        Records of banks have these texels alone, so that what this says of a hull must stay as it is.
+
         Args:
             resolution: Texels along each side of a plane, K.
             extent: Planes cover [-extent, extent]³, world units.

@@ -1,9 +1,13 @@
 """Runs inside visual hulls: on any number of ranks, killed and gone on with, of scenes with and without masks."""
 
+import json
+import shutil
+
 import pytest
 import torch
 
 from data_modules.packing.pack import write_pack
+from data_modules.sources.base import SceneEntry
 from scaled_ig.cameras import orbit
 from scaled_ig.scene_bank import SceneBank
 from tests.conftest import BallScenes
@@ -104,3 +108,52 @@ def test_what_the_bank_renders_is_what_was_trained(alone):
         model.representation.micro.weight.data[0] = weights["scene.representation.micro.weight"][row]
         trained = (model.render_image(orbit(2), torch.zeros(2, dtype=torch.long)) + 1) / 2
         assert torch.equal(images, trained)
+
+
+def test_costs_count_what_is_kept(alone):
+    bank, costs = SceneBank.open(alone / "bank"), json.loads((alone / "costs.json").read_text())
+    assert costs["row_bytes"] == {"micro": 4 * 3 * 12 * 12 * 6, "hull": 64**3 // 8}
+    kept = bank.record_bytes("stage2") / bank.versions["stage2"].num_scenes
+    assert sum(costs["bytes_per_scene"].values()) == pytest.approx(kept, abs=1)
+
+
+class NewBall(BallScenes):
+    """One scene more, with masks."""
+
+    def scenes(self):
+        return [SceneEntry("ball-8", "ball")]
+
+
+def test_scenes_are_added_with_hulls_of_their_own_and_learned_again(alone, tmp_path, run_scaled_ig):
+    run = shutil.copytree(alone, tmp_path / "run")
+    write_pack(NewBall(9, 10, 32, masked=9), tmp_path / "more", render=None)
+    added = "add", "--run", run, "--data", tmp_path / "more", "--bank_encoding", "int8_difference"
+    status, output = run_scaled_ig(*added)
+    assert status == 0, output[-3000:]
+    status, output = run_scaled_ig("bank", "refit", run, "--scenes", "ball-4,ball-7")
+    assert status == 0, output[-3000:]
+    before, bank = SceneBank.open(alone / "bank"), SceneBank.open(run / "bank")
+    assert not bank.verify()
+    assert (bank["ball-8"].rows["hull"] != 255).any()
+    assert bank["ball-8"].render(orbit(2)).std() > 0.01
+    for name in before.ids:
+        was, now = before[name], bank[name]
+        assert torch.equal(was.rows["hull"], now.rows["hull"])
+        assert (was.record.sha256 == now.record.sha256) or name in ("ball-4", "ball-7")
+
+
+@pytest.mark.parametrize(("first", "second"), [("InsideBall", "InsideHull"), ("InsideHull", "InsideBall")])
+def test_stage_2_may_sample_otherwise_than_its_stage_1(alone, tmp_path, run_scaled_ig, call, first, second):
+    source = alone
+    if first == "InsideBall":
+        source = tmp_path / "source"
+        only_first = "--scene.sampling", first, "--phases.latent_supervision", "null"
+        status, output = run_scaled_ig(*call, "--run_dir", source, *only_first)
+        assert status == 0, output[-3000:]
+    only_second = "--scene.sampling", second, "--phases.warm_up", "null"
+    status, output = run_scaled_ig(*call, "--run_dir", tmp_path / "run", "--init_from", source, *only_second)
+    assert status == 0, output[-3000:]
+    bank = SceneBank.open(tmp_path / "run" / "bank")
+    assert not bank.verify()
+    assert ("hull" in bank["ball-4"].rows) == (second == "InsideHull")
+    assert torch.equal(bank.mean("stage2")["micro"], SceneBank.open(source / "bank").mean("stage1")["micro"])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import product
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from data_modules.shapenet import ShapeNetCars
 from scaled_ig.cli import main
 from scaled_ig.commands.encodings import measure_encodings
 from scaled_ig.evaluation import evaluate, over_scenes, per_scene
+from scaled_ig.sampling import InsideHull
 from scaled_ig.scene_bank import SceneBank
-from tests.conftest import BallScenes
+from tests.conftest import BallScenes, ball_hulls
 
 
 @pytest.fixture
@@ -214,8 +216,10 @@ def test_a_bank_is_read_without_this_package(run, tmp_path, tiny_scene):
     }
     space: dict = {}
     exec(block, space)
-    for encoding in ("float32", "int8"):
-        bank = SceneBank.write(tmp_path / encoding, tiny_scene(9), list("abcdefghi"), "stage2", [""] * 9, encoding)
+    hulled = tiny_scene(9, sampling=InsideHull(8))
+    hulled.representation.hull.weight.copy_(ball_hulls(9))
+    for encoding, scene in product(("float32", "int8"), (tiny_scene(9), hulled)):
+        bank = SceneBank.write(tmp_path / encoding, scene, list("abcdefghi"), "stage2", [""] * 9, encoding)
         for name in "agi":
             rows = space["read_scene"](str(bank.path), name)
             for key, row in bank[name].rows.items():

@@ -72,6 +72,24 @@ def test_moments_are_twice_what_a_phase_trains(itemised):
     assert table["adam_moment_bytes"]["stage2"] == expected  # those of RGB alignment
 
 
+def test_scenes_that_keep_a_part_of_their_rows_train_all_of_them(itemised, tmp_path):
+    """Moments and the mean scene are as long as rows are in memory."""
+    usual = RunCosts.of(RunRecord.open(itemised[0]))
+    folder = shutil.copytree(itemised[0], tmp_path / "hulls")
+    written = json.loads((folder / "costs.json").read_text())
+    assert written["row_bytes"] == written["bytes_per_scene"], "of scenes without hulls"
+    written["bytes_per_scene"]["micro"] //= 4
+    (folder / "costs.json").write_text(json.dumps(written))
+    found = RunCosts.of(RunRecord.open(folder))
+    assert found.bytes.each < usual.bytes.each
+    assert found.moment_items(2) == usual.moment_items(2)
+    assert found.shared_items() == usual.shared_items()
+    del written["row_bytes"]  # as runs were before
+    written["bytes_per_scene"]["micro"] *= 4
+    (folder / "costs.json").write_text(json.dumps(written))
+    assert RunCosts.of(RunRecord.open(folder)).bytes == usual.bytes
+
+
 def test_minutes_and_gpu_minutes(itemised):
     ours, twin = tables(itemised)
     phases = json.loads((itemised[0] / "costs.json").read_text())["phases"]

@@ -2,8 +2,11 @@
 
 import torch
 
-from scaled_ig.cost import bank_bytes, bytes_per_scene, milliseconds_per_image, shared_bytes
+from scaled_ig.cost import bank_bytes, bytes_per_scene, milliseconds_per_image, row_bytes, shared_bytes
+from scaled_ig.occupancy import Hulls
+from scaled_ig.sampling import InsideHull
 from scaled_ig.scene_bank import SceneBank
+from tests.conftest import ball_hulls
 
 
 def size_of(folder) -> int:
@@ -22,6 +25,20 @@ def test_bytes(tiny_scene):
     assert shared["buffers"] == 4 * (5 + 5 + 5)
     total = sum(bytes_per_scene(scene).values()) * 4 + sum(shared.values())
     assert total == 4 * sum(value.numel() for value in scene.state_dict().values())
+
+
+@torch.no_grad()
+def test_bytes_of_scenes_with_hulls_are_those_of_the_texels_that_are_read(tiny_scene):
+    scene = tiny_scene(sampling=InsideHull(8))
+    scene.representation.hull.weight.copy_(ball_hulls(4))
+    read = scene.representation.texels(Hulls(scene.representation.hull.weight))
+    own, rows = bytes_per_scene(scene), row_bytes(scene)
+    assert rows == {"micro": 4 * 3 * 8 * 8 * 4, "mixing": 4 * 3, "hull": 64**3 // 8}
+    assert own["micro"] == 4 * 4 * int(read.sum()) / 4 < 0.8 * rows["micro"]
+    assert own["mixing"] == rows["mixing"]
+    assert 200 < own["hull"] < 1500
+    scene.representation.new_scenes(0)
+    assert bytes_per_scene(scene) == rows, "where there are no scenes to look at"
 
 
 def test_times_are_measured_without_leaving_a_trace(tiny_scene):
