@@ -5,8 +5,7 @@ A point of the object is seen, or hidden by the object, in every view, so that i
 whole and none of their pixels is in the mask, so that a hull of coarse cells holds the object, too.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,9 @@ GRID = 32
 HALF_SIDE = 0.5  # of the cube that is carved; objects fill the ball of this radius
 DILATION = 1.0  # pixels by which edges and poses may be wrong
 WHITE = 250  # JPEG files leave the background a little below 255
-# Of 54 vehicles before white, 7 lose 6 to 13 % of their pixels where their paint is as white: 2.1 to 55 % of their
-# masks is cut away by others with 50 views, 0.75 to 28 % with 20. Of four that lose 1 % it is 0.1 % and less, of all
-# others 0; JPEG files of quality 75 bring these up to 0.4 %.
+# Of 54 vehicles before white, 7 lose 6 to 13 % of their pixels where their paint is white, too. Of their masks, others
+# cut away 2.1 to 55 % with 50 views, 0.75 to 28 % with 20; of the four that lose 1 %, 0.1 % and less; of the rest, 0.
+# JPEG files of quality 75 bring these up to 0.4 %.
 FINE_GRID = 48
 MOST_LOST = 0.005
 
@@ -64,8 +63,8 @@ def lost_share(masks: NDArray[np.uint8], camera_to_world: NDArray[Any], intrinsi
     ``visual_hull``.
     """
     hull = visual_hull(masks, camera_to_world, intrinsics, FINE_GRID, 0.0)
-    parts = list(contradictions(masks, camera_to_world, intrinsics, hull, 0.0))
-    return float(np.mean([part.sum() / max(1, inner(mask).sum()) for part, mask in zip(parts, masks, strict=True)]))
+    views = zip(masks, camera_to_world, intrinsics, strict=True)
+    return float(np.mean([contradicted(*view, hull, 0.0).sum() / max(1, inner(view[0]).sum()) for view in views]))
 
 
 def visual_hull(
@@ -90,47 +89,51 @@ def visual_hull(
     Returns:
         bool [G, G, G], along x, y and z.
     """
-    return carve(masks, camera_to_world, intrinsics, grid, dilation, at_most=1).times == 0
+    carving = Carving(grid, dilation, at_most=1)
+    for view, camera in enumerate(zip(camera_to_world, intrinsics, strict=True)):
+        carving.cut(view, masks[view], *camera)
+    return carving.times == 0
 
 
-class Carving(NamedTuple):
-    """How often each cell was cut away, uint8 [G, G, G]; and the last view that did it, int64 [G, G, G], or -1."""
+class Carving:
+    """The cube as it is carved, view by view.
 
-    times: NDArray[np.uint8]
-    view: NDArray[np.int64]
+    Args:
+        grid: cells G along each side.
+        dilation: pixels by which masks and poses may be wrong.
+        at_most: a cell that was cut away so often is not looked at again.
 
+    Attributes:
+        times: uint8 [G, G, G], how often each cell was cut away.
+        view: int64 [G, G, G], the last view that did it, or -1.
+    """
 
-def carve(
-    masks: NDArray[np.uint8],
-    camera_to_world: NDArray[Any],
-    intrinsics: NDArray[Any],
-    grid: int = GRID,
-    dilation: float = DILATION,
-    at_most: int = 2,
-) -> Carving:
-    """As ``visual_hull``, but how often cells are cut away; after ``at_most`` times none is looked at again."""
-    times, by = np.zeros(grid**3, np.uint8), np.full(grid**3, -1)
-    size = masks.shape[2], masks.shape[1]
-    for view, mask in enumerate(masks):
-        left = np.flatnonzero(times < at_most)
-        low, high, ahead = _boxes(left, grid, camera_to_world[view], intrinsics[view], size)
+    def __init__(self, grid: int = GRID, dilation: float = DILATION, at_most: int = 2) -> None:
+        self.dilation, self.at_most = dilation, at_most
+        self.times = np.zeros((grid,) * 3, np.uint8)
+        self.view = np.full((grid,) * 3, -1)
+
+    def cut(self, view: int, mask: NDArray[np.uint8], camera_to_world: NDArray[Any], intrinsics: NDArray[Any]) -> None:
+        """Cuts away what a view sees outside of its mask [H, W]; its camera is [4, 4] and [4]."""
+        left, size = np.flatnonzero(self.times < self.at_most), (mask.shape[1], mask.shape[0])
+        low, high, ahead = _boxes(left, len(self.times), camera_to_world, intrinsics, size)
         whole = ahead & (low >= 0).all(axis=1) & (high <= size).all(axis=1)
-        cut = left[whole][sums_in_boxes(mask > 0, low[whole] - dilation, high[whole] + dilation) == 0]
-        times[cut] += 1
-        by[cut] = view
-    return Carving(times.reshape(grid, grid, grid), by.reshape(grid, grid, grid))
+        outside = _sums(mask > 0, low[whole] - self.dilation, high[whole] + self.dilation) == 0
+        self.times.flat[left[whole][outside]] += 1
+        self.view.flat[left[whole][outside]] = view
 
 
-def contradictions(
-    masks: NDArray[np.uint8],
+def contradicted(
+    mask: NDArray[np.uint8],
     camera_to_world: NDArray[Any],
     intrinsics: NDArray[Any],
     hull: Flags,
     dilation: float = DILATION,
-) -> Iterator[Flags]:
-    """Inner pixels of each mask at which the hull has no cell, bool [H, W]. Where masks are right, there are none."""
-    for view, mask in enumerate(masks):
-        yield inner(mask) & ~shadow(hull, camera_to_world[view], intrinsics[view], mask.shape, dilation)
+) -> Flags:
+    """Inner pixels of a mask [H, W] at which the cube has a cell and the hull has none: none, where masks are right."""
+    camera = camera_to_world, intrinsics, mask.shape, dilation
+    lost = inner(mask) & ~shadow(hull, *camera)
+    return lost & shadow(np.ones((8, 8, 8), bool), *camera) if lost.any() else lost
 
 
 def inner(mask: NDArray[np.uint8]) -> Flags:
@@ -167,6 +170,16 @@ def shadow(
     return corners.reshape(height + 1, width + 1).cumsum(axis=0).cumsum(axis=1)[:-1, :-1] > 0.5
 
 
+def cells_at(
+    cells: Flags, pixels: Flags, camera_to_world: NDArray[Any], intrinsics: NDArray[Any], dilation: float = DILATION
+) -> NDArray[np.int64]:
+    """Which of the cells bool [G, G, G] have some of the pixels bool [H, W] in their boxes: flat numbers, ascending."""
+    numbers = np.flatnonzero(cells)
+    size = pixels.shape[1], pixels.shape[0]
+    low, high, ahead = _boxes(numbers, len(cells), camera_to_world, intrinsics, size)
+    return numbers[ahead & (_sums(pixels, low - dilation, high + dilation) > 0)]
+
+
 def _boxes(
     cells: NDArray[np.int64], grid: int, camera_to_world: NDArray[Any], intrinsics: NDArray[Any], size: tuple[int, int]
 ) -> tuple[Pixels, Pixels, Flags]:
@@ -190,7 +203,7 @@ def _edges(low: Pixels, high: Pixels, size: tuple[int, int]) -> list[NDArray[np.
     return [first[:, 0], last[:, 0], first[:, 1], last[:, 1]]
 
 
-def sums_in_boxes(values: Flags, low: Pixels, high: Pixels) -> NDArray[np.int64]:
+def _sums(values: Flags, low: Pixels, high: Pixels) -> NDArray[np.int64]:
     """How many of the pixels [H, W] that each box touches are set, [n]."""
     left, right, top, bottom = _edges(low, high, (values.shape[1], values.shape[0]))
     table = np.pad(values.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))

@@ -19,7 +19,8 @@ from scaled_ig.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "experiments/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-CHECKS = [ROOT / "data_modules/checking" / f"{name}.py" for name in ("cameras", "scene", "shard", "index", "check")]
+CHECKED = ("cameras", "masks", "scene", "shard", "index", "check")
+CHECKS = [ROOT / "data_modules/checking" / f"{name}.py" for name in CHECKED]
 LARGEST_PICTURE, ALL_PICTURES = 150_000, 800_000
 
 

@@ -13,6 +13,7 @@ from scaled_ig.errors import UsageError
 AXES = (("X", (214, 39, 40)), ("Y", (44, 160, 44)), ("Z", (31, 79, 214)))
 CAPTION_HEIGHT = 16
 CELL = 160
+BEYOND_MASK = (214, 226, 245)  # what white becomes outside of the mask
 SHOWN_SCENES = 24
 
 
@@ -23,6 +24,8 @@ def spread_scenes(num_scenes: int, at_most: int) -> list[int]:
 
 def draw_contact_sheet(result: CheckResult, path: Path) -> None:
     """Draws the scenes that the check was asked to show, a line each: X red, Y green, Z blue, as long as the radius.
+
+    What lies outside of the mask is tinted.
 
     Args:
         result: a damaged scene has no views there, and gets its name and what is wrong.
@@ -64,13 +67,19 @@ def _scene_strip(result: CheckResult, scene: int) -> Image.Image:
     shown = report.shown
     for column, (view, pixels) in enumerate(zip(shown.numbers, shown.images, strict=True)):
         cell = Image.new("RGB", (CELL, CELL), "white")
-        image = Image.fromarray(pixels)
+        image = Image.fromarray(pixels if shown.masks is None else _tinted(pixels, shown.masks[column]))
         factor = CELL / max(image.size)
         image = image.resize([max(1, round(side * factor)) for side in image.size], Image.Resampling.LANCZOS)
         _draw_axes(image, shown.camera_to_world[view], shown.intrinsics[view], index.scene_radius)
         cell.paste(image)
         strip.paste(cell, (column * CELL, CAPTION_HEIGHT))
     return strip
+
+
+def _tinted(pixels: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A view [H, W, 3] through a pane of blue glass that is open where the mask is."""
+    beyond = 1 - mask[..., None] / 255
+    return (pixels * (1 - beyond * (1 - np.array(BEYOND_MASK) / 255))).round().astype(np.uint8)
 
 
 def _draw_axes(

@@ -83,11 +83,13 @@ class ShardTask:
 class ShownScene(NamedTuple):
     """Some views of a scene, spread evenly, and all of its cameras.
 
-    ``numbers`` [n] of the views, ``images`` uint8 [n, H, W, 3], ``camera_to_world`` [V, 4, 4], ``intrinsics`` [V, 4].
+    ``numbers`` [n] of the views, ``images`` uint8 [n, H, W, 3], ``masks`` uint8 [n, H, W] or None, ``camera_to_world``
+    [V, 4, 4], ``intrinsics`` [V, 4].
     """
 
     numbers: NDArray[np.int64]
     images: NDArray[np.uint8]
+    masks: NDArray[np.uint8] | None
     camera_to_world: NDArray[np.float32]
     intrinsics: NDArray[np.float32]
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from data_modules.checking.cameras import CameraFault, camera_faults
 from data_modules.checking.findings import LEAVE_OUT, REPACK, Finding, SceneReport, ShardTask, ShownScene
+from data_modules.checking.masks import contradiction_faults, mask_faults
 from data_modules.sources.base import PosedViews
 
 SHOWN_VIEWS = 6  # of a scene on the contact sheet
@@ -21,8 +22,8 @@ MOST_OUTSIDE = 0.05  # of the object's pixels
 GOOD_SIDE = (0.55, -0.75, 0.37)  # from where an object is best recognized: before it, beside it and above it
 
 
-def check_scene(views: PosedViews, task: ShardTask, scene: int, source: bytes) -> SceneReport:
-    """Reports on a scene of the pack.
+def check_scene(views: PosedViews, task: ShardTask, scene: int, source: bytes) -> Iterator[Any]:
+    """Yields ``BEAT`` now and then, and at last the ``SceneReport`` of a scene of the pack.
 
     Args:
         views: as read, undamaged.
@@ -33,15 +34,20 @@ def check_scene(views: PosedViews, task: ShardTask, scene: int, source: bytes) -
     file, name = task.shard.path.name, task.scene_ids[scene - task.shard.first_scene]
     record = _record(source)
     if record is None:
-        return SceneReport(scene, (Finding(file, name, None, "its source record is no JSON object", REPACK),), {})
+        yield SceneReport(scene, (Finding(file, name, None, "its source record is no JSON object", REPACK),), {})
+        return
     if not len(views.images):
-        return SceneReport(scene, (Finding(file, name, None, "has no views", REPACK),), {})
-    faults = [*picture_faults(views), *camera_faults(views, task.scene_radius, record)]
+        yield SceneReport(scene, (Finding(file, name, None, "has no views", REPACK),), {})
+        return
+    faults = [*picture_faults(views), *mask_faults(views), *camera_faults(views, task.scene_radius, record)]
     faults = faults or list(reach_faults(views, task.scene_radius))
+    if views.masks is not None and not faults:
+        faults = yield from contradiction_faults(views, task.scene_radius)
     findings = tuple(Finding(file, name, tuple(np.flatnonzero(f.views).tolist()), f.what, f.remedy) for f in faults)
     chosen = np.unique(np.linspace(0, len(views.images) - 1, SHOWN_VIEWS).astype(int))
-    shown = ShownScene(chosen, views.images[chosen], views.camera_to_world, views.intrinsics)
-    return SceneReport(
+    masks = None if views.masks is None else views.masks[chosen]
+    shown = ShownScene(chosen, views.images[chosen], masks, views.camera_to_world, views.intrinsics)
+    yield SceneReport(
         scene,
         findings,
         record,

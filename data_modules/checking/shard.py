@@ -195,7 +195,7 @@ def _check_scene(file: h5py.File, task: ShardTask, scene: int, own: dict[str, by
     if layout.scene_sha256(*vars(views).values()) != task.digests[row]:
         yield _damaged(task, scene, "its views, cameras or masks are not those that were packed (sha256)")
     else:
-        yield check_scene(views, task, scene, own[layout.SOURCE])
+        yield from check_scene(views, task, scene, own[layout.SOURCE])
 
 
 def _unreadable_rows(views: h5py.Dataset, first: int, last: int) -> tuple[int, ...] | None:

@@ -44,7 +44,7 @@ DECIDED_BY = {
     "key": "as their files say",
     "format": "as {file} files are unless they say otherwise",
 }
-MASKS_FROM = {"alpha": "alpha", "from_white": "from white", None: "none"}
+MASKS_FROM = {"alpha": "from alpha or mask files", "from_white": "from white", None: "none"}
 
 
 def pack(

@@ -95,7 +95,7 @@ def numbers(result: CheckResult) -> str:
     each = f"{low}" if low == high else f"{low} {DASH} {high}"
     return page.tiles(
         [
-            (f"{index.num_scenes:,}", "scenes", f"{_sound(result)}; {_categories(result)}"),
+            (f"{index.num_scenes:,}", "scenes", f"{_sound(result)}; {_categories(result)}; {_masked(result)}"),
             (each, "views", "a scene" if low == high else f"a scene, {np.median(index.num_views):g} at the median"),
             (f"{train:,}", "views", f"to train on, and {test:,} held out for tests (rule {index.split_rule})"),
             (
@@ -105,6 +105,11 @@ def numbers(result: CheckResult) -> str:
             ),
         ]
     )
+
+
+def _masked(result: CheckResult) -> str:
+    count, every = int(result.index.masked.sum()), result.index.num_scenes
+    return "all with masks" if count == every else f"{count:,} with masks" if count else "without masks"
 
 
 def _files(count: int) -> str:

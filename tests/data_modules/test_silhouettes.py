@@ -8,7 +8,7 @@ import torch
 import trimesh
 
 from data_modules.raycast import RayCaster, draw_cameras
-from data_modules.silhouettes import MOST_LOST, carve, contradictions, inner, lost_share, masks_from_white, visual_hull
+from data_modules.silhouettes import MOST_LOST, Carving, contradicted, inner, lost_share, masks_from_white, visual_hull
 from data_modules.sources.base import Mesh
 from scaled_ig.cameras import Cameras
 from tests.conftest import see_balls
@@ -119,7 +119,7 @@ def test_the_hull_of_a_ball(views):
     assert hull[distance <= radius].all()
     # The edge of the picture of a ball is met by a tangent; half a cell, a pixel and the views' spread come on top.
     assert hull.sum() < (1.25 if views == 60 else 1.6) * (distance <= radius + 3 / 32).sum()
-    assert not any(part.any() for part in contradictions(masks, poses, lenses, hull))
+    assert not any(contradicted(*view, hull).any() for view in zip(masks, poses, lenses, strict=True))
 
 
 def rods() -> trimesh.Trimesh:
@@ -168,7 +168,7 @@ def test_no_point_of_a_solid_is_ever_lost(shape):
     assert hull[cells_of(points, 32)].all()
     assert hull.mean() < 0.25
     assert lost_share(masks, poses, lenses) == 0
-    assert not any(part.any() for part in contradictions(masks, poses, lenses, hull))
+    assert not any(contradicted(*view, hull).any() for view in zip(masks, poses, lenses, strict=True))
 
 
 @pytest.mark.parametrize("shape", ["box", "small box"])
@@ -197,16 +197,23 @@ def test_a_white_car_before_white_contradicts_itself(count):
     assert lost_share(found, poses, lenses) > 3 * MOST_LOST
 
 
+def carved(masks: np.ndarray, poses: np.ndarray, lenses: np.ndarray) -> Carving:
+    carving = Carving(16)
+    for view in range(len(masks)):
+        carving.cut(view, masks[view], poses[view], lenses[view])
+    return carving
+
+
 def test_a_cell_that_was_cut_once_knows_by_which_view():
     poses, lenses = draw_cameras(12, 1.3, (-180, 180), (0, 85), np.random.default_rng(1))
     masks = np.full((12, 32, 32), 255, np.uint8)
     masks[7, :, :16] = 0
-    carving = carve(masks, poses, lenses, 16)
+    carving = carved(masks, poses, lenses)
     assert set(np.unique(carving.times)) == {0, 1}
     assert set(np.unique(carving.view[carving.times == 1])) == {7}
     assert (carving.view[carving.times == 0] == -1).all()
     masks[3] = 0
-    again = carve(masks, poses, lenses, 16)
+    again = carved(masks, poses, lenses)
     assert again.times.max() == 2
     assert (again.times == 0).sum() < (carving.times == 0).sum()
 
@@ -226,4 +233,4 @@ def test_a_camera_in_the_cube_cuts_nothing_away_behind_it():
     hull = visual_hull(np.zeros((2, 16, 16), np.uint8), poses, lenses, 8)
     assert hull[:, :, :4].all()
     assert not hull[3:5, 3:5, 7].any()
-    assert not any(part.any() for part in contradictions(np.full((2, 16, 16), 255, np.uint8), poses, lenses, hull))
+    assert not contradicted(np.full((16, 16), 255, np.uint8), poses[0], lenses[0], hull).any()

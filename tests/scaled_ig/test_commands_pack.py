@@ -110,7 +110,7 @@ def test_where_masks_come_from_is_said(tmp_path, capsys):
     assert said[1:3] == [
         "no masks: b: 2 of its 4 images have no alpha, e.g. 2.png, while the others have: give all of them alpha, or "
         "give --masks from_white",
-        "masks: none (2 scenes); alpha (1 scene); --masks overrides",
+        "masks: none (2 scenes); from alpha or mask files (1 scene); --masks overrides",
     ]
     index = PackIndex.open(tmp_path / "out")
     assert index.masked.tolist() == [True, False, False]

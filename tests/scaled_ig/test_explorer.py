@@ -50,7 +50,7 @@ def test_it_has_no_address(html):
 
 def test_it_says_what_is_in_the_pack(html, pack):
     for words in (
-        "3 scenes, 40 views", "16 × 16 pixels", "2 of them sound; category thing",
+        "3 scenes, 40 views", "16 × 16 pixels", "2 of them sound; category thing; all with masks",
         "10 – 20", "red &lt;car&gt;", "36", "rule first",
         "CC0-1.0", "CC-BY-3.0", "read as opengl, by the file’s key", "made by the renderer", layout.shard_name(1),
         "Left out: 1 scene", "the mesh has no triangle",
