@@ -64,7 +64,7 @@ RECIPES = {
         (
             "--scene.representation.init_args.plane_resolution=128",
             "--scene.sampling.init_args.num_samples=64",
-            "--phases.latent_supervision.max_steps=2000",
+            "--phases.latent_supervision.max_steps=1400",
         ),
     ),
     "small": Recipe(
@@ -72,7 +72,7 @@ RECIPES = {
         (
             "--scene.representation.init_args.channels=8",
             "--scene.representation.init_args.plane_resolution=64",
-            "--phases.latent_supervision.max_steps=800",
+            "--phases.latent_supervision.max_steps=600",
         ),
     ),
     "plain tri-planes": Recipe(("recipes/fast.yaml", "ablations/no_prior.yaml"), has_stage1=False),

@@ -15,6 +15,7 @@ from scaled_ig.occupancy import DILATION, HULL_RADIUS, HULL_RESOLUTION, UNCOVERE
 from scaled_ig.representations.scene_table import HullTable
 
 BLOCK = 4  # pixels along a side: silhouettes are grown by whole blocks
+BESIDE = 0.1  # share of rays in a block beside the silhouette, which only show that nothing is there, to one within it
 NEAREST = 0.1  # world units: cameras stand no nearer to the object than this
 
 
@@ -49,7 +50,7 @@ def carve_hulls(table: HullTable, data: Any, stage: int) -> None:
 
 
 def draw_near(batch: ViewBatch, drawn: Tensor) -> Tensor:
-    """Pixels at or near the object, so that no ray through its hull is left out; of views without masks any.
+    """Pixels at or near the object, so that any ray through its hull may be drawn; of views without masks any at all.
 
     Args:
         batch: B views with masks.
@@ -62,16 +63,19 @@ def draw_near(batch: ViewBatch, drawn: Tensor) -> Tensor:
     assert batch.masked is not None
     width = batch.masks.shape[2]
     seen = F.max_pool2d(batch.masks[:, None].float(), BLOCK, ceil_mode=True)
-    near = (~batch.masked)[:, None, None].expand_as(seen[:, 0]).clone()
+    share = torch.zeros_like(seen[:, 0])
     reaches = (margin(batch.cameras, width) / BLOCK).ceil().long()
     for reach in reaches.unique().tolist():  # one, unless cameras stand at different distances
         own = reaches == reach
-        near[own] |= F.max_pool2d(seen[own], 2 * reach + 1, 1, reach)[:, 0] > 0
-    blocks = near.shape[2]
-    number = near.flatten(1).cumsum(1).float()
-    place = drawn * number[:, -1:]  # the number of a block, and behind the point the place in it
-    block = torch.searchsorted(number, place.floor() + 1).clamp(max=number.shape[1] - 1)
-    inside = (place.frac() * BLOCK**2).long()
+        share[own] = BESIDE * (F.max_pool2d(seen[own], 2 * reach + 1, 1, reach)[:, 0] > 0)
+    share[(seen[:, 0] > 0) | ~batch.masked[:, None, None]] = 1.0
+    blocks = share.shape[2]
+    upto = share.flatten(1).cumsum(1)
+    place = drawn * upto[:, -1:]
+    block = torch.searchsorted(upto, place, right=True).clamp(max=upto.shape[1] - 1)
+    # How far the place lies within its block's share is drawn by lot too: it tells which pixel.
+    part = 1 - (upto.gather(1, block) - place) / share.flatten(1).gather(1, block).clamp(min=BESIDE)
+    inside = (part * BLOCK**2).long().clamp(0, BLOCK**2 - 1)
     row = block // blocks * BLOCK + inside // BLOCK
     column = block % blocks * BLOCK + inside % BLOCK
     return row.clamp(max=batch.masks.shape[1] - 1) * width + column.clamp(max=width - 1)
