@@ -7,7 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/demo
-FIT := $(BIN)/scaled-ig fit --data.path data/demo/pack
+FIT := $(BIN)/scaled-ig fit
 
 .PHONY: help venv demo test faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint \
   clean-demo ablations baselines latent-spaces results
@@ -27,9 +27,10 @@ venv: .venv/ready
 # Every step is a command that works on your own data too; finished steps are kept.
 demo: data/demo/pack/pack.json
 	$(BIN)/scaled-ig check data/demo/pack
-	$(FIT) --config experiments/recipes/fast.yaml --run_dir $(RUN) --resume true
-	$(FIT) --config experiments/recipes/fast.yaml --config experiments/ablations/no_prior.yaml --run_dir $(RUN)-plain --resume true
-	$(FIT) --config experiments/recipes/latent.yaml --run_dir $(RUN)-latent --resume true
+	$(FIT) --config experiments/recipes/fast.yaml --data.path data/demo/pack --run_dir $(RUN) --resume true
+	$(FIT) --config experiments/recipes/fast.yaml --config experiments/ablations/no_prior.yaml --data.path data/demo/pack \
+	  --run_dir $(RUN)-plain --resume true
+	$(FIT) --config experiments/recipes/latent.yaml --data.path data/demo/pack --run_dir $(RUN)-latent --resume true
 	$(BIN)/scaled-ig report $(RUN) --rgb $(RUN)-plain --compare '["latent recipe=$(RUN)-latent"]'
 
 clean-demo:
