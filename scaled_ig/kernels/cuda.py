@@ -51,7 +51,9 @@ class _Inputs:
         return cls(given.slot.contiguous(), origins, directions, t.contiguous(), given.axes, hulls, given.extent)
 
 
-def options(planes: Tensor, num_samples: int, hidden: int, values: int, axes: PlaneAxes) -> dict[str, Any]:
+def options(
+    planes: Tensor, num_samples: int, hidden: int, values: int, axes: PlaneAxes, cells: int = 0, extent: float = 1.0
+) -> dict[str, Any]:
     """What a kernel of :mod:`scaled_ig.kernels.triton_march` is compiled for.
 
     Args:
@@ -60,6 +62,8 @@ def options(planes: Tensor, num_samples: int, hidden: int, values: int, axes: Pl
         hidden: H.
         values: C.
         axes: Coordinates along the columns and rows of each plane.
+        cells: G, along a side of hulls; 0 without them.
+        extent: Half the side of the planes' cube, world units.
     """
     samples, features = _power_of_two(num_samples, 2), _power_of_two(planes.shape[-1], 16)
     outputs, rays = _power_of_two(1 + values, 16), max(1, _ROWS // samples)
@@ -80,6 +84,9 @@ def options(planes: Tensor, num_samples: int, hidden: int, values: int, axes: Pl
         "OUTPUTS": outputs,
         "BLOCK": 16,
         "PRECISION": precision,
+        "CELLS": cells,
+        "EXTENT": extent,
+        "RADIUS": HULL_RADIUS,
         "num_warps": 8 if precision == "tf32x3" else rows // 8,
         "num_stages": 1,
         "maxnreg": 128 if precision == "tf32" else None,  # two programs of 64 rows on a multiprocessor
@@ -100,9 +107,8 @@ def _launch(
     (num_rays, num_samples), (hidden, values) = inputs.t.shape, (head[0].shape[0], head[2].shape[0] - 1)
     if not num_rays:
         return
-    chosen = options(planes, num_samples, hidden, values, inputs.axes)
-    chosen |= {"CELLS": 0 if inputs.hulls is None else inputs.hulls.resolution, "EXTENT": inputs.extent}
-    chosen |= {"RADIUS": HULL_RADIUS}
+    cells = 0 if inputs.hulls is None else inputs.hulls.resolution
+    chosen = options(planes, num_samples, hidden, values, inputs.axes, cells, inputs.extent)
     hulls = inputs.slot if inputs.hulls is None else inputs.hulls.bits  # nobody reads it where there are none
     programs = -(-num_rays // chosen["RAYS"])
     with torch.cuda.device_of(planes):

@@ -196,7 +196,7 @@ def sweep(
         tl.atomic_add(d_b2 + 1 + C, tl.sum(residual * residual), sem="relaxed")
         d_pixels = 2 * residual
     d_opacity = tl.zeros((RAYS,), tl.float32)
-    if OPACITY:
+    if OPACITY > 0:
         wanted_opacity = tl.load(opacity + ray)
         off = tl.where(exists & (wanted_opacity >= 0), tl.sum(weight, 1) - wanted_opacity, 0.0)
         tl.atomic_add(d_b2 + 1 + C, OPACITY * tl.sum(off * off), sem="relaxed")

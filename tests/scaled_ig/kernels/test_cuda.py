@@ -21,13 +21,14 @@ INTERPRETED = Path(__file__).with_name("interpreted_cuda.py")
 # What a program may have of a multiprocessor's memory (CUDA's programming guide, technical specifications).
 SHARED_BYTES = {80: 163 * 1024, 89: 99 * 1024, 90: 227 * 1024}
 EVERYTHING = {"BUFFERS": 32, "LOSS": True, "OPACITY": 1.0, "D_PLANES": True, "D_HEAD": True}
-# Kernel, P, precision of planes and of products.
+# Kernel, P, precision of planes and of products, cells along a side of hulls.
 BUILDS = [
-    ("sweep", 24, "fp32", "high"),
-    ("sweep", 96, "fp32", "high"),
-    ("sweep", 24, "fp32", "highest"),
-    ("render", 24, "fp32", "high"),
-    ("densities", 48, "bf16", "high"),
+    ("sweep", 24, "fp32", "high", 0),
+    ("sweep", 48, "fp32", "high", 64),
+    ("sweep", 96, "fp32", "high", 0),
+    ("sweep", 24, "fp32", "highest", 0),
+    ("render", 24, "fp32", "high", 64),
+    ("densities", 48, "bf16", "high", 0),
 ]
 # How many registers spill is the compiler's choice, another one in each of its versions (Triton 3.6 to 3.9: none to 19%
 # of them). What it costs is not: bytes that go to the first cache and back. A quarter of the 128 to 255 registers are
@@ -41,12 +42,12 @@ def test_values_and_gradients_by_the_interpreter():
     assert done.returncode == 0, done.stdout
 
 
-def launched(kernel, samples, precision):
+def launched(kernel, samples, precision, cells=0):
     """What the host code would launch a kernel with, for the papers' planes and head."""
     planes = torch.empty(32, 3, 64, 64, 32, device="meta")
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
-    options = cuda.options(planes, samples, 64, 4, MicroMacro.AXES["xy-xz-yz"])
+    options = cuda.options(planes, samples, 64, 4, MicroMacro.AXES["xy-xz-yz"], cells)
     torch.set_float32_matmul_precision(before)
     return options | (EVERYTHING if kernel == "sweep" else {})
 
@@ -59,7 +60,7 @@ def build(capability, kernel, planes, options):
     sizes = {name: value for name, value in options.items() if name in function.arg_names}
     others = {name: value for name, value in options.items() if name not in sizes}
     types = dict.fromkeys(function.arg_names, "*fp32") | dict.fromkeys(sizes, "constexpr")
-    types |= {"planes": f"*{planes}", "slot": "*i64", "num_rays": "i32", "num_samples": "i32"}
+    types |= {"planes": f"*{planes}", "slot": "*i64", "hulls": "*u8", "num_rays": "i32", "num_samples": "i32"}
     aligned = {(n,): [["tt.divisibility", 16]] for n, of in enumerate(types.values()) if of.startswith("*")}
     source = triton.compiler.ASTSource(function, types, sizes, aligned)
     target = triton.backends.compiler.GPUTarget("cuda", capability, 32)
@@ -81,12 +82,12 @@ def test_builds_fit_every_generation_of_gpus(tmp_path, monkeypatch):
         cramped = pool.submit(build, 80, "sweep", "fp32", too_few)
         builds = [
             (
-                f"{kernel} of {samples} samples, {precision}, sm_{capability}",
+                f"{kernel} of {samples} samples, {precision}, {cells} cells, sm_{capability}",
                 capability,
-                pool.submit(build, capability, kernel, planes, launched(kernel, samples, precision)),
+                pool.submit(build, capability, kernel, planes, launched(kernel, samples, precision, cells)),
             )
             for capability in SHARED_BYTES
-            for kernel, samples, planes, precision in BUILDS
+            for kernel, samples, planes, precision, cells in BUILDS
         ]
     for what, capability, done in builds:
         spilled, shared = done.result()
