@@ -10,6 +10,7 @@ import trimesh
 from data_modules.raycast import RayCaster, draw_cameras
 from data_modules.silhouettes import MOST_LOST, Carving, contradicted, inner, lost_share, masks_from_white, visual_hull
 from data_modules.sources.base import Mesh
+from data_modules.sources.meshes import MeshSource
 from scaled_ig.cameras import Cameras
 from tests.conftest import see_balls
 from tests.data_modules.test_raycast import solids
@@ -202,6 +203,20 @@ def carved(masks: np.ndarray, poses: np.ndarray, lenses: np.ndarray) -> Carving:
     for view in range(len(masks)):
         carving.cut(view, masks[view], poses[view], lenses[view])
     return carving
+
+
+@pytest.mark.parametrize(
+    ("vehicle", "is_white"),
+    [("kenney-toy-truck", True), ("kenney-car-tractor-police", True), ("kenney-car-sedan", False), ("gazebo-bus", True),
+     ("quaternius-basic-taxi", False), ("kenney-toy-drag-racer", False)],
+)  # fmt: skip
+def test_real_vehicles_before_white(test_data, vehicle, is_white):
+    mesh, _ = MeshSource(test_data / "vehicles.json").load(vehicle)
+    images, masks, poses, lenses = views_of(mesh)
+    found = masks_from_white(images)
+    assert (((masks == 255) & (found == 0)).sum() > 0.02 * (masks > 0).sum()) == is_white
+    assert (lost_share(found, poses, lenses) > MOST_LOST) == is_white
+    assert lost_share(masks, poses, lenses) == 0
 
 
 def test_a_cell_that_was_cut_once_knows_by_which_view():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from data_modules.layout import PackIndex
 from data_modules.packing.pack import write_pack
 from data_modules.packing.scene_writer import RenderSettings
 from data_modules.packing.workers import Workers
+from data_modules.raycast import RayCaster
 from data_modules.sources.meshes import MeshSource
 from scaled_ig.commands.pack import pack
 from scaled_ig.errors import UsageError
@@ -55,6 +57,34 @@ def test_same_bytes_with_one_and_two_processes(boxes, tmp_path):
         write_pack(MeshSource(boxes), tmp_path / str(processes), RENDER, workers=Workers(processes))
     assert contents(tmp_path / "0") == contents(tmp_path / "2")
     assert sorted(contents(tmp_path / "0")) == [layout.shard_name(row) for row in range(3)] + ["pack.json"]
+
+
+def test_masks_of_meshes_are_those_of_the_ray_caster(boxes, tmp_path):
+    index = write_pack(MeshSource(boxes), tmp_path / "pack", RENDER)
+    assert index.masked.all()
+    for scene, name in enumerate(index.scene_ids):
+        with index.shards[index.shard_of(scene)].open() as file:
+            views = layout.read_scene(file, index, scene)
+        assert views.masks is not None
+        caster = RayCaster(MeshSource(boxes).load(name)[0], RENDER.samples_per_pixel)
+        for row, camera in enumerate(zip(views.camera_to_world, views.intrinsics, strict=True)):
+            image, mask = caster.render(*camera, (16, 16))
+            np.testing.assert_array_equal(views.images[row], image)
+            np.testing.assert_array_equal(views.masks[row], mask)
+        assert set(np.unique(views.masks)) <= {0, 64, 128, 191, 255}, "quarters of a pixel"
+
+
+def test_a_mesh_that_fills_all_views_needs_no_masks(boxes, tmp_path):
+    wall = RenderSettings(1, (0, 0), (0, 0), resolution=4, samples_per_pixel=1, camera_distance=0.51)
+    trimesh.creation.box((100, 1, 100)).export(tmp_path / "wall.ply")
+    index = write_pack(MeshSource(_only(tmp_path / "wall.ply"), up="z"), tmp_path / "pack", wall)
+    assert not index.masked.any()
+
+
+def _only(file: Path) -> Path:
+    folder = file.parent / "one"
+    folder.mkdir()
+    return Path(shutil.move(file, folder)).parent
 
 
 def test_views_of_a_scene_do_not_depend_on_other_scenes(boxes, tmp_path):
@@ -204,7 +234,7 @@ def test_posed_images_are_copied_bit_for_bit(tmp_path, capsys):
     assert pack("transforms", str(folder), out=str(tmp_path / "out"), processes=1) == 0
     said = capsys.readouterr().out.splitlines()
     assert "5 scenes, 220 views" in said[0]
-    assert said[1].startswith("cameras: opencv axes, as their files say; --camera_convention overrides")
+    assert said[-1].startswith("cameras: opencv axes, as their files say; --camera_convention overrides")
     index = PackIndex.open(tmp_path / "out")
     assert index.num_views.tolist() == [50, 50, 40, 40, 40]
     for scene, name in enumerate(index.scene_ids):
