@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -59,7 +60,8 @@ class CachedLatents:
 
     def term(self, phase: Phase, batch: ViewBatch, noise: CounterNoise) -> Tensor:
         """L_latent of a batch, by one sweep for value and gradients where the kernel can."""
-        scene, pixels = phase.scene, self._pixels(phase.scene, batch, noise)
+        scene, batch = phase.scene, _trusted(phase.scene, batch)
+        pixels = self._pixels(scene, batch, noise)
         target = batch.pixels_at(pixels) if scene.is_rgb and pixels is not None else self._latent(scene, batch, pixels)
         opacity = self._opacity(batch, pixels)
         return scene.rendering_loss(
@@ -93,6 +95,14 @@ class CachedLatents:
         if pixels is not None:
             latent = latent.gather(2, pixels[:, None].expand(-1, latent.shape[1], -1))
         return latent.transpose(1, 2)
+
+
+def _trusted(scene: SceneModel, batch: ViewBatch) -> ViewBatch:
+    """The batch without the masks of scenes whose hull was refused: they contradict each other."""
+    hulls = scene.representation.hulls(batch.scene_index)
+    if hulls is None or batch.masked is None:
+        return batch
+    return replace(batch, masked=batch.masked & (hulls.bits != 255).flatten(1).any(1))
 
 
 def _views(batch: ViewBatch) -> Tensor:

@@ -7,6 +7,7 @@ from scaled_ig.autoencoders import IdentityAutoencoder
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import Cameras, look_at_origin, orbit
 from scaled_ig.occupancy import Hulls
+from scaled_ig.phases.cached_latents import _trusted
 from scaled_ig.phases.hulls import carve_hulls, draw_near
 from scaled_ig.renderer import Opacity
 from scaled_ig.representations import TriPlanes
@@ -102,3 +103,12 @@ def test_a_white_ball_before_white_is_no_fog(model, weight):
         assert seen.accumulation[beyond <= beside].mean() < 0.02
     else:
         assert inside < 0.8, "white before white: nobody can tell"
+
+
+def test_masks_that_contradict_each_other_are_not_trained_on(model):
+    """The scene is sampled in the whole ball: rays come from anywhere, and nothing is known of their opacity."""
+    carve_hulls(model.representation.hull, Masks(), 2)
+    cameras, masks = ball_views()
+    scenes, view = torch.tensor([0, 2]), torch.arange(2)
+    batch = ViewBatch(cameras[:2], scenes, view, masks=masks[:2], masked=torch.ones(2, dtype=torch.bool))
+    assert _trusted(model, batch).masked.tolist() == [True, False]
