@@ -64,7 +64,7 @@ RECIPES = {
         (
             "--scene.representation.init_args.plane_resolution=128",
             "--scene.sampling.init_args.num_samples=64",
-            "--phases.latent_supervision.max_steps=1400",
+            "--phases.latent_supervision.max_steps=1200",
         ),
     ),
     "small": Recipe(
