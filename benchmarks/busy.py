@@ -1,4 +1,4 @@
-"""A step of the demo's RGB baseline while others compute: python -m benchmarks.busy [--pack PACK] [--others 1].
+"""A step of recipes/fast.yaml while others compute: python -m benchmarks.busy [--pack PACK] [--others 1].
 
 Steps a second of wall time, of the whole program as ``make demo`` runs it, on a quiet machine and beside processes that
 never rest: with the threads that the program chooses, with one, and with one a core, which sleep while they wait, or
@@ -25,7 +25,7 @@ from typing import Any
 
 from scaled_ig import cores
 
-CONFIGS = ("experiments/quickstart.yaml", "experiments/demo/rgb.yaml")
+CONFIGS = ("experiments/recipes/fast.yaml",)
 PHASE = "latent_supervision"
 BEFORE, STEPS = 30, 200  # steps of a process that are let pass, and that are timed
 STRANGERS = 0.1  # cores that others than the benchmark may have used meanwhile
