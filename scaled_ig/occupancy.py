@@ -19,6 +19,7 @@ from scaled_ig.cameras import Cameras, Rays
 
 HULL_RADIUS = 0.5  # half the side of the cube that a hull covers, world units
 HULL_RESOLUTION = 64
+AT_ONCE = 16  # scenes whose cells are unpacked together: a byte a cell
 COARSEST = 16  # cells along a side that carving begins with
 DILATION = 1.5  # pixels that silhouettes are grown by: what a pixel's samples miss of an edge
 UNCOVERED = 0.002
@@ -114,12 +115,15 @@ class Hulls:
         texel = torch.arange(resolution, device=self.bits.device)[:, None]
         # A sample at place g reads the texels below and above it.
         reads = ((texel >= place[:-1].floor()) & (texel <= place[1:].ceil())).float()  # [K, G]
-        cells, planes = self.cells().float(), []
-        for column, row in axes:
-            shadow = cells.amax(6 - column - row - 2)  # [S, G, G], the lower coordinate first
-            shadow = shadow if row < column else shadow.transpose(1, 2)
-            planes.append(reads @ shadow @ reads.T > 0)
-        return torch.stack(planes, 1)
+        parts = []
+        for some in self.bits.split(AT_ONCE):
+            cells, planes = Hulls(some).cells(), []
+            for column, row in axes:
+                shadow = cells.any(4 - column - row).float()  # [S, G, G], the lower coordinate first
+                shadow = shadow if row < column else shadow.transpose(1, 2)
+                planes.append(reads @ shadow @ reads.T > 0)
+            parts.append(torch.stack(planes, 1))
+        return torch.cat(parts)
 
 
 def carve(masks: Tensor, cameras: Cameras, resolution: int = HULL_RESOLUTION) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scaled_ig.agreement import together
 from scaled_ig.batch import ViewBatch
+from scaled_ig.errors import UsageError
 from scaled_ig.latent_cache import LatentCache, Precision
 from scaled_ig.phases.base import Phase
 from scaled_ig.phases.hulls import draw_near
@@ -95,6 +96,15 @@ class CachedLatents:
         if pixels is not None:
             latent = latent.gather(2, pixels[:, None].expand(-1, latent.shape[1], -1))
         return latent.transpose(1, 2)
+
+
+def refuse_idle_opacity(scene: SceneModel, phase: str, weight: float) -> None:
+    """Raise UsageError where opacity cannot be compared with masks: latents have no silhouette of their own."""
+    if weight and not scene.is_rgb:
+        raise UsageError(
+            f"phases.{phase}.module.opacity_weight {weight} has no effect on latents: leave it out, or train on pixels "
+            "(--scene.autoencoder IdentityAutoencoder)"
+        )
 
 
 def _trusted(scene: SceneModel, batch: ViewBatch) -> ViewBatch:

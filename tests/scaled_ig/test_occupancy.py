@@ -7,7 +7,7 @@ import torch
 
 from scaled_ig import native
 from scaled_ig.cameras import Cameras, Rays, look_at_origin
-from scaled_ig.occupancy import HULL_RADIUS, Hulls, carve, pack, uncovered
+from scaled_ig.occupancy import AT_ONCE, HULL_RADIUS, Hulls, carve, pack, uncovered
 from scaled_ig.representations.base import PlaneRepresentation
 from scaled_ig.representations.planes import sample_planes
 
@@ -165,10 +165,11 @@ def test_fast_limits_are_the_plain_ones(seed, monkeypatch):
 def test_texels_are_those_that_a_sample_can_read(resolution, extent, axes):
     """Those to which a point within the hull has a gradient are among them; of the others hardly any are."""
     axes = PlaneRepresentation.AXES[axes]
-    hulls = Hulls(pack(torch.rand(2, 16, 16, 16, generator=torch.Generator().manual_seed(0)) < 0.002))
-    points = torch.rand(2, 400_000, 3) - 0.5
+    scenes = AT_ONCE + 1  # more than are looked at together
+    hulls = Hulls(pack(torch.rand(scenes, 16, 16, 16, generator=torch.Generator().manual_seed(0)) < 0.002))
+    points = (torch.rand(1, 400_000, 3) - 0.5).expand(scenes, -1, -1)
     kept = hulls.texels(resolution, extent, axes)
-    for scene in range(2):
+    for scene in (0, scenes - 1):
         inside = points[scene][hulls.hold(torch.tensor([scene]), points[scene : scene + 1])[0]]
         planes = torch.zeros(1, 3, resolution, resolution, 1, requires_grad=True)
         sample_planes(planes, inside[None] / extent, axes).sum().backward()

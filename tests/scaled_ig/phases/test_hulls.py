@@ -6,7 +6,9 @@ import torch
 from scaled_ig.autoencoders import IdentityAutoencoder
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import Cameras, look_at_origin, orbit
+from scaled_ig.errors import UsageError
 from scaled_ig.occupancy import Hulls
+from scaled_ig.phases import LatentSupervision
 from scaled_ig.phases.cached_latents import _trusted
 from scaled_ig.phases.hulls import carve_hulls, draw_near
 from scaled_ig.renderer import Opacity
@@ -103,6 +105,12 @@ def test_a_white_ball_before_white_is_no_fog(model, weight):
         assert seen.accumulation[beyond <= beside].mean() < 0.02
     else:
         assert inside < 0.8, "white before white: nobody can tell"
+
+
+def test_opacity_of_latents_is_refused(tiny_scene):
+    with pytest.raises(UsageError, match=r"latent_supervision.module.opacity_weight 0.3 has no effect on latents"):
+        LatentSupervision(tiny_scene(), opacity_weight=0.3)
+    LatentSupervision(tiny_scene(rgb=True), opacity_weight=0.3)
 
 
 def test_masks_that_contradict_each_other_are_not_trained_on(model):
