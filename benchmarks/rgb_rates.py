@@ -66,7 +66,7 @@ def rows(pack: Path) -> dict[str, Row]:
     two = ["--data.stage1_scenes=0", f"--data.stage2_scenes={json.dumps({'ids': stage1[:2]})}"]
     two += ["--phases.latent_supervision.batch_size=4"]
     baselines = {
-        path.stem: Row([path], "latent_supervision", ("micro", "head"), 1200, 4800, two)
+        path.stem: Row([path], "latent_supervision", ("micro", "head"), 600, 2400, two)
         for path in sorted((EXPERIMENTS / "baselines/demo").glob("*.yaml"))
     }
     folder = EXPERIMENTS / "ablations"
@@ -78,7 +78,7 @@ def rows(pack: Path) -> dict[str, Row]:
     }.items():
         files = [folder / f"{name}.yaml", folder / "demo/rgb_rays.yaml", folder / f"demo/{name}.yaml"]
         existing = [file for file in files if file.is_file()]
-        ablations[name] = Row(existing, "warm_up", groups, 1000, 4000, ["--phases.latent_supervision=null"])
+        ablations[name] = Row(existing, "warm_up", groups, 800, 800, ["--phases.latent_supervision=null"])
     return baselines | ablations
 
 

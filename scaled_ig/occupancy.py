@@ -126,16 +126,19 @@ class Hulls:
         return torch.cat(parts)
 
 
-def carve(masks: Tensor, cameras: Cameras, resolution: int = HULL_RESOLUTION) -> Tensor:
+def carve(
+    masks: Tensor, cameras: Cameras, resolution: int = HULL_RESOLUTION, dilation: float = DILATION
+) -> Tensor:
     """The visual hull of silhouettes.
 
-    A cell is carved away where the whole of its picture, grown by ``DILATION`` pixels, lies inside a view and shows
-    background alone. Cells are split in eight as long as they stay.
+    A cell is carved away where the whole of its picture, grown by ``dilation``, lies inside a view and shows background
+    alone. Cells are split in eight as long as they stay.
 
     Args:
         masks: [V, H, W] uint8 coverage; every pixel above 0 may show the object.
         cameras: V cameras.
         resolution: G, 16 times a power of two.
+        dilation: Pixels that silhouettes are grown by.
 
     Returns:
         [G, G, G] bool.
@@ -149,7 +152,7 @@ def carve(masks: Tensor, cameras: Cameras, resolution: int = HULL_RESOLUTION) ->
         half = HULL_RADIUS / size
         for view in range(len(masks)):
             centres = (2 * cells + 1).to(cameras.intrinsics) * half - HULL_RADIUS
-            cells = cells[_may_be_seen(sums[view], cameras[view : view + 1], centres, half, height, width)]
+            cells = cells[_may_be_seen(sums[view], cameras[view : view + 1], centres, half, height, width, dilation)]
         if size == resolution:
             break
         corners = torch.cartesian_prod(*[torch.arange(2, device=masks.device)] * 3)
@@ -159,7 +162,9 @@ def carve(masks: Tensor, cameras: Cameras, resolution: int = HULL_RESOLUTION) ->
     return hull
 
 
-def _may_be_seen(sums: Tensor, camera: Cameras, centres: Tensor, half: float, height: int, width: int) -> Tensor:
+def _may_be_seen(
+    sums: Tensor, camera: Cameras, centres: Tensor, half: float, height: int, width: int, dilation: float
+) -> Tensor:
     """Whether a view shows something of cells around [P, 3], or does not show them wholly; [P] bool."""
     rotation = camera.camera_to_world[0, :3, :3].abs().sum(0) * half  # half of a cell's extent in camera coordinates
     x, y, depth = camera.project(centres)[0].unbind(-1)
@@ -168,8 +173,8 @@ def _may_be_seen(sums: Tensor, camera: Cameras, centres: Tensor, half: float, he
     nearest = nearest.clamp(min=1e-6)
     fx, fy, cx, cy = camera.intrinsics[0]
     # A point off by (a, b) in x and z is seen off by f (a - x b / z) / (z + b).
-    reach_x = (fx * rotation[0] + (x - cx).abs() * rotation[2]) / nearest * width + DILATION
-    reach_y = (fy * rotation[1] + (y - cy).abs() * rotation[2]) / nearest * height + DILATION
+    reach_x = (fx * rotation[0] + (x - cx).abs() * rotation[2]) / nearest * width + dilation
+    reach_y = (fy * rotation[1] + (y - cy).abs() * rotation[2]) / nearest * height + dilation
     left, right = (x * width - reach_x).floor(), (x * width + reach_x).ceil()
     top, bottom = (y * height - reach_y).floor(), (y * height + reach_y).ceil()
     inside = before & (left >= 0) & (right <= width) & (top >= 0) & (bottom <= height)

@@ -176,7 +176,8 @@ class Phase(LightningModule, ABC):
         representation = self.scene.representation
         if representation.hull is None:
             return
-        carve_hulls(representation.hull, self.trainer.datamodule, self.stage)  # type: ignore[attr-defined]
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        carve_hulls(representation.hull, data, self.stage, self.scene.autoencoder.downsampling)
         if isinstance(representation, PlaneRepresentation) and "micro" in self.trained:
             texels = representation.texels(Hulls(representation.hull.weight))
             self.scene_adam().keep(representation.scene_tables()["micro"].weight, texels)

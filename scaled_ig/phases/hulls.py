@@ -16,14 +16,22 @@ from scaled_ig.representations.scene_table import HullTable
 
 BLOCK = 4  # pixels along a side: silhouettes are grown by whole blocks
 BESIDE = 0.1  # share of rays in a block beside the silhouette, which only show that nothing is there, to one within it
+LATENT_REACH = 1  # latent pixels around a silhouette to which the autoencoder carries something of the object
 NEAREST = 0.1  # world units: cameras stand no nearer to the object than this
 
 
-def carve_hulls(table: HullTable, data: Any, stage: int) -> None:
+def carve_hulls(table: HullTable, data: Any, stage: int, latent_pixel: int = 1) -> None:
     """Carve the hulls of this rank's scenes from the masks of their training views; without masks all cells stay.
 
     A hull that does not cover the masks it was carved from has lost parts of the object: it is refused.
+
+    Args:
+        table: Of the hulls.
+        data: The data module.
+        stage: Whose scenes are trained.
+        latent_pixel: Pixels of an image along the side of a latent pixel; 1 where scenes are trained on pixels.
     """
+    dilation = DILATION + (LATENT_REACH * latent_pixel if latent_pixel > 1 else 0)
     first, ids = table.owned.start, data.scene_ids(stage)
     without: list[str] = []
     todo = [first + row for row, bits in enumerate(table.weight) if bool((bits == 255).all())]
@@ -32,7 +40,7 @@ def carve_hulls(table: HullTable, data: Any, stage: int) -> None:
             without.append(ids[scene])
             continue
         masks, cameras = (each.to(table.weight.device) for each in silhouettes)
-        hull = carve(masks, cameras)
+        hull = carve(masks, cameras, dilation=dilation)
         if uncovered(hull, masks, cameras) <= UNCOVERED:
             table.weight[scene - first] = pack(hull)
         else:

@@ -91,6 +91,17 @@ def test_a_hull_is_close_to_a_ball():
     assert centres.norm(dim=1).max() > 0.35
 
 
+def test_dilation_grows_silhouettes():
+    """As much as masks that are grown by so many pixels before, along rows and columns."""
+    near = cameras()
+    views = Cameras(near.camera_to_world, near.intrinsics * torch.tensor([0.4, 0.4, 1.0, 1.0]))  # each shows all cells
+    masks = masks_of(box, views)
+    grown = torch.nn.functional.max_pool2d(masks[:, None].float(), 7, 1, 3)[:, 0].to(torch.uint8)
+    hull = carve(masks, views, 32, dilation=4.5)
+    assert torch.equal(hull, carve(grown, views, 32, dilation=1.5))
+    assert hull.sum() > carve(masks, views, 32).sum()
+
+
 def test_what_some_views_do_not_show_stays():
     """Cameras that see a part of the object each: only what a view shows wholly can be carved by it."""
     views = cameras()

@@ -7,7 +7,7 @@ from scaled_ig.autoencoders import IdentityAutoencoder
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import Cameras, look_at_origin, orbit
 from scaled_ig.errors import UsageError
-from scaled_ig.occupancy import Hulls
+from scaled_ig.occupancy import Hulls, carve
 from scaled_ig.phases import LatentSupervision
 from scaled_ig.phases.cached_latents import _trusted
 from scaled_ig.phases.hulls import carve_hulls, draw_near
@@ -61,6 +61,13 @@ def test_hulls_are_carved_where_masks_agree(model, capsys):
     before = table.weight.clone()
     carve_hulls(table, Masks(), 2)
     assert torch.equal(table.weight, before)
+
+
+def test_hulls_of_latents_hold_what_their_networks_reach(model):
+    table = model.representation.hull
+    carve_hulls(table, Masks(), 2, latent_pixel=4)
+    cameras, masks = ball_views()
+    assert torch.equal(Hulls(table.weight).cells()[0], carve(masks, cameras, dilation=1.5 + 4))
 
 
 def test_rays_that_meet_the_hull_are_all_among_those_drawn(model):
