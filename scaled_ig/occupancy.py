@@ -126,9 +126,7 @@ class Hulls:
         return torch.cat(parts)
 
 
-def carve(
-    masks: Tensor, cameras: Cameras, resolution: int = HULL_RESOLUTION, dilation: float = DILATION
-) -> Tensor:
+def carve(masks: Tensor, cameras: Cameras, resolution: int = HULL_RESOLUTION, dilation: float = DILATION) -> Tensor:
     """The visual hull of silhouettes.
 
     A cell is carved away where the whole of its picture, grown by ``dilation``, lies inside a view and shows background

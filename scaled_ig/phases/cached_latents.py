@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from scaled_ig.agreement import together
 from scaled_ig.batch import ViewBatch
-from scaled_ig.errors import UsageError
 from scaled_ig.latent_cache import LatentCache, Precision
 from scaled_ig.phases.base import Phase
-from scaled_ig.phases.hulls import draw_near
+from scaled_ig.phases.hulls import LATENT_REACH, draw_near
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.renderer import Opacity
 from scaled_ig.scene_model import SceneModel
@@ -43,7 +43,10 @@ class CachedLatents:
 
     def needs_masks(self, scene: SceneModel) -> bool:
         """Whether pixels are drawn near the object, or opacity is compared with its silhouette."""
-        return scene.is_rgb and bool(self.opacity_weight or (self.rays_per_view is not None and scene.samples_hulls))
+        return bool(self.opacity_weight) or self._draws_near(scene)
+
+    def _draws_near(self, scene: SceneModel) -> bool:
+        return scene.is_rgb and self.rays_per_view is not None and scene.samples_hulls
 
     def encode(self, phase: Phase) -> None:
         """Encode all training views of this rank's scenes, or find them encoded in the run's ``latents``."""
@@ -64,18 +67,19 @@ class CachedLatents:
         scene, batch = phase.scene, _trusted(phase.scene, batch)
         pixels = self._pixels(scene, batch, noise)
         target = batch.pixels_at(pixels) if scene.is_rgb and pixels is not None else self._latent(scene, batch, pixels)
-        opacity = self._opacity(batch, pixels)
+        opacity = self._opacity(scene, batch, pixels)
         return scene.rendering_loss(
             batch.cameras, batch.scene_index, target, phase.jitter(batch, noise, pixels), pixels, opacity
         )
 
-    def _opacity(self, batch: ViewBatch, pixels: Tensor | None) -> Opacity | None:
+    def _opacity(self, scene: SceneModel, batch: ViewBatch, pixels: Tensor | None) -> Opacity | None:
         """What the masks say of the rays of a batch; of views without masks nothing."""
         if not self.opacity_weight or batch.masks is None:
             return None
         assert batch.masked is not None
-        coverage = batch.masks.flatten(1) if pixels is None else batch.masks.flatten(1).gather(1, pixels)
-        return Opacity(torch.where(batch.masked[:, None], coverage / 255, -1), self.opacity_weight)
+        coverage = latent_coverage(batch.masks, scene.autoencoder.downsampling).flatten(1)
+        coverage = torch.where(batch.masked[:, None], coverage, -1)
+        return Opacity(coverage if pixels is None else coverage.gather(1, pixels), self.opacity_weight)
 
     def latents(self, scene: SceneModel, batch: ViewBatch) -> Tensor:
         """The encoder's latents [B, C, h, w] of a batch."""
@@ -86,7 +90,7 @@ class CachedLatents:
         if self.rays_per_view is None:
             return None
         drawn = noise.uniform(_views(batch), self.rays_per_view, stream=7)
-        if batch.masks is None or not scene.samples_hulls:
+        if batch.masks is None or not self._draws_near(scene):
             return (drawn * scene.latent_resolution**2).long()
         return draw_near(batch, drawn)
 
@@ -98,13 +102,25 @@ class CachedLatents:
         return latent.transpose(1, 2)
 
 
-def refuse_idle_opacity(scene: SceneModel, phase: str, weight: float) -> None:
-    """Raise UsageError where opacity cannot be compared with masks: latents have no silhouette of their own."""
-    if weight and not scene.is_rgb:
-        raise UsageError(
-            f"phases.{phase}.module.opacity_weight {weight} has no effect on latents: leave it out, or train on pixels "
-            "(--scene.autoencoder IdentityAutoencoder)"
-        )
+def latent_coverage(masks: Tensor, downsampling: int) -> Tensor:
+    """Part of each latent pixel that the object covers, where masks tell it.
+
+    A latent pixel carries something of what lies ``LATENT_REACH`` around it, so that masks tell of those alone around
+    which all is object or all is background.
+
+    Args:
+        masks: [B, H, W] uint8 coverage.
+        downsampling: Pixels along the side of a latent pixel; 1 where scenes are trained on pixels.
+
+    Returns:
+        [B, h, w] in [0, 1]; −1 where nothing is known.
+    """
+    coverage = masks[:, None] / 255
+    if downsampling == 1:
+        return coverage[:, 0]
+    around = (2 * LATENT_REACH + 1) * downsampling, downsampling, LATENT_REACH * downsampling
+    most, least = F.max_pool2d(coverage, *around), -F.max_pool2d(-coverage, *around)
+    return torch.where((least == 1) | (most == 0), most, -1.0)[:, 0]
 
 
 def _trusted(scene: SceneModel, batch: ViewBatch) -> ViewBatch:

@@ -9,7 +9,7 @@ from torch import Tensor
 from scaled_ig.batch import ViewBatch
 from scaled_ig.latent_cache import Precision
 from scaled_ig.phases.base import LearningRates, Phase
-from scaled_ig.phases.cached_latents import CachedLatents, refuse_idle_opacity
+from scaled_ig.phases.cached_latents import CachedLatents
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
 from scaled_ig.schedules import Exponential, Schedule
@@ -24,7 +24,7 @@ class LatentSupervision(Phase):
         schedule: Change of the rates over the phase.
         rays_per_view: Latent pixels of a view in a step; all where it is None, as in the papers.
         opacity_weight: Of the squared error of opacity against the masks of views, beside that of one channel of
-            their pixels, so that what is as white as the background does not end as fog; 0 without. On pixels only.
+            their pixels, so that what is as white as the background does not end as fog; 0 without.
         cache: Precision that encoded views are kept in; half of it rounds latents by up to 5e-4.
     """
 
@@ -43,7 +43,6 @@ class LatentSupervision(Phase):
         opacity_weight: float = 0.0,
         cache: Precision = "float32",
     ) -> None:
-        refuse_idle_opacity(scene, self.name, opacity_weight)
         super().__init__(scene, learning_rates, schedule or Exponential())
         self.target = CachedLatents(rays_per_view, cache, opacity_weight)
 

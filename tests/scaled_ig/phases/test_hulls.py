@@ -1,15 +1,15 @@
 """Hulls of the scenes that a phase trains, and rays that meet them."""
 
+import itertools
+
 import pytest
 import torch
 
 from scaled_ig.autoencoders import IdentityAutoencoder
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import Cameras, look_at_origin, orbit
-from scaled_ig.errors import UsageError
 from scaled_ig.occupancy import Hulls, carve
-from scaled_ig.phases import LatentSupervision
-from scaled_ig.phases.cached_latents import _trusted
+from scaled_ig.phases.cached_latents import _trusted, latent_coverage
 from scaled_ig.phases.hulls import carve_hulls, draw_near
 from scaled_ig.renderer import Opacity
 from scaled_ig.representations import TriPlanes
@@ -114,10 +114,14 @@ def test_a_white_ball_before_white_is_no_fog(model, weight):
         assert inside < 0.8, "white before white: nobody can tell"
 
 
-def test_opacity_of_latents_is_refused(tiny_scene):
-    with pytest.raises(UsageError, match=r"latent_supervision.module.opacity_weight 0.3 has no effect on latents"):
-        LatentSupervision(tiny_scene(), opacity_weight=0.3)
-    LatentSupervision(tiny_scene(rgb=True), opacity_weight=0.3)
+def test_latents_have_the_opacity_of_what_they_reach():
+    _, masks = ball_views(3)
+    coverage, side = latent_coverage(masks, 4), SIZE // 4
+    for view, row, column in itertools.product(range(3), range(side), range(side)):
+        around = masks[view, max(0, 4 * row - 4) : 4 * row + 8, max(0, 4 * column - 4) : 4 * column + 8]
+        assert coverage[view, row, column] == (1 if (around == 255).all() else 0 if (around == 0).all() else -1)
+    assert {-1, 0, 1} == set(coverage.unique().tolist())
+    assert torch.equal(latent_coverage(masks, 1), masks / 255)
 
 
 def test_masks_that_contradict_each_other_are_not_trained_on(model):
