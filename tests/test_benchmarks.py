@@ -99,9 +99,9 @@ def test_recipes_of_the_frontier_can_be_built(name, tmp_path):
 
 
 def test_the_frontier_is_told_and_drawn(tmp_path):
-    row = {"psnr": 31.0, "psnr_sd": 0.1, "seeds": 3, "seconds_per_scene": 2.0, "ratio_to_ours_rgb": 0.5}
+    row = {"psnr": 31.0, "psnr_sd": 0.1, "seeds": 3, "seconds_per_scene": 2.0, "ratio_to_unit": 0.5}
     row |= {"bytes_per_scene": 4096, "stored_bytes_per_scene": 1024.0, "steps": 1000}
     rows = {"cars": {UNIT: row, "fast": row | {"psnr_sd": None, "seeds": 1}}, "faces": {"fast": row}}
-    assert "| cars | Ours-RGB | 31.00 | 0.10 (3) | 2.00 | 0.50 | 4 | 1.0 | 1,000 |" in table(rows).splitlines()
+    assert "| cars | whole ball | 31.00 | 0.10 (3) | 2.00 | 0.50 | 4 | 1.0 | 1,000 |" in table(rows).splitlines()
     draw(rows, ROOT / "docs/results/baselines-demo.csv", tmp_path / "frontier.png")
     assert (tmp_path / "frontier.png").stat().st_size > 10_000
