@@ -22,7 +22,7 @@ ABOVE = ("K-Planes", "Instant-NGP", "Tri-Planes (RGB), one head")  # labels that
 def table(rows: Rows) -> str:
     """Every set and recipe: decibels, seconds and kibibytes a scene, as Markdown."""
     lines = [
-        "| scenes | recipe | PSNR, dB | ± seeds | s a scene | of the whole ball's | KiB, float32 | KiB stored | steps |",
+        "| scenes | recipe | PSNR, dB | ± seeds | s a scene | of whole ball | KiB, float32 | KiB stored | steps |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for scenes, recipes in rows.items():

@@ -1,4 +1,4 @@
-"""A run that was cut off by an earlier version, 29 November 2026, is finished by this one, from its pack and checkpoint.
+"""A run in which an earlier version was cut off, 29 November 2026, is finished by this one, from pack and checkpoint.
 
 ``kept/run`` was killed after five of the eight steps of its last phase; ``kept/resumed.ckpt`` is where that version
 took it. ``kept/run.yaml`` is its configuration, ``kept/pack`` has schema 3, of whose four scenes the last has no masks.

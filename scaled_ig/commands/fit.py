@@ -1,310 +1,204 @@
-"""Training: the phases that the configuration names, in their one order, one Trainer each, over one scene model."""
+"""``scaled-ig fit``: LightningCLI, bent through its hooks.
+
+Short class names in a configuration resolve to classes that are imported, here by
+:mod:`scaled_ig.commands.mistakes`, which knows every name.
+"""
 
 from __future__ import annotations
 
-import gc
+import copy
+import logging
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import takewhile
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Literal
 
-from lightning.pytorch import Callback, Trainer, seed_everything
-from torch import Tensor
+import torch
+import torch.distributed as dist
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from data_modules.base import MultiViewDataModule
-from scaled_ig.agreement import together
-from scaled_ig.callbacks import Dashboard, Evaluation, MetricsLog, Plateau, PlateauStop, RunLogger, TrainingClock
-from scaled_ig.callbacks.checkpoint import AtomicCheckpointIO, KeepLast, save
-from scaled_ig.commands.checks import check_phases, check_plateau, check_visible, refuse_other_scenes, scenes_of
-from scaled_ig.commands.jobs import Job, forget_finished_waves, forget_wave, list_jobs
-from scaled_ig.commands.keeping import Keeper
-from scaled_ig.commands.launch import agree, digest_of, meet
-from scaled_ig.commands.plan import PHASES, HandOver, PhaseConfig, Waves, for_scenes
-from scaled_ig.commands.results import keep_costs, keep_quality
-from scaled_ig.cost import bytes_per_scene
+from scaled_ig.autoencoders import IdentityAutoencoder
+from scaled_ig.callbacks import PhaseProgress, Plateau, RunLogger
+from scaled_ig.commands.checks import check_stage1, finished_stage1
+from scaled_ig.commands.fit import Fit, Source
+from scaled_ig.commands.keeping import KeepVersion
+from scaled_ig.commands.mistakes import one_sentence
+from scaled_ig.commands.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig, Waves
 from scaled_ig.errors import UsageError
-from scaled_ig.kernels import describe_kernel
-from scaled_ig.metrics import Lpips
+from scaled_ig.metrics import load_lpips
 from scaled_ig.phases import AdamSettings
-from scaled_ig.phases.saved_rows import load_checkpoint
 from scaled_ig.run_folder import RunFolder
-from scaled_ig.scene_bank import SceneBank
 from scaled_ig.scene_model import SceneModel
+from scaled_ig.scene_records import Encoding
 
 
-class MakeTrainer(Protocol):
-    """Builds a Trainer from the configuration, these callbacks and further arguments."""
-
-    def __call__(self, callbacks: list[Callback], **arguments: Any) -> Trainer: ...
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where stage 2 starts from, if not from this run's own stage 1.
+class TrainingCLI(LightningCLI):
+    """LightningCLI with a scene model, a data module and optional, typed phases.
 
     Args:
-        bank: Its bank.
-        version: Version whose shared parts, and whose start of new scenes, are taken.
+        arguments: Of the command line.
+        source: What stage 2 starts from, where it is no run of stage 1.
+        adjust: Last word on what runs.
     """
 
-    bank: SceneBank
-    version: str
-
-
-@dataclass
-class Fit:
-    """One run of ``scaled-ig fit`` or ``scaled-ig add``.
-
-    Args:
-        run: Where everything is written.
-        scene: The model.
-        data: Views.
-        phases: What runs, by name.
-        make_trainer: Builds a Trainer from the configuration and more arguments.
-        hand_over: What stage 2 takes from stage 1.
-        adam: Optimiser settings of all phases.
-        keep: Puts scenes into a bank.
-        check: Raises UsageError where what is asked for cannot be done.
-        waves: Scenes of stage 2 that are trained at a time.
-        source: What stage 2 starts from; this run's stage 1 where it is None.
-        meant_for: Scenes of stage 2 that the phases' numbers of steps were chosen for; all of them where it is None.
-        version: Version of the bank for stage 2's scenes.
-        shared_frozen: Train the scenes' own parameters alone.
-        terms: What else must not change when the run goes on.
-        seed: Of the noise and of new scenes.
-        eval_every_n_steps: Steps between evaluations on ``val`` views; 0 for none.
-        plateau: When a scene of stage 2 is learned and leaves the batches; at the end of the phase where it is None.
-        lpips: The metric, where its weights are here.
-        logger: The W&B logger, where there is one.
-        checkpoint_every_n_steps: Steps between ``last.ckpt``; at the end of every epoch where it is None.
-    """
-
-    run: RunFolder
-    scene: SceneModel
-    data: MultiViewDataModule
-    phases: dict[str, PhaseConfig]
-    make_trainer: MakeTrainer
-    hand_over: HandOver
-    adam: AdamSettings
-    keep: Keeper
-    check: Callable[[], None] = lambda: None
-    waves: Waves = Waves()  # noqa: RUF009 - frozen
-    source: Source | None = None
-    meant_for: int | None = None
-    version: str = "stage2"
-    shared_frozen: bool = False
-    terms: dict[str, str] = field(default_factory=dict)
-    seed: int = 0
-    eval_every_n_steps: int = 0
-    plateau: Plateau | None = None
-    lpips: Lpips | None = None
-    logger: RunLogger | None = None
-    checkpoint_every_n_steps: int | None = None
-    _holds: tuple[str, int] | None = field(init=False, default=None)  # version and wave whose scenes the model holds
-    _mean: dict[str, Tensor] | None = field(init=False, default=None)  # scene of stage 1
-
-    def __call__(self, resume: bool, plan: dict[str, Any], before: Callable[[], None] = lambda: None) -> None:
-        """Run what is left. All ranks call it.
-
-        Args:
-            resume: Go on from what the run folder holds.
-            plan: What the ranks must agree on, as plain values.
-            before: Called on the first rank once everything is found to be in order, before anything is written.
-
-        Raises:
-            UsageError: The run folder is taken, stage 1 is missing, or nothing is to be done.
-        """
-        trainer = self.make_trainer(callbacks=[], max_steps=1)
-        meet(trainer)
-        agree(plan, "start every rank with the same command and configuration")
-        self.data.trainer = trainer
-        self.scene.representation.shard(trainer.global_rank, trainer.world_size)
-        scenes = together(self._check)
-        agree({"scenes": digest_of(scenes)}, "give every rank the same pack")
-        num_scenes = len(scenes.get("stage2", ()))
-        self.meant_for = self.meant_for or num_scenes
-        jobs = list_jobs(self.run, self.phases, num_scenes, self.waves, self.version)
-        together(partial(self._check_batches, jobs))
-        done = together(partial(self._find_done, jobs, resume, scenes))
-        agree({"finished phases": len(done)}, f"put {self.run.path} on storage that all nodes see")
-        if trainer.is_global_zero:
-            forget_finished_waves(self.run, jobs, len(done))
-        if len(done) == len(jobs):
-            self._say(trainer, f"{self.run.path}: all phases are done")
-            return
-        if trainer.is_global_zero:
-            before()
-            self.run.write_json("scenes.json", scenes)
-        trainer.strategy.barrier()
-        together(partial(check_visible, self.run))
-        self._say(trainer, self._kernel(trainer))
-        again = self._begins_again()
-        self._fresh = {k: v.clone() for k, v in self.scene.state_dict().items() if k.startswith(again)}
-        self._take_up(done, jobs[len(done)])
-        for job in jobs[len(done) :]:
-            last = job.run.checkpoint(job.phase, "last")
-            self._run_phase(job, str(last) if resume and last.is_file() else None)
-
-    @property
-    def last_phase(self) -> str:
-        """Name of the phase after which scenes are finished."""
-        return [name for name in PHASES if name in self.phases][-1]
+    def __init__(
+        self, arguments: list[str], source: Source | None = None, adjust: Callable[[Fit], Fit] = lambda fit: fit
+    ) -> None:
+        self.source, self.adjust = source, adjust
+        super().__init__(
+            args=arguments,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_callback=None,
+            trainer_defaults={"use_distributed_sampler": False, "logger": False, "enable_model_summary": False},
+            parser_kwargs={
+                "description": "Learn thousands of 3D scenes from posed images.",
+                "prog": "scaled-ig",
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                "fit": {"exit_on_error": False, "allow_abbrev": False},
+            },
+        )
 
     @staticmethod
-    def _say(trainer: Trainer, sentence: str) -> None:
-        if trainer.is_global_zero:
-            print(sentence, flush=True)
+    def subcommands() -> dict[str, set[str]]:
+        return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule"}}
 
-    def _kernel(self, trainer: Trainer) -> str:
-        renderer = self.scene.renderer.to(trainer.strategy.root_device)
-        try:
-            return describe_kernel(renderer.kernel, renderer.head)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
+        parser.add_class_arguments(SceneModel, "scene")
+        parser.add_subclass_arguments(MultiViewDataModule, "data", required=True)
 
-    def _check(self) -> dict[str, Any]:
-        check_phases(self.phases, self.scene, self.data)
-        if self.plateau is not None:
-            check_plateau(self.data.val_fraction, self.adam)
-        self.check()
-        return scenes_of(self.data, self.phases, self.waves) | self.terms
-
-    def _check_batches(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            self.data.choose_wave(job.scenes)
-            config = self._config(job)
-            self.data.sampler(job.stage, config.batch_size, config.views_per_scene)  # type: ignore[arg-type]
-
-    def _config(self, job: Job) -> PhaseConfig:
-        """How a job is trained; ``data`` holds its scenes."""
-        phase = self.phases[job.phase]
-        batch, views = phase.batch_size or self.data.batch_size, phase.views_per_scene or self.data.views_per_scene
-        phase = replace(phase, batch_size=batch, views_per_scene=views)
-        if job.stage == 1:
-            return phase
-        return for_scenes(phase, len(self.data.scenes(2)), self.meant_for)  # type: ignore[arg-type]
-
-    def _find_done(self, jobs: list[Job], resume: bool, scenes: dict[str, Any]) -> list[Job]:
-        if resume:
-            refuse_other_scenes(self.run, scenes)
-        elif any((self.run.path / "checkpoints").glob("*/*.ckpt")) or (self.run.path / "waves").is_dir():
-            raise UsageError(f"{self.run.path} already holds checkpoints: give --resume true or another --run_dir")
-        return list(takewhile(lambda job: resume and job.is_finished, jobs))
-
-    # -- scenes and weights ------------------------------------------------------------------------------------------
-
-    def _take_up(self, done: list[Job], job: Job) -> None:
-        """Bring the model to where ``done`` left it, for the job that is next."""
-        if done:
-            last = done[-1]
-            path = last.run.checkpoint(last.phase)
-            if path.is_file():
-                same = (last.version, last.wave) == (job.version, job.wave)
-                load_checkpoint(self.scene, path, with_scenes=same)
-                self._holds = (last.version, last.wave) if same else ("", 0)
-            else:  # a wave of which the bank alone is left
-                bank, version = SceneBank.open(self.keep.bank), last.version
-                if self.shared_frozen and self.source is not None:
-                    bank, version = self.source.bank, self.source.version
-                bank.load_shared(version, self.scene)
-                self._holds = (last.version, last.wave)
-            if self.logger is not None:
-                phases = self.run.read_json("costs.json").get("phases", {})
-                self.logger.step_offset = sum(phase["steps"] for phase in phases.values())
-        elif self.source is not None:
-            self.source.bank.load_shared(self.source.version, self.scene)
-            self._holds = ("", 0)  # something to start from, but no scenes
-
-    def _enter(self, job: Job) -> None:
-        """Give the model the scenes of a job, where it holds others."""
-        if self._holds == (job.version, job.wave):
-            return
-        stage = job.stage
-        seed = 2 * self.seed + stage + 1000 * job.wave
-        self.scene.representation.new_scenes(len(self.data.scenes(stage)), seed, self._start(stage))
-        if stage == 2 and job.wave == 0:
-            self.scene.load_state_dict(self._fresh, strict=False)
-        self._holds = (job.version, job.wave)
-
-    def _start(self, stage: int) -> dict[str, Tensor] | None:
-        """Row of each table that new scenes start from, instead of noise: the mean scene of stage 1."""
-        trained = self.source is not None or "warm_up" in self.phases or "joint" in self.phases
-        if stage == 1 or not trained or not self.hand_over.scene_mean:
-            return None
-        if self._mean is None:
-            source = self.source or Source(SceneBank.open(self.keep.bank), "stage1")
-            self._mean = source.bank.mean(source.version)
-            if self.scene.own_heads and not self.hand_over.head:
-                self._mean["head"] = self.scene.renderer.head.row
-            hull = self.scene.representation.hull  # of this run: that of the source may sample otherwise
-            self._mean.pop("hull", None)
-            self._mean |= {} if hull is None else {"hull": hull.mean()}
-        return self._mean
-
-    def _begins_again(self) -> tuple[str, ...]:
-        """Names of the shared parts that stage 2 does not take over."""
-        bases = [f"representation.{name}" for name in self.scene.representation.shared_parameters()]
-        head = ["renderer.head."]
-        return (*([] if self.hand_over.bases else bases), *([] if self.hand_over.head else head))
-
-    # -- one phase ---------------------------------------------------------------------------------------------------
-
-    def _run_phase(self, job: Job, last: str | None) -> None:
-        stage = job.stage
-        gc.collect()  # the last Trainer is a cycle that holds its scenes' rows and moments
-        seed_everything(self.seed, workers=True, verbose=False)
-        self.data.choose_wave(job.scenes)
-        self._enter(job)
-        config = self._config(job)
-        self.data.stage = stage
-        usual = self.data.batch_size, self.data.views_per_scene
-        self.data.batch_size, self.data.views_per_scene = config.batch_size, config.views_per_scene  # type: ignore[assignment]
-        module = config.module(self.scene)
-        module.adam, module.seed = self.adam, self.seed
-        module.shared_frozen = self.shared_frozen or (job.wave > 0 and self.waves.shared == "freeze")
-        clock = TrainingClock()
-        plateau = self.plateau if stage == 2 else None
-        evaluation = Evaluation(job.run, clock, self.eval_every_n_steps, lpips=self.lpips)
-        stop = [PlateauStop(plateau, evaluation)] if plateau else []
-        dashboard = Dashboard(clock, self.eval_every_n_steps)
-        keep = KeepLast(job.run.checkpoint(job.phase).parent, self.checkpoint_every_n_steps)
-        trainer = self.make_trainer(
-            max_epochs=-1 if config.max_steps else config.max_epochs,
-            max_steps=config.max_steps or -1,
-            callbacks=[clock, MetricsLog(job.run, clock), evaluation, *stop, dashboard, keep],
-            plugins=[AtomicCheckpointIO()],
-            default_root_dir=str(job.run.path),
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for name in PHASES:
+            parser.add_argument(f"--phases.{name}", type=PhaseConfig | None, default=None, help=f"the {name} phase")
+        parser.add_argument("--run_dir", type=str, default="runs/default", help="where this run writes everything")
+        parser.add_argument("--resume", type=bool, default=False, help="go on from what run_dir holds")
+        parser.add_argument("--init_from", type=str | None, default=None, help="folder of a finished stage-1 run")
+        parser.add_class_arguments(HandOver, "hand_over")
+        parser.add_class_arguments(Waves, "waves")
+        parser.add_class_arguments(AdamSettings, "adam")
+        parser.add_argument(
+            "--eval_every_n_steps", type=int, default=0, help="steps between looks at val views; 0: none"
         )
-        self._say(trainer, self._announcement(job, config))
-        trainer.fit(module, datamodule=self.data, ckpt_path=last, weights_only=True)
-        self.data.batch_size, self.data.views_per_scene = usual
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        cut_at_the_end = not evaluation.scenes  # between its last step and its finish: there was nothing left to train
-        if cut_at_the_end:
-            module.finish()
-        self.scene.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
-        if cut_at_the_end:
-            evaluation.measure_test(trainer, module)
-        self.keep(self.scene, self.data, job, self._start(stage))
-        own = bytes_per_scene(self.scene)  # of the scenes of all ranks
-        if trainer.is_global_zero:
-            keep_quality(self.run, self.data, job, evaluation.scenes, clock.seconds)
-            keep_costs(self.run, self.scene, job, trainer.global_step, clock.seconds, trainer.world_size, own)
-        self.scene.cpu()
-        save(trainer, job.run.checkpoint(job.phase))  # last: the phase is done
-        if job.waves > 1 and job.phase == self.last_phase:
-            if trainer.is_global_zero:
-                forget_wave(job)
-            trainer.strategy.barrier()
-        if self.logger is not None:
-            self.logger.step_offset += trainer.global_step
+        parser.add_argument("--plateau", type=Plateau | None, default=None, help="leave scenes out that are learned")
+        parser.add_argument("--checkpoint_every_n_steps", type=int | None, default=None, help="default: every epoch")
+        parser.add_argument("--bank_encoding", type=Encoding, default="float32", help="form of the scenes in the bank")
+        parser.add_argument(
+            "--lpips", type=Literal["auto", "require", "off"], default="auto", help="what to do without its weights"
+        )
+        parser.add_argument("--lpips_weights", type=str | None, default=None, help="file of the AlexNet backbone")
 
-    def _announcement(self, job: Job, config: PhaseConfig) -> str:
-        stage = job.stage
-        length = f"{config.max_steps} steps" if config.max_steps else f"{config.max_epochs} epochs"
-        padding = self.data.sampler(stage, self.data.batch_size, self.data.views_per_scene).padding
-        again = f", {padding} views of an epoch twice to fill its batches" if padding else ""
-        wave = f", wave {job.wave + 1} of {job.waves}" if job.waves > 1 else ""
-        return f"{job.phase}: {len(self.data.scenes(stage))} scenes of stage {stage}{wave}, {length}{again}"
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would merge hyper-parameters stored in a checkpoint over the configuration."""
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        names = [name for name in PHASES if config.phases[name] is not None]
+        if config.init_from is not None:
+            config.init_from = str(Path(config.init_from).resolve())  # whoever reads config.yaml may stand elsewhere
+            self.source = Source(finished_stage1(RunFolder(config.init_from)), "stage1")
+        if self.source is not None:
+            described = self.source.bank.versions[self.source.version].model["autoencoder"]
+            config.scene.autoencoder = Namespace(
+                class_path=f"scaled_ig.autoencoders.{described['class']}", init_args=Namespace(**described["arguments"])
+            )
+        elif names and not set(names) & set(STAGE1_PHASES) and not _is_independent(config):
+            raise UsageError(
+                "this configuration has phases of stage 2 alone, which need a finished stage 1: give --init_from RUN, "
+                "made by scaled-ig fit --config experiments/stage1.yaml --run_dir RUN"
+            )
+
+    def instantiate_classes(self) -> None:
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.trainer = None  # type: ignore[assignment]
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        config, made = self.config[subcommand], self.config_init[subcommand]
+        run = RunFolder(config.run_dir)
+        logger = made.trainer.logger if isinstance(made.trainer.logger, RunLogger) else None
+        base_callbacks = made.trainer.callbacks or []
+
+        def make_trainer(callbacks: list, **arguments: Any):
+            bar = [] if made.trainer.enable_progress_bar is False else [PhaseProgress()]
+            made.trainer.callbacks = [copy.deepcopy(callback) for callback in base_callbacks] + callbacks + bar
+            made.trainer.logger = logger or False
+            arguments["plugins"] = [*arguments.get("plugins", ()), *_cluster()]
+            try:
+                return self.instantiate_trainer(**arguments)
+            except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
+                raise UsageError(f"there is no such trainer: {str(error).splitlines()[0]}") from None
+
+        phases = {name: made.phases[name] for name in PHASES if made.phases[name] is not None}
+        stage1 = RunFolder(config.init_from) if config.init_from else None
+        fit = Fit(
+            run=run,
+            scene=made.scene,
+            data=made.data,
+            phases=phases,
+            make_trainer=make_trainer,
+            hand_over=made.hand_over,
+            adam=made.adam,
+            keep=KeepVersion(run.bank, config.bank_encoding),
+            check=partial(check_stage1, stage1, phases, made.scene, made.data) if stage1 else lambda: None,
+            source=self.source,
+            waves=made.waves,
+            seed=config.seed_everything,
+            eval_every_n_steps=config.eval_every_n_steps,
+            plateau=made.plateau,
+            lpips=load_lpips(config.lpips, config.lpips_weights),
+            logger=logger,
+            checkpoint_every_n_steps=config.checkpoint_every_n_steps,
+        )
+        plan = {name: str(value) for name, value in vars(config.as_flat()).items()}
+        try:
+            self.adjust(fit)(config.resume, plan, before=lambda: self._begin(run, logger))
+        except SIGTERMException:
+            raise SystemExit(143) from None
+        finally:
+            if dist.is_available() and dist.is_initialized():
+                dist.destroy_process_group()
+
+    def _begin(self, run: RunFolder, logger: RunLogger | None) -> None:
+        run.path.mkdir(parents=True, exist_ok=True)
+        if logger is not None:
+            logger.belong_to(run.path)
+        subparser = self._parser(self.subcommand)
+        subparser.save(self.config[self.subcommand], run.path / "config.yaml", overwrite=True, multifile=False)
+
+
+def _is_independent(config: Namespace) -> bool:
+    """Whether scenes are trained on pixels and take nothing from others: they need no stage 1."""
+    is_rgb = config.scene.autoencoder.class_path.endswith(IdentityAutoencoder.__name__)
+    return is_rgb and (config.scene.own_heads or not any(vars(config.hand_over).values()))
+
+
+def _cluster() -> list[SLURMEnvironment]:
+    """SLURM without Lightning's own requeueing, whose checkpoint the next phase would take for its own."""
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        return [SLURMEnvironment(auto_requeue=False)]
+    return []
+
+
+def run_training(
+    arguments: list[str], source: Source | None = None, adjust: Callable[[Fit], Fit] = lambda fit: fit
+) -> int:
+    """Parse and run ``fit``; returns the exit status. See :class:`TrainingCLI`."""
+    for talker in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(talker).setLevel(logging.WARNING)  # devices, tips and adverts at the start of every phase
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
+    warnings.filterwarnings("ignore", message=".*does not have many workers")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
+    torch.set_flush_denormal(True)  # squares of tiny gradients: a processor is a hundred times slower on them
+    try:
+        TrainingCLI(arguments, source, adjust)
+    except ArgumentError as error:
+        raise UsageError(one_sentence(str(error))) from None
+    return 0

@@ -1,0 +1,1 @@
+"""What is measured of scenes: quality of their images, base planes, and what they cost."""

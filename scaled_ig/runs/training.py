@@ -1,0 +1,310 @@
+"""Training: the phases that the configuration names, in their one order, one Trainer each, over one scene model."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import takewhile
+from typing import Any, Protocol
+
+from lightning.pytorch import Callback, Trainer, seed_everything
+from torch import Tensor
+
+from data_modules.base import MultiViewDataModule
+from scaled_ig.agreement import together
+from scaled_ig.callbacks import Dashboard, Evaluation, MetricsLog, Plateau, PlateauStop, RunLogger, TrainingClock
+from scaled_ig.callbacks.checkpoint import AtomicCheckpointIO, KeepLast, save
+from scaled_ig.commands.checks import check_phases, check_plateau, check_visible, refuse_other_scenes, scenes_of
+from scaled_ig.commands.jobs import Job, forget_finished_waves, forget_wave, list_jobs
+from scaled_ig.commands.keeping import Keeper
+from scaled_ig.commands.launch import agree, digest_of, meet
+from scaled_ig.commands.plan import PHASES, HandOver, PhaseConfig, Waves, for_scenes
+from scaled_ig.commands.results import keep_costs, keep_quality
+from scaled_ig.cost import bytes_per_scene
+from scaled_ig.errors import UsageError
+from scaled_ig.kernels import describe_kernel
+from scaled_ig.metrics import Lpips
+from scaled_ig.phases import AdamSettings
+from scaled_ig.phases.saved_rows import load_checkpoint
+from scaled_ig.run_folder import RunFolder
+from scaled_ig.scene_bank import SceneBank
+from scaled_ig.scene_model import SceneModel
+
+
+class MakeTrainer(Protocol):
+    """Builds a Trainer from the configuration, these callbacks and further arguments."""
+
+    def __call__(self, callbacks: list[Callback], **arguments: Any) -> Trainer: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where stage 2 starts from, if not from this run's own stage 1.
+
+    Args:
+        bank: Its bank.
+        version: Version whose shared parts, and whose start of new scenes, are taken.
+    """
+
+    bank: SceneBank
+    version: str
+
+
+@dataclass
+class Fit:
+    """One run of ``scaled-ig fit`` or ``scaled-ig add``.
+
+    Args:
+        run: Where everything is written.
+        scene: The model.
+        data: Views.
+        phases: What runs, by name.
+        make_trainer: Builds a Trainer from the configuration and more arguments.
+        hand_over: What stage 2 takes from stage 1.
+        adam: Optimiser settings of all phases.
+        keep: Puts scenes into a bank.
+        check: Raises UsageError where what is asked for cannot be done.
+        waves: Scenes of stage 2 that are trained at a time.
+        source: What stage 2 starts from; this run's stage 1 where it is None.
+        meant_for: Scenes of stage 2 that the phases' numbers of steps were chosen for; all of them where it is None.
+        version: Version of the bank for stage 2's scenes.
+        shared_frozen: Train the scenes' own parameters alone.
+        terms: What else must not change when the run goes on.
+        seed: Of the noise and of new scenes.
+        eval_every_n_steps: Steps between evaluations on ``val`` views; 0 for none.
+        plateau: When a scene of stage 2 is learned and leaves the batches; at the end of the phase where it is None.
+        lpips: The metric, where its weights are here.
+        logger: The W&B logger, where there is one.
+        checkpoint_every_n_steps: Steps between ``last.ckpt``; at the end of every epoch where it is None.
+    """
+
+    run: RunFolder
+    scene: SceneModel
+    data: MultiViewDataModule
+    phases: dict[str, PhaseConfig]
+    make_trainer: MakeTrainer
+    hand_over: HandOver
+    adam: AdamSettings
+    keep: Keeper
+    check: Callable[[], None] = lambda: None
+    waves: Waves = Waves()  # noqa: RUF009 - frozen
+    source: Source | None = None
+    meant_for: int | None = None
+    version: str = "stage2"
+    shared_frozen: bool = False
+    terms: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    eval_every_n_steps: int = 0
+    plateau: Plateau | None = None
+    lpips: Lpips | None = None
+    logger: RunLogger | None = None
+    checkpoint_every_n_steps: int | None = None
+    _holds: tuple[str, int] | None = field(init=False, default=None)  # version and wave whose scenes the model holds
+    _mean: dict[str, Tensor] | None = field(init=False, default=None)  # scene of stage 1
+
+    def __call__(self, resume: bool, plan: dict[str, Any], before: Callable[[], None] = lambda: None) -> None:
+        """Run what is left. All ranks call it.
+
+        Args:
+            resume: Go on from what the run folder holds.
+            plan: What the ranks must agree on, as plain values.
+            before: Called on the first rank once everything is found to be in order, before anything is written.
+
+        Raises:
+            UsageError: The run folder is taken, stage 1 is missing, or nothing is to be done.
+        """
+        trainer = self.make_trainer(callbacks=[], max_steps=1)
+        meet(trainer)
+        agree(plan, "start every rank with the same command and configuration")
+        self.data.trainer = trainer
+        self.scene.representation.shard(trainer.global_rank, trainer.world_size)
+        scenes = together(self._check)
+        agree({"scenes": digest_of(scenes)}, "give every rank the same pack")
+        num_scenes = len(scenes.get("stage2", ()))
+        self.meant_for = self.meant_for or num_scenes
+        jobs = list_jobs(self.run, self.phases, num_scenes, self.waves, self.version)
+        together(partial(self._check_batches, jobs))
+        done = together(partial(self._find_done, jobs, resume, scenes))
+        agree({"finished phases": len(done)}, f"put {self.run.path} on storage that all nodes see")
+        if trainer.is_global_zero:
+            forget_finished_waves(self.run, jobs, len(done))
+        if len(done) == len(jobs):
+            self._say(trainer, f"{self.run.path}: all phases are done")
+            return
+        if trainer.is_global_zero:
+            before()
+            self.run.write_json("scenes.json", scenes)
+        trainer.strategy.barrier()
+        together(partial(check_visible, self.run))
+        self._say(trainer, self._kernel(trainer))
+        again = self._begins_again()
+        self._fresh = {k: v.clone() for k, v in self.scene.state_dict().items() if k.startswith(again)}
+        self._take_up(done, jobs[len(done)])
+        for job in jobs[len(done) :]:
+            last = job.run.checkpoint(job.phase, "last")
+            self._run_phase(job, str(last) if resume and last.is_file() else None)
+
+    @property
+    def last_phase(self) -> str:
+        """Name of the phase after which scenes are finished."""
+        return [name for name in PHASES if name in self.phases][-1]
+
+    @staticmethod
+    def _say(trainer: Trainer, sentence: str) -> None:
+        if trainer.is_global_zero:
+            print(sentence, flush=True)
+
+    def _kernel(self, trainer: Trainer) -> str:
+        renderer = self.scene.renderer.to(trainer.strategy.root_device)
+        try:
+            return describe_kernel(renderer.kernel, renderer.head)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    def _check(self) -> dict[str, Any]:
+        check_phases(self.phases, self.scene, self.data)
+        if self.plateau is not None:
+            check_plateau(self.data.val_fraction, self.adam)
+        self.check()
+        return scenes_of(self.data, self.phases, self.waves) | self.terms
+
+    def _check_batches(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self.data.choose_wave(job.scenes)
+            config = self._config(job)
+            self.data.sampler(job.stage, config.batch_size, config.views_per_scene)  # type: ignore[arg-type]
+
+    def _config(self, job: Job) -> PhaseConfig:
+        """How a job is trained; ``data`` holds its scenes."""
+        phase = self.phases[job.phase]
+        batch, views = phase.batch_size or self.data.batch_size, phase.views_per_scene or self.data.views_per_scene
+        phase = replace(phase, batch_size=batch, views_per_scene=views)
+        if job.stage == 1:
+            return phase
+        return for_scenes(phase, len(self.data.scenes(2)), self.meant_for)  # type: ignore[arg-type]
+
+    def _find_done(self, jobs: list[Job], resume: bool, scenes: dict[str, Any]) -> list[Job]:
+        if resume:
+            refuse_other_scenes(self.run, scenes)
+        elif any((self.run.path / "checkpoints").glob("*/*.ckpt")) or (self.run.path / "waves").is_dir():
+            raise UsageError(f"{self.run.path} already holds checkpoints: give --resume true or another --run_dir")
+        return list(takewhile(lambda job: resume and job.is_finished, jobs))
+
+    # -- scenes and weights ------------------------------------------------------------------------------------------
+
+    def _take_up(self, done: list[Job], job: Job) -> None:
+        """Bring the model to where ``done`` left it, for the job that is next."""
+        if done:
+            last = done[-1]
+            path = last.run.checkpoint(last.phase)
+            if path.is_file():
+                same = (last.version, last.wave) == (job.version, job.wave)
+                load_checkpoint(self.scene, path, with_scenes=same)
+                self._holds = (last.version, last.wave) if same else ("", 0)
+            else:  # a wave of which the bank alone is left
+                bank, version = SceneBank.open(self.keep.bank), last.version
+                if self.shared_frozen and self.source is not None:
+                    bank, version = self.source.bank, self.source.version
+                bank.load_shared(version, self.scene)
+                self._holds = (last.version, last.wave)
+            if self.logger is not None:
+                phases = self.run.read_json("costs.json").get("phases", {})
+                self.logger.step_offset = sum(phase["steps"] for phase in phases.values())
+        elif self.source is not None:
+            self.source.bank.load_shared(self.source.version, self.scene)
+            self._holds = ("", 0)  # something to start from, but no scenes
+
+    def _enter(self, job: Job) -> None:
+        """Give the model the scenes of a job, where it holds others."""
+        if self._holds == (job.version, job.wave):
+            return
+        stage = job.stage
+        seed = 2 * self.seed + stage + 1000 * job.wave
+        self.scene.representation.new_scenes(len(self.data.scenes(stage)), seed, self._start(stage))
+        if stage == 2 and job.wave == 0:
+            self.scene.load_state_dict(self._fresh, strict=False)
+        self._holds = (job.version, job.wave)
+
+    def _start(self, stage: int) -> dict[str, Tensor] | None:
+        """Row of each table that new scenes start from, instead of noise: the mean scene of stage 1."""
+        trained = self.source is not None or "warm_up" in self.phases or "joint" in self.phases
+        if stage == 1 or not trained or not self.hand_over.scene_mean:
+            return None
+        if self._mean is None:
+            source = self.source or Source(SceneBank.open(self.keep.bank), "stage1")
+            self._mean = source.bank.mean(source.version)
+            if self.scene.own_heads and not self.hand_over.head:
+                self._mean["head"] = self.scene.renderer.head.row
+            hull = self.scene.representation.hull  # of this run: that of the source may sample otherwise
+            self._mean.pop("hull", None)
+            self._mean |= {} if hull is None else {"hull": hull.mean()}
+        return self._mean
+
+    def _begins_again(self) -> tuple[str, ...]:
+        """Names of the shared parts that stage 2 does not take over."""
+        bases = [f"representation.{name}" for name in self.scene.representation.shared_parameters()]
+        head = ["renderer.head."]
+        return (*([] if self.hand_over.bases else bases), *([] if self.hand_over.head else head))
+
+    # -- one phase ---------------------------------------------------------------------------------------------------
+
+    def _run_phase(self, job: Job, last: str | None) -> None:
+        stage = job.stage
+        gc.collect()  # the last Trainer is a cycle that holds its scenes' rows and moments
+        seed_everything(self.seed, workers=True, verbose=False)
+        self.data.choose_wave(job.scenes)
+        self._enter(job)
+        config = self._config(job)
+        self.data.stage = stage
+        usual = self.data.batch_size, self.data.views_per_scene
+        self.data.batch_size, self.data.views_per_scene = config.batch_size, config.views_per_scene  # type: ignore[assignment]
+        module = config.module(self.scene)
+        module.adam, module.seed = self.adam, self.seed
+        module.shared_frozen = self.shared_frozen or (job.wave > 0 and self.waves.shared == "freeze")
+        clock = TrainingClock()
+        plateau = self.plateau if stage == 2 else None
+        evaluation = Evaluation(job.run, clock, self.eval_every_n_steps, lpips=self.lpips)
+        stop = [PlateauStop(plateau, evaluation)] if plateau else []
+        dashboard = Dashboard(clock, self.eval_every_n_steps)
+        keep = KeepLast(job.run.checkpoint(job.phase).parent, self.checkpoint_every_n_steps)
+        trainer = self.make_trainer(
+            max_epochs=-1 if config.max_steps else config.max_epochs,
+            max_steps=config.max_steps or -1,
+            callbacks=[clock, MetricsLog(job.run, clock), evaluation, *stop, dashboard, keep],
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=str(job.run.path),
+        )
+        self._say(trainer, self._announcement(job, config))
+        trainer.fit(module, datamodule=self.data, ckpt_path=last, weights_only=True)
+        self.data.batch_size, self.data.views_per_scene = usual
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        cut_at_the_end = not evaluation.scenes  # between its last step and its finish: there was nothing left to train
+        if cut_at_the_end:
+            module.finish()
+        self.scene.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
+        if cut_at_the_end:
+            evaluation.measure_test(trainer, module)
+        self.keep(self.scene, self.data, job, self._start(stage))
+        own = bytes_per_scene(self.scene)  # of the scenes of all ranks
+        if trainer.is_global_zero:
+            keep_quality(self.run, self.data, job, evaluation.scenes, clock.seconds)
+            keep_costs(self.run, self.scene, job, trainer.global_step, clock.seconds, trainer.world_size, own)
+        self.scene.cpu()
+        save(trainer, job.run.checkpoint(job.phase))  # last: the phase is done
+        if job.waves > 1 and job.phase == self.last_phase:
+            if trainer.is_global_zero:
+                forget_wave(job)
+            trainer.strategy.barrier()
+        if self.logger is not None:
+            self.logger.step_offset += trainer.global_step
+
+    def _announcement(self, job: Job, config: PhaseConfig) -> str:
+        stage = job.stage
+        length = f"{config.max_steps} steps" if config.max_steps else f"{config.max_epochs} epochs"
+        padding = self.data.sampler(stage, self.data.batch_size, self.data.views_per_scene).padding
+        again = f", {padding} views of an epoch twice to fill its batches" if padding else ""
+        wave = f", wave {job.wave + 1} of {job.waves}" if job.waves > 1 else ""
+        return f"{job.phase}: {len(self.data.scenes(stage))} scenes of stage {stage}{wave}, {length}{again}"
