@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from scaled_ig.cameras import Cameras, look_at_origin
-from scaled_ig.sampling import SCENE_RADIUS, stratified
+from scaled_ig.rendering.sampling import SCENE_RADIUS, stratified
 
 DISTANCE = 1.3
 

@@ -23,17 +23,17 @@ import torch
 from tqdm import tqdm
 
 from scaled_ig.autoencoders import SmallAutoencoder
-from scaled_ig.bank_files.blocks import new_block, write_shared
-from scaled_ig.bank_files.changes import changing
-from scaled_ig.bank_files.index import BankVersion
-from scaled_ig.bank_files.table import BankRecord, insert
-from scaled_ig.description import describe
-from scaled_ig.ownership import num_shards, scenes_of_shard
+from scaled_ig.bank.blocks import new_block, write_shared
+from scaled_ig.bank.changes import changing
+from scaled_ig.bank.description import describe
+from scaled_ig.bank.index import BankVersion
+from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.bank.scene_records import encode
+from scaled_ig.bank.table import BankRecord, insert
+from scaled_ig.distributed.ownership import num_shards, scenes_of_shard
+from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import MicroMacro
-from scaled_ig.sampling import InsideBall
-from scaled_ig.scene_bank import SceneBank
 from scaled_ig.scene_model import SceneModel
-from scaled_ig.scene_records import encode
 
 READS = 200
 POOL_BYTES = 64 * 2**20  # random bytes that records are cut from

@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scaled_ig import cores
+from scaled_ig.distributed import cores
 
 CONFIGS = ("experiments/recipes/fast.yaml",)
 PHASE = "latent_supervision"
@@ -50,8 +50,8 @@ def train(pack: Path, beside: list[int]) -> None:
     import torch
     from lightning.pytorch import Callback
 
-    from scaled_ig.commands.fit import Fit
-    from scaled_ig.commands.training_cli import run_training
+    from scaled_ig.commands.fit import run_training
+    from scaled_ig.runs.training import Fit
 
     class Timed(Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:

@@ -33,17 +33,17 @@ from scale import machine
 from data_modules.index_document import INDEX_FILE, SCHEMA_VERSION, json_sha256
 from data_modules.shapenet import ShapeNetCars
 from data_modules.views import PackViews
-from scaled_ig.bank_files.changes import changing
-from scaled_ig.bank_files.table import BankRecord, insert
+from scaled_ig.bank.changes import changing
+from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.bank.scene_records import ENCODINGS, encode
+from scaled_ig.bank.table import BankRecord, insert
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import Cameras, orbit
-from scaled_ig.commands.checks import scenes_of
-from scaled_ig.evaluation import over_scenes, per_scene
-from scaled_ig.nearest_view import nearest_views
+from scaled_ig.metrics.evaluation import over_scenes, per_scene
+from scaled_ig.metrics.nearest_view import nearest_views
 from scaled_ig.representations import MicroMacro
-from scaled_ig.run_folder import RunFolder
-from scaled_ig.scene_bank import SceneBank
-from scaled_ig.scene_records import ENCODINGS, encode
+from scaled_ig.runs.checks import scenes_of
+from scaled_ig.runs.run_folder import RunFolder
 
 VIEWS, TEST, SCENES_PER_FILE, WAVE = 160, 16, 100, 1000
 RECORD = {

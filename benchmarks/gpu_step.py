@@ -17,12 +17,12 @@ from benchmarks.gpu_contest import Bench, relative_difference
 from benchmarks.naive import NaiveScenes, channels_first
 from benchmarks.step_batches import SIZE, Batch, draw_batch, make_model
 from benchmarks.step_contestants import naive_loss, our_loss
-from scaled_ig.kernels import choose_kernel, reference
-from scaled_ig.kernels.reference import PlaneRays, Wanted
 from scaled_ig.optim import Clock, SceneAdam
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.rendering.kernels import choose_kernel, reference
+from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
+from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import MicroMacro
-from scaled_ig.sampling import InsideBall
 from scaled_ig.scene_model import SceneModel
 
 RATE, SCENE_RATE = 1e-2, 6.0  # of Adam; factor for the scenes' own clock (method 5)

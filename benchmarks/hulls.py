@@ -18,12 +18,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 import torch
 
 from data_modules.layout import PackIndex, read_scene, split_views
+from scaled_ig.bank.scene_bank import BankScene, SceneBank
 from scaled_ig.cameras import Cameras, orbit
-from scaled_ig.compositing import interval_weights
-from scaled_ig.occupancy import Hulls, carve, pack
+from scaled_ig.rendering.compositing import interval_weights
+from scaled_ig.rendering.sampling import InsideBall, stratified
 from scaled_ig.representations import PlaneRepresentation
-from scaled_ig.sampling import InsideBall, stratified
-from scaled_ig.scene_bank import BankScene, SceneBank
+from scaled_ig.representations.occupancy import Hulls, carve, pack
 
 AXES = PlaneRepresentation.AXES["xy-xz-yz"]
 

@@ -24,9 +24,9 @@ from data_modules.samplers import ResumableLoader
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.autoencoders import SmallAutoencoder
 from scaled_ig.batch import ViewBatch
-from scaled_ig.latent_cache import LatentCache
+from scaled_ig.phases.latent_cache import LatentCache
+from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import TriPlanes
-from scaled_ig.sampling import InsideBall
 from scaled_ig.scene_model import SceneModel
 
 SCENES, VIEWS, BATCH = 50, 160, 32

@@ -25,8 +25,8 @@ import torch
 from lightning.pytorch import Callback
 from torch.profiler import ProfilerActivity, profile
 
-from scaled_ig.commands.fit import Fit
-from scaled_ig.commands.training_cli import run_training
+from scaled_ig.commands.fit import run_training
+from scaled_ig.runs.training import Fit
 
 BEFORE, STEPS, WATCHED = 4, 10, 20  # steps of a phase that are let pass, that are profiled, and that are timed
 BETWEEN = "between steps, %"

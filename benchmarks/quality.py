@@ -26,10 +26,10 @@ from benchmarks.quality_costs import measure_costs
 from benchmarks.quality_plot import draw, table
 from benchmarks.quality_scenes import choose_scenes, synthesize
 from data_modules.layout import PackIndex
-from scaled_ig.commands.plan import PHASES, STAGE1_PHASES
-from scaled_ig.commands.training_cli import run_training
-from scaled_ig.run_folder import RunFolder
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.commands.fit import run_training
+from scaled_ig.runs.plan import PHASES, STAGE1_PHASES
+from scaled_ig.runs.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 DEMO = Path("data/demo/pack")  # of make demo

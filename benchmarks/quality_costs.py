@@ -13,9 +13,9 @@ from lightning.pytorch import Callback
 from tqdm import tqdm
 
 from benchmarks.contest import machine
-from scaled_ig.commands.fit import Fit
-from scaled_ig.commands.plan import STAGE1_PHASES
-from scaled_ig.commands.training_cli import run_training
+from scaled_ig.commands.fit import run_training
+from scaled_ig.runs.plan import STAGE1_PHASES
+from scaled_ig.runs.training import Fit
 
 TURNS, STEPS = 5, 12  # the first step of a turn does not count
 

@@ -22,8 +22,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 import yaml
 
 from data_modules.shapenet import ShapeNetCars
-from scaled_ig.commands.training_cli import run_training
-from scaled_ig.run_folder import RunFolder
+from scaled_ig.commands.fit import run_training
+from scaled_ig.runs.run_folder import RunFolder
 
 FOLDER = Path("runs/bench/rgb_rates")
 QUICKSTART, EXPERIMENTS = "experiments/recipes/latent.yaml", Path("experiments")

@@ -27,8 +27,8 @@ from data_modules.shapenet import ShapeNetCars
 from data_modules.sources.base import PosedViews, SceneEntry, SceneSource
 from scaled_ig.autoencoders import SmallAutoencoder
 from scaled_ig.phases import LatentSupervision
+from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import MicroMacro
-from scaled_ig.sampling import InsideBall
 from scaled_ig.scene_model import SceneModel
 
 RESOLUTION, VIEWS, BATCH, STEPS = 16, 10, 4, 4

@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from data_modules.shapenet import ShapeNetCars
 from data_modules.views import PackViews, ViewKey
 from scaled_ig.autoencoders import SmallAutoencoder
-from scaled_ig.bank_files.changes import changing
-from scaled_ig.bank_files.table import insert
+from scaled_ig.bank.changes import changing
+from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.bank.table import insert
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import Cameras, orbit
 from scaled_ig.optim import SceneAdam
 from scaled_ig.phases import LatentSupervision
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import MicroMacro
-from scaled_ig.sampling import InsideBall
-from scaled_ig.scene_bank import SceneBank
 from scaled_ig.scene_model import SceneModel
 
 Kind = Literal["waves", "exact_dense", "dense"]

@@ -29,8 +29,8 @@ from benchmarks.naive import NaiveScenes
 from benchmarks.quality_costs import build, time_steps
 from benchmarks.quality_scenes import synthesize
 from scaled_ig.cameras import orbit
-from scaled_ig.commands.training_cli import run_training
-from scaled_ig.run_folder import RunFolder
+from scaled_ig.commands.fit import run_training
+from scaled_ig.runs.run_folder import RunFolder
 
 FOLDER = Path("runs/bench/stage2")
 STAGE1, STAGE2 = ("autoencoder", "warm_up", "joint"), ("latent_supervision", "rgb_alignment")

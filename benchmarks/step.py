@@ -20,8 +20,8 @@ from benchmarks.contest import Elsewhere, in_turns, seconds
 from benchmarks.naive import NaiveScenes, channels_first
 from benchmarks.step_batches import CHANNELS, SIZE, VIEWS, Batch, draw_batch, learnable, make_model
 from benchmarks.step_contestants import RATE, SCENE_RATE, NaiveSteps, OurSteps, naive_loss, our_loss
-from scaled_ig.kernels import describe_kernel
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.rendering.kernels import describe_kernel
 from scaled_ig.representations import MicroMacro
 
 

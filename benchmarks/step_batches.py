@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from scaled_ig.cameras import Cameras, look_at_origin
+from scaled_ig.rendering.sampling import FullRay, InsideBall
 from scaled_ig.representations import MicroMacro
-from scaled_ig.sampling import FullRay, InsideBall
 from scaled_ig.scene_model import SceneModel
 
 VIEWS, SIZE, CHANNELS = 32, 16, 4  # of a batch; pixels along a side; of a latent image

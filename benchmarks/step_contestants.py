@@ -13,7 +13,7 @@ from benchmarks.naive import NaiveScenes
 from benchmarks.step_batches import SIZE, Batch, draw_batch
 from scaled_ig.optim import Clock, SceneAdam
 from scaled_ig.randomness import CounterNoise
-from scaled_ig.renderer import Jitter
+from scaled_ig.rendering.renderer import Jitter
 from scaled_ig.scene_model import SceneModel
 
 RATE, SCENE_RATE = 1e-2, 6.0  # of Adam; factor for scenes with a clock of their own (docs/method.md 5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scaled_ig.commands.encodings import measure_encodings
+from scaled_ig.runs.encodings import measure_encodings
 
 PAPERS_BYTES = 480_000  # micro planes and mixing coefficients in float32
 

@@ -21,12 +21,12 @@ from data_modules.memory import available_bytes, available_shared_bytes
 from data_modules.samplers import ResumableLoader, SceneBatches
 from data_modules.stages import deal_stages
 from data_modules.views import PackViews, ViewKey
-from scaled_ig.agreement import together
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import Cameras
-from scaled_ig.cores import usable_cpus
+from scaled_ig.distributed.agreement import together
+from scaled_ig.distributed.cores import usable_cpus
+from scaled_ig.distributed.ownership import owned_scenes, scenes_of_shard, shards_of_rank
 from scaled_ig.errors import UsageError
-from scaled_ig.ownership import owned_scenes, scenes_of_shard, shards_of_rank
 
 Split = Literal["train", "val", "test"]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from data_modules.views import ViewKey
+from scaled_ig.distributed.ownership import num_shards, owned_scenes, scenes_of_shard, shards_of_rank
 from scaled_ig.errors import UsageError
-from scaled_ig.ownership import num_shards, owned_scenes, scenes_of_shard, shards_of_rank
 
 
 class SceneBatches:

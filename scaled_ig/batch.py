@@ -102,3 +102,8 @@ class ViewBatch:
 def _unit(images: Tensor) -> Tensor:
     """uint8 → [-1, 1]."""
     return images.float().div_(127.5).sub_(1.0)
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """[-1, 1] → [0, 1], clamped."""
+    return (images * 0.5 + 0.5).clamp(0, 1)

@@ -17,8 +17,8 @@ from itertools import islice
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from scaled_ig import cores
 from scaled_ig.commands.sentences import tool_mistake
+from scaled_ig.distributed import cores
 from scaled_ig.errors import UsageError
 
 TOOLS = {
@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     verb = next((argument for argument in arguments if not argument.startswith("-")), None)
     try:
         if verb == "fit":
-            from scaled_ig.commands.training_cli import run_training
+            from scaled_ig.commands.fit import run_training
 
             status = run_training(arguments)
         elif verb == "add":

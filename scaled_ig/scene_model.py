@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from scaled_ig.autoencoders import Autoencoder, DecoderChoice, IdentityAutoencoder
 from scaled_ig.cameras import Cameras, Rays
 from scaled_ig.errors import UsageError
-from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import KernelChoice
-from scaled_ig.occupancy import HULL_RESOLUTION
 from scaled_ig.randomness import CounterNoise
-from scaled_ig.renderer import Jitter, Opacity, Renderer, Rendering, TablePrecision
+from scaled_ig.rendering.field_head import FieldHead
+from scaled_ig.rendering.kernels import KernelChoice
+from scaled_ig.rendering.renderer import Jitter, Opacity, Renderer, Rendering, TablePrecision
+from scaled_ig.rendering.sampling import SamplingPlan
 from scaled_ig.representations import SceneRepresentation
+from scaled_ig.representations.occupancy import HULL_RESOLUTION
 from scaled_ig.representations.scene_table import HullTable, SceneTable
-from scaled_ig.sampling import SamplingPlan
 
 
 class SceneModel(nn.Module):

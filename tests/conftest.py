@@ -15,9 +15,9 @@ from data_modules.raycast import draw_cameras
 from data_modules.sources.base import PosedViews, SceneEntry, SceneSource
 from scaled_ig.autoencoders import IdentityAutoencoder, SmallAutoencoder
 from scaled_ig.cameras import Cameras
-from scaled_ig.occupancy import HULL_RESOLUTION, pack
+from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import MicroMacro
-from scaled_ig.sampling import InsideBall
+from scaled_ig.representations.occupancy import HULL_RESOLUTION, pack
 from scaled_ig.scene_model import SceneModel
 
 torch.set_num_threads(1)

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cameras import orbit
-from scaled_ig.scene_bank import SceneBank
 
 PHASES = ("autoencoder", "warm_up", "joint", "latent_supervision", "rgb_alignment")
 EPSILON = 0.01

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from data_modules.packing.pack import write_pack
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cameras import orbit
-from scaled_ig.scene_bank import SceneBank
 from tests.conftest import BallScenes
 from tests.rounding import assert_same_scenes
 from tests.test_checkpoint import KILLER

@@ -6,11 +6,11 @@ import shutil
 import pytest
 import torch
 
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cameras import orbit
-from scaled_ig.commands.checks import refuse_other_scenes
 from scaled_ig.errors import UsageError
-from scaled_ig.run_folder import RunFolder
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.runs.checks import refuse_other_scenes
+from scaled_ig.runs.run_folder import RunFolder
 from tests.rounding import DECIBELS, PHASES, assert_same_run, assert_same_training, checkpoint
 
 KILLER = """

@@ -15,11 +15,11 @@ from cost_model import PAPER, QUICKSTART, Sizes  # noqa: E402
 
 from data_modules.layout import split_views  # noqa: E402
 from scaled_ig.autoencoders import KLAutoencoder, SmallAutoencoder  # noqa: E402
-from scaled_ig.cost import bytes_per_scene, shared_bytes  # noqa: E402
+from scaled_ig.bank.scene_records import encode  # noqa: E402
+from scaled_ig.metrics.costs import bytes_per_scene, shared_bytes  # noqa: E402
+from scaled_ig.rendering.sampling import InsideBall  # noqa: E402
 from scaled_ig.representations import MicroMacro  # noqa: E402
-from scaled_ig.sampling import InsideBall  # noqa: E402
 from scaled_ig.scene_model import SceneModel  # noqa: E402
-from scaled_ig.scene_records import encode  # noqa: E402
 
 STABLE_DIFFUSION = {
     "act_fn": "silu",

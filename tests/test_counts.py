@@ -14,15 +14,15 @@ from torch.utils._pytree import tree_leaves
 from scaled_ig import native
 from scaled_ig.autoencoders import SmallAutoencoder
 from scaled_ig.cameras import Rays, orbit
-from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import cpu
-from scaled_ig.kernels.reference import PlaneRays
-from scaled_ig.occupancy import Hulls, carve, pack
 from scaled_ig.optim import SceneAdam
 from scaled_ig.randomness import CounterNoise
-from scaled_ig.renderer import Jitter
+from scaled_ig.rendering.field_head import FieldHead
+from scaled_ig.rendering.kernels import cpu
+from scaled_ig.rendering.kernels.reference import PlaneRays
+from scaled_ig.rendering.renderer import Jitter
+from scaled_ig.rendering.sampling import FullRay, InsideBall, stratified
 from scaled_ig.representations import MicroMacro
-from scaled_ig.sampling import FullRay, InsideBall, stratified
+from scaled_ig.representations.occupancy import Hulls, carve, pack
 from scaled_ig.scene_model import SceneModel
 
 SAMPLES, FEATURES, LATENTS, VIEWS = 24, 32, 16, 8

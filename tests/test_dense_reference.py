@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.callbacks import TrainingClock
+from scaled_ig.optim.schedules import Exponential
 from scaled_ig.phases import AdamSettings, LatentSupervision, WarmUp
 from scaled_ig.phases.base import LearningRates, Phase
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
-from scaled_ig.schedules import Exponential
 from tests.conftest import BallScenes
 from tests.rounding import EPSILON, assert_near, largest
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 import yaml
 
-from scaled_ig import phases, schedules
+from scaled_ig import phases
 from scaled_ig.autoencoders import KLAutoencoder
 from scaled_ig.cli import main
+from scaled_ig.optim import schedules
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 

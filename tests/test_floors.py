@@ -7,36 +7,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = {"torch", "numpy"}
-PICTURES = {"PIL", "matplotlib", "imageio"}
 
-# Rooms of a floor in the order in which they stand; a room is a module or a folder of them.
+# Floors from the ground up: their rooms, a module or a folder of scaled_ig each, and what they may import beside torch,
+# numpy and, from floor to floor, all that is allowed below.
 FLOORS = [
-    [
-        "errors", "cores", "agreement", "cameras", "batch", "ownership", "randomness", "native", "occupancy",
-        "sampling", "compositing", "losses", "metrics", "schedules", "run_folder",
-    ],
-    ["representations", "field_head", "autoencoders", "optim"],
-    [
-        "kernels", "fields", "renderer", "scene_model", "description", "latent_cache", "scene_records", "bank_files",
-        "scene_bank", "accounting", "cost", "evaluation", "nearest_view", "consistency", "bases",
-    ],
-    ["phases"],
-    ["callbacks"],
-    ["report", "commands", "cli"],
-]  # fmt: skip
-# On these floors a file may also import those that stand before it.
-ORDERED = {0, 2, 5}
-THIRD_PARTY = [BASE, BASE, BASE | {"safetensors"}]
-THIRD_PARTY += [THIRD_PARTY[2] | {"lightning"}]
-THIRD_PARTY += [THIRD_PARTY[3] | PICTURES | {"wandb", "tqdm"}]
-THIRD_PARTY += [THIRD_PARTY[4] | {"jsonargparse", "yaml"}]
-ROOMS_OWN = {
-    "metrics": {"torchmetrics", "lpips"},
-    "autoencoders": {"diffusers"},
-    "kernels": {"triton"},
-}
-DATA_MODULES = BASE | {"lightning", "h5py", "PIL", "trimesh", "embreex", "tqdm"}
+    (("errors", "files", "randomness", "cameras", "batch", "distributed", "native"), set()),
+    (("representations", "autoencoders", "optim"), set()),
+    (("rendering",), set()),
+    (("scene_model",), set()),
+    (("bank", "metrics", "phases"), {"safetensors", "lightning"}),
+    (("callbacks",), {"wandb", "tqdm", "PIL"}),
+    (("runs",), {"yaml", "data_modules"}),
+    (("report",), {"matplotlib", "imageio"}),
+    (("commands", "cli"), {"jsonargparse"}),
+]
+ORDERED = {0, 4, 8}  # floors where a room may also import those before it
+ONLY_THERE = {"autoencoders": {"diffusers"}, "rendering": {"triton"}, "metrics": {"torchmetrics", "lpips"}}
+DATA_MODULES = {"lightning", "h5py", "PIL", "trimesh", "embreex", "tqdm"}
 FILES = [path.relative_to(ROOT) for folder in ("scaled_ig", "data_modules") for path in (ROOT / folder).rglob("*.py")]
 
 
@@ -53,16 +40,28 @@ def imports(path: Path) -> set[str]:
     return names
 
 
+def room_of(path: Path) -> str:
+    """``data_modules`` is one room, beside the house."""
+    return "data_modules" if path.parts[0] == "data_modules" else path.with_suffix("").parts[1]
+
+
 def place(room: str) -> tuple[int, int]:
     """Floor of a room and its place there."""
-    for floor, rooms in enumerate(FLOORS):
+    for floor, (rooms, _) in enumerate(FLOORS):
         if room in rooms:
             return floor, rooms.index(room)
     raise AssertionError(f"scaled_ig/{room} has no place in the table of floors")
 
 
-def room_of(path: Path) -> str:
-    return path.with_suffix("").parts[1]
+def arrows() -> dict[str, set[str]]:
+    """Rooms that each room imports."""
+    rooms: dict[str, set[str]] = {}
+    for path in FILES:
+        parts = [name.split(".") for name in imports(path)]
+        found = {name[1] for name in parts if name[0] == "scaled_ig" and name[1] != "__version__"}
+        found |= {"data_modules" for name in parts if name[0] == "data_modules"}
+        rooms.setdefault(room_of(path), set()).update(found - {room_of(path)})
+    return rooms
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
@@ -72,30 +71,35 @@ def test_imports_come_from_lower_floors(path):
         return
     for name in imports(path):
         top, *rest = name.split(".")
-        if top == "scaled_ig" and rest[0] != "__version__":
-            floor, number = place(rest[0])
-            if path.parts[0] == "data_modules":
-                assert floor == 0, f"{path} imports {name}, which is not on floor 0"
-            elif rest[0] != room_of(path):
-                own_floor, own_number = place(room_of(path))
-                lower = floor < own_floor or (floor == own_floor and floor in ORDERED and number < own_number)
-                assert lower, f"{path} on floor {own_floor} imports {name} on floor {floor}"
-        elif top == "data_modules" and path.parts[0] == "scaled_ig":
-            assert place(room_of(path))[0] == 5, f"{path} imports {name}"
+        if top != "scaled_ig" or rest[0] in ("__version__", room_of(path)):
+            continue
+        floor, number = place(rest[0])
+        if path.parts[0] == "data_modules":
+            assert floor == 0, f"{path} imports {name}, which is not on the ground floor"
+        else:
+            floor_here, number_here = place(room_of(path))
+            lower = floor < floor_here or (floor == floor_here and floor in ORDERED and number < number_here)
+            assert lower, f"{path} on floor {floor_here} imports {name} on floor {floor}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_other_packages_are_those_of_the_floor(path):
-    found = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names - {"scaled_ig", "data_modules"}
-    if path.parts[0] == "data_modules":
-        allowed = DATA_MODULES
-    elif path.parts[1] == "__init__.py":
+    if path.parts[1] == "__init__.py":
         allowed = set()
+    elif path.parts[0] == "data_modules":
+        allowed = DATA_MODULES | {"data_modules"}
     else:
-        allowed = THIRD_PARTY[place(room_of(path))[0]] | ROOMS_OWN.get(room_of(path), set())
-    assert found <= allowed, f"{path} imports {sorted(found - allowed)}"
+        room = room_of(path)
+        allowed = set().union(*(packages for _, packages in FLOORS[: place(room)[0] + 1]), ONLY_THERE.get(room, set()))
+    others = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names - {"scaled_ig", "torch", "numpy"}
+    assert others <= allowed, f"{path} imports {sorted(others - allowed)}"
 
 
-def test_the_table_names_what_there_is():
-    rooms = {path.with_suffix("").parts[1] for path in FILES if path.parts[0] == "scaled_ig"} - {"__init__"}
-    assert rooms == {room for floor in FLOORS for room in floor}
+def test_rooms_form_no_circle():
+    below = arrows()
+    assert {room for rooms, _ in FLOORS for room in rooms} == below.keys() - {"data_modules", "__init__"}
+    left = {room: set(rooms) for room, rooms in below.items()}
+    while bare := [room for room, rooms in left.items() if not rooms & left.keys()]:
+        for room in bare:
+            del left[room]
+    assert not left, f"these rooms import each other: {sorted(left)}"

@@ -6,9 +6,9 @@ import torch
 from benchmarks.naive import NaiveScenes, channels_first
 from scaled_ig.cameras import orbit
 from scaled_ig.randomness import CounterNoise
-from scaled_ig.renderer import Jitter
+from scaled_ig.rendering.renderer import Jitter
+from scaled_ig.rendering.sampling import FullRay
 from scaled_ig.representations import MicroMacro
-from scaled_ig.sampling import FullRay
 from scaled_ig.scene_model import SceneModel
 
 

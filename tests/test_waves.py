@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cameras import orbit
 from scaled_ig.cli import main
 from scaled_ig.commands import test as measure
 from scaled_ig.commands.report import report
-from scaled_ig.report.record import RunRecord
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.runs.record import RunRecord
 from tests.rounding import DECIBELS, assert_same_scenes
 
 WAVES = ["stage2-0000", "stage2-0001"]
@@ -18,7 +18,7 @@ WAVES = ["stage2-0000", "stage2-0001"]
 KILLER = """
 import os, signal
 from lightning.pytorch import Callback
-import scaled_ig.commands.fit
+import scaled_ig.runs.training
 
 def die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -29,7 +29,7 @@ class KillInWave(Callback):
 
     def setup(self, trainer, module, stage):
         if trainer.default_root_dir.endswith(self.wave) and not self.phase:
-            scaled_ig.commands.fit.forget_wave = die
+            scaled_ig.runs.training.forget_wave = die
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         here = module.name, module.global_step

@@ -13,7 +13,7 @@ from data_modules.checking.findings import RESTORE, RESTORE_FILE, Finding, Scene
 from data_modules.checking.index import shared_findings, untested_findings
 from data_modules.checking.shard import OPENED, check_shard
 from data_modules.layout import PackIndex, Shard
-from scaled_ig.cores import usable_cpus
+from scaled_ig.distributed.cores import usable_cpus
 
 JOINED = 3
 

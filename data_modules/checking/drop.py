@@ -20,7 +20,7 @@ from data_modules.packing.disk import new_hdf5
 from data_modules.packing.folder import require_empty
 from data_modules.packing.parts import SCENES_FOLDER
 from data_modules.packing.shards import CAMERAS, copy_views, create_views, index_row, write_index, write_shard
-from scaled_ig.cores import usable_cpus
+from scaled_ig.distributed.cores import usable_cpus
 from scaled_ig.errors import UsageError
 
 SILENCE_SECONDS = 600.0  # the disk may take long over a whole shard

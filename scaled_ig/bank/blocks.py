@@ -13,11 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from scaled_ig.bank_files.index import BankVersion
-from scaled_ig.bank_files.storage import file_sha256, sync
-from scaled_ig.bank_files.table import BankRecord
+from scaled_ig.bank.index import BankVersion
+from scaled_ig.bank.scene_records import record_sha256
+from scaled_ig.bank.storage import file_sha256, sync
+from scaled_ig.bank.table import BankRecord
 from scaled_ig.errors import UsageError
-from scaled_ig.scene_records import record_sha256
 
 BLOCKS = "blocks"
 MEAN = "mean."

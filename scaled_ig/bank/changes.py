@@ -13,10 +13,10 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from scaled_ig.bank_files.blocks import BLOCKS, new_block, read_record
-from scaled_ig.bank_files.index import INDEX_FILE, TABLE_NAME, BankVersion, Index
-from scaled_ig.bank_files.storage import LOCK_FILE, alone_in, file_sha256, require_sound, sync, writable
-from scaled_ig.bank_files.table import BLOCK_NAME, BY_VERSION, SCENES, BankRecord, RecordTable
+from scaled_ig.bank.blocks import BLOCKS, new_block, read_record
+from scaled_ig.bank.index import INDEX_FILE, TABLE_NAME, BankVersion, Index
+from scaled_ig.bank.storage import LOCK_FILE, alone_in, file_sha256, require_sound, sync, writable
+from scaled_ig.bank.table import BLOCK_NAME, BY_VERSION, SCENES, BankRecord, RecordTable
 from scaled_ig.errors import UsageError
 
 _OWN_NAMES = re.compile(rf"{TABLE_NAME.pattern}|shared-[0-9a-f]{{16}}\.safetensors|shared\.part|{INDEX_FILE}\.part")

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from scaled_ig import autoencoders, representations, sampling
+from scaled_ig import autoencoders, representations
+from scaled_ig.rendering import sampling
 from scaled_ig.scene_model import SceneModel
 
 _PARTS = {"representation": representations, "autoencoder": autoencoders, "sampling": sampling}

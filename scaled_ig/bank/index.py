@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scaled_ig.bank_files.storage import write_whole
+from scaled_ig.bank.scene_records import ENCODINGS, Encoding
+from scaled_ig.bank.storage import write_whole
 from scaled_ig.errors import UsageError
-from scaled_ig.scene_records import ENCODINGS, Encoding
 
 SCHEMA = "scaled-ig-bank"
 SCHEMA_VERSION = 2
@@ -26,7 +26,7 @@ class BankVersion:
 
     Args:
         name: Its name.
-        model: The model's description, see :mod:`scaled_ig.description`.
+        model: The model's description, see :mod:`scaled_ig.bank.description`.
         shared_sha256: Digest of the file of its shared parts.
         encoding: How the records of its scenes are encoded.
         num_scenes: How many there are.

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from scaled_ig.bank_files.blocks import BlockWriter, new_block, read_record, read_shared
-from scaled_ig.bank_files.changes import Change, changing
-from scaled_ig.bank_files.index import BankVersion, Index
-from scaled_ig.bank_files.models import build_described
-from scaled_ig.bank_files.storage import require_sound, sync
-from scaled_ig.bank_files.table import BankRecord, RecordTable, insert
+from scaled_ig.bank.blocks import BlockWriter, new_block, read_record, read_shared
+from scaled_ig.bank.changes import Change, changing
+from scaled_ig.bank.index import BankVersion, Index
+from scaled_ig.bank.models import build_described
+from scaled_ig.bank.scene_records import Encoding, Texels, decode, encode, record_sha256
+from scaled_ig.bank.storage import require_sound, sync
+from scaled_ig.bank.table import BankRecord, RecordTable, insert
 from scaled_ig.errors import UsageError
-from scaled_ig.scene_records import Encoding, Texels, decode, encode, record_sha256
 
 BLOCK_BYTES = 256 * 2**20
 """A new block is begun where one has grown to this."""
@@ -27,7 +27,7 @@ BLOCK_BYTES = 256 * 2**20
 def merge_banks(
     target: Path, others: Sequence[Path], encoding: Encoding | None, progress: Callable[[int], object]
 ) -> None:
-    """Add the scenes of other banks to a bank; see :meth:`scaled_ig.scene_bank.SceneBank.merge`.
+    """Add the scenes of other banks to a bank; see :meth:`scaled_ig.bank.scene_bank.SceneBank.merge`.
 
     Args:
         target: The bank, made where it is missing.

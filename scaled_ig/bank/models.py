@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scaled_ig.bank_files.blocks import read_shared, write_shared
-from scaled_ig.bank_files.changes import changing
-from scaled_ig.bank_files.index import BankVersion
-from scaled_ig.description import build, describe
+from scaled_ig.bank.blocks import read_shared, write_shared
+from scaled_ig.bank.changes import changing
+from scaled_ig.bank.description import build, describe
+from scaled_ig.bank.index import BankVersion
 from scaled_ig.errors import UsageError
 from scaled_ig.scene_model import SceneModel
 
@@ -46,7 +46,7 @@ def build_described(folder: Path, version: BankVersion) -> SceneModel:
 
 @torch.no_grad()
 def copy_shared(folder: Path, version: BankVersion, scene: SceneModel) -> None:
-    """Give a model what the scenes of a version share; see :meth:`scaled_ig.scene_bank.SceneBank.load_shared`."""
+    """Give a model what the scenes of a version share; see :meth:`scaled_ig.bank.scene_bank.SceneBank.load_shared`."""
     shared, _ = read_shared(folder, version)
     target = scene.shared_state()
     shapes, wanted = ({name: tuple(value.shape) for name, value in state.items()} for state in (shared, target))
@@ -61,7 +61,7 @@ def copy_shared(folder: Path, version: BankVersion, scene: SceneModel) -> None:
 
 
 def replace_shared(folder: Path, versions: Sequence[str], scene: SceneModel) -> None:
-    """See :meth:`scaled_ig.scene_bank.SceneBank.replace_shared`."""
+    """See :meth:`scaled_ig.bank.scene_bank.SceneBank.replace_shared`."""
     with changing(folder, with_scenes=False) as change:
         new = {}
         for version in versions:

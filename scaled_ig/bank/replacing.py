@@ -9,20 +9,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scaled_ig.agreement import together
-from scaled_ig.bank_files.blocks import read_shared
-from scaled_ig.bank_files.changes import Change, changing, clear_blocks
-from scaled_ig.bank_files.index import Index
-from scaled_ig.bank_files.storage import writable
-from scaled_ig.bank_files.table import BankRecord, update
-from scaled_ig.bank_files.writing import Target, is_first_rank, of_all, require_one_each, require_unique, write_records
+from scaled_ig.bank.blocks import read_shared
+from scaled_ig.bank.changes import Change, changing, clear_blocks
+from scaled_ig.bank.index import Index
+from scaled_ig.bank.storage import writable
+from scaled_ig.bank.table import BankRecord, update
+from scaled_ig.bank.writing import Target, is_first_rank, of_all, require_one_each, require_unique, write_records
+from scaled_ig.distributed.agreement import together
+from scaled_ig.distributed.ownership import num_shards
 from scaled_ig.errors import UsageError
-from scaled_ig.ownership import num_shards
 from scaled_ig.scene_model import SceneModel
 
 
 def replace_scenes(folder: Path, scene: SceneModel, ids: list[str], source_sha256: list[str]) -> None:
-    """See :meth:`scaled_ig.scene_bank.SceneBank.replace`. Collective."""
+    """See :meth:`scaled_ig.bank.scene_bank.SceneBank.replace`. Collective."""
     require_one_each(scene, ids, source_sha256)
     with ExitStack() as stack:
         begun = together(lambda: _begin(stack, folder, scene, ids) if is_first_rank() else None)

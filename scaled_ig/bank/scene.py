@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scaled_ig.bank_files.table import BankRecord
+from scaled_ig.bank.table import BankRecord
+from scaled_ig.batch import to_unit_range
 from scaled_ig.cameras import Cameras
-from scaled_ig.metrics import to_unit_range
-from scaled_ig.renderer import Rendering
+from scaled_ig.rendering.renderer import Rendering
 from scaled_ig.scene_model import SceneModel
 
 

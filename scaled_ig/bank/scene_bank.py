@@ -16,24 +16,27 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from scaled_ig.agreement import together
-from scaled_ig.bank_files.blocks import read_record, read_shared
-from scaled_ig.bank_files.changes import remove_scenes
-from scaled_ig.bank_files.index import INDEX_FILE, BankVersion, Index
-from scaled_ig.bank_files.merge import merge_banks
-from scaled_ig.bank_files.models import build_version, copy_shared, replace_shared, versions_with_shared_parts_of
-from scaled_ig.bank_files.replacing import replace_scenes
-from scaled_ig.bank_files.scene import BankScene
-from scaled_ig.bank_files.table import BankRecord, RecordTable
-from scaled_ig.bank_files.verify import findings_of
-from scaled_ig.bank_files.writing import is_first_rank, write_version
+from scaled_ig.bank.blocks import read_record, read_shared
+from scaled_ig.bank.changes import remove_scenes
+from scaled_ig.bank.index import INDEX_FILE, BankVersion, Index
+from scaled_ig.bank.merge import merge_banks
+from scaled_ig.bank.models import build_version, copy_shared, replace_shared, versions_with_shared_parts_of
+from scaled_ig.bank.replacing import replace_scenes
+from scaled_ig.bank.scene import BankScene
+from scaled_ig.bank.scene_records import Encoding, decode
+from scaled_ig.bank.table import BankRecord, RecordTable
+from scaled_ig.bank.verify import findings_of
+from scaled_ig.bank.writing import is_first_rank, write_version
+from scaled_ig.distributed.agreement import together
 from scaled_ig.errors import UsageError
 from scaled_ig.scene_model import SceneModel
-from scaled_ig.scene_records import Encoding, decode
+
+T = TypeVar("T")
 
 
 def find_bank(path: str | Path) -> Path:
@@ -307,3 +310,12 @@ class SceneBank:
             UsageError: It has no index, or a damaged one.
         """
         return findings_of(self.path, progress)
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """At most ``count`` items, evenly over the sequence, first and last among them."""
+    if len(items) <= count:
+        return list(items)
+    if count == 1:
+        return [items[0]]
+    return [items[round(place * (len(items) - 1) / (count - 1))] for place in range(count)]

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scaled_ig.occupancy import Hulls
+from scaled_ig.representations.occupancy import Hulls
 
 Encoding = Literal["float32", "bfloat16", "int8", "int8_difference"]
 ENCODINGS: tuple[Encoding, ...] = get_args(Encoding)

@@ -40,7 +40,7 @@ class BankRecord:
         block: File of its record in the folder ``blocks``.
         offset: Of its record there.
         bytes: Length of its record.
-        sha256: Digest of its record, see :func:`scaled_ig.scene_records.record_sha256`.
+        sha256: Digest of its record, see :func:`scaled_ig.bank.scene_records.record_sha256`.
         source_sha256: Digest of the views that it was learned from.
     """
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from scaled_ig.bank_files.blocks import BLOCKS, is_sound, read_shared
-from scaled_ig.bank_files.changes import files_of
-from scaled_ig.bank_files.index import INDEX_FILE, Index
-from scaled_ig.bank_files.storage import file_sha256
-from scaled_ig.bank_files.table import BankRecord, RecordTable
+from scaled_ig.bank.blocks import BLOCKS, is_sound, read_shared
+from scaled_ig.bank.changes import files_of
+from scaled_ig.bank.index import INDEX_FILE, Index
+from scaled_ig.bank.storage import file_sha256
+from scaled_ig.bank.table import BankRecord, RecordTable
 from scaled_ig.errors import UsageError
 
 PIECE_BYTES = 8 * 2**20

@@ -15,18 +15,18 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scaled_ig.agreement import together
-from scaled_ig.bank_files.blocks import block_name, new_block, write_shared
-from scaled_ig.bank_files.changes import Change, changing
-from scaled_ig.bank_files.index import BankVersion
-from scaled_ig.bank_files.storage import writable
-from scaled_ig.bank_files.table import BankRecord, insert
-from scaled_ig.description import describe
+from scaled_ig.bank.blocks import block_name, new_block, write_shared
+from scaled_ig.bank.changes import Change, changing
+from scaled_ig.bank.description import describe
+from scaled_ig.bank.index import BankVersion
+from scaled_ig.bank.scene_records import Encoding, Texels, encode
+from scaled_ig.bank.storage import writable
+from scaled_ig.bank.table import BankRecord, insert
+from scaled_ig.distributed.agreement import together
+from scaled_ig.distributed.ownership import num_shards, scenes_of_shard, shards_of_rank
 from scaled_ig.errors import UsageError
-from scaled_ig.ownership import num_shards, scenes_of_shard, shards_of_rank
 from scaled_ig.representations import SceneRepresentation
 from scaled_ig.scene_model import SceneModel
-from scaled_ig.scene_records import Encoding, Texels, encode
 
 T = TypeVar("T")
 Written = dict[int, tuple[NDArray[np.int64], bytes]]
@@ -68,7 +68,7 @@ def write_version(
     encoding: Encoding,
     mean: dict[str, Tensor] | None,
 ) -> None:
-    """See :meth:`scaled_ig.scene_bank.SceneBank.write`. Collective."""
+    """See :meth:`scaled_ig.bank.scene_bank.SceneBank.write`. Collective."""
     require_one_each(scene, ids, source_sha256)
     mean = scene.representation.mean_scene() if mean is None else mean
     mean = {name: (row if row.dtype == torch.uint8 else row.detach().float()).cpu() for name, row in mean.items()}

@@ -12,7 +12,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from scaled_ig.agreement import together
+from scaled_ig.distributed.agreement import together
 from scaled_ig.errors import UsageError
 from scaled_ig.phases.saved_rows import read_checkpoint
 

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from scaled_ig.batch import ViewBatch
+from scaled_ig.batch import ViewBatch, to_unit_range
 from scaled_ig.callbacks.cost import TrainingClock
 from scaled_ig.callbacks.run_logger import RunLogger
 from scaled_ig.cameras import orbit
-from scaled_ig.metrics import to_unit_range
 from scaled_ig.scene_model import SceneModel, to_image
 
 FRAMES_PER_SECOND = 12

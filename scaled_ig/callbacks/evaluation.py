@@ -8,16 +8,16 @@ import torch.distributed as dist
 from lightning.pytorch import Callback
 
 from scaled_ig.callbacks.cost import TrainingClock
-from scaled_ig.evaluation import evaluate, over_scenes, per_scene
-from scaled_ig.metrics import Lpips
-from scaled_ig.run_folder import RunFolder
+from scaled_ig.callbacks.training_table import TrainingTable
+from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
+from scaled_ig.metrics.images import Lpips
 
 
 class Evaluation(Callback):
     """Measures ``val`` views at even steps of a phase and ``test`` views once, at its end.
 
     Args:
-        run: Where ``training.csv`` is.
+        table: Where the means go.
         clock: Training time, which stands still meanwhile.
         every_n_steps: Steps between measurements of ``val`` views; 0 for none.
         max_views: Most ``val`` views of a measurement, spread evenly over the scenes.
@@ -26,14 +26,14 @@ class Evaluation(Callback):
 
     def __init__(
         self,
-        run: RunFolder,
+        table: TrainingTable,
         clock: TrainingClock,
         every_n_steps: int = 0,
         max_views: int = 64,
         lpips: Lpips | None = None,
     ) -> None:
-        self.run, self.clock, self.every_n_steps, self.max_views, self.lpips = (
-            run,
+        self.table, self.clock, self.every_n_steps, self.max_views, self.lpips = (
+            table,
             clock,
             every_n_steps,
             max_views,
@@ -81,7 +81,7 @@ class Evaluation(Callback):
                 scenes = [scene for part in parts for scene in part]
             means = {f"{split}/{name}": value for name, value in over_scenes(scenes).items() if value is not None}
             if trainer.is_global_zero and scenes:
-                self.run.append_training(phase.name, trainer.global_step, self.clock.seconds, means)
+                self.table.append(phase.name, trainer.global_step, self.clock.seconds, means)
                 if trainer.logger:
                     trainer.logger.log_metrics(means, step=trainer.global_step)
             return scenes

@@ -20,17 +20,17 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from data_modules.choice import SceneChoice
 from data_modules.layout import PackIndex
-from scaled_ig.commands.fit import Fit, Source
-from scaled_ig.commands.jobs import FINISHED
-from scaled_ig.commands.keeping import AfterLastPhase, Keeper, KeepVersion, ReplaceScenes
-from scaled_ig.commands.plan import STAGE1_PHASES, HandOver, stage_of
+from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.bank.scene_records import Encoding
+from scaled_ig.commands.fit import run_training
 from scaled_ig.commands.sentences import counted
-from scaled_ig.commands.training_cli import run_training
-from scaled_ig.commands.tuned import KeepTuned
 from scaled_ig.errors import UsageError
-from scaled_ig.run_folder import RunFolder
-from scaled_ig.scene_bank import SceneBank
-from scaled_ig.scene_records import Encoding
+from scaled_ig.runs.bank_writers import AfterLastPhase, Keeper, KeepVersion, ReplaceScenes
+from scaled_ig.runs.phase_runs import FINISHED
+from scaled_ig.runs.plan import STAGE1_PHASES, HandOver, stage_of
+from scaled_ig.runs.run_folder import RunFolder
+from scaled_ig.runs.training import Fit, Source
+from scaled_ig.runs.tuned import KeepTuned
 
 Shared = Literal["frozen", "own", "tuned"]
 """What happens to what scenes share while further ones are learned."""

@@ -73,7 +73,7 @@ def bank(
     for name in chosen.needs:
         if name not in given:
             raise UsageError(f"bank {action} needs --{name}: scaled-ig bank --help says more")
-    from scaled_ig.scene_bank import find_bank
+    from scaled_ig.bank.scene_bank import find_bank
 
     return chosen.do(find_bank(bank), **given)
 
@@ -86,8 +86,8 @@ def _listed(value: list[str] | str | None) -> list[str] | None:
 
 def info(folder: Path, measure: bool = False, sample: int | None = None, pack: str | None = None) -> int:
     """What a bank holds."""
-    from scaled_ig.bank_files.changes import files_of
-    from scaled_ig.scene_bank import SceneBank
+    from scaled_ig.bank.changes import files_of
+    from scaled_ig.bank.scene_bank import SceneBank
 
     opened = SceneBank.open(folder)
     if (sample is not None or pack is not None) and not measure:
@@ -113,7 +113,7 @@ def info(folder: Path, measure: bool = False, sample: int | None = None, pack: s
         )
     print(aligned(["version", "scenes", "encoding", "bytes a scene", "shared bytes", "shared file"], rows, "lrlrrl"))
     if measure:
-        from scaled_ig.commands.encodings import measure_encodings
+        from scaled_ig.runs.encodings import measure_encodings
 
         heading = ["version", "encoding", "bytes a scene", "PSNR dB", "to float32"]
         print(aligned(heading, measure_encodings(folder, sample or 16, pack), "llrrr"))
@@ -126,7 +126,7 @@ def verify(folder: Path) -> int:
 
     from tqdm import tqdm
 
-    from scaled_ig.scene_bank import SceneBank
+    from scaled_ig.bank.scene_bank import SceneBank
 
     opened, begun = SceneBank.open(folder), time.perf_counter()
     blocks = sum(path.stat().st_size for path in folder.glob("blocks/*"))
@@ -145,7 +145,7 @@ def verify(folder: Path) -> int:
 
 def remove(folder: Path, scenes: list[str]) -> int:
     """Remove scenes."""
-    from scaled_ig.scene_bank import SceneBank
+    from scaled_ig.bank.scene_bank import SceneBank
 
     opened = SceneBank.open(folder)
     before = len(opened)
@@ -158,7 +158,7 @@ def merge(folder: Path, others: list[str] | None = None, encoding: Any = None) -
     """Add the scenes of other banks, encode all scenes in another way, or both."""
     from tqdm import tqdm
 
-    from scaled_ig.scene_bank import SceneBank, find_bank
+    from scaled_ig.bank.scene_bank import SceneBank, find_bank
 
     if not others and not encoding:
         raise UsageError("bank merge needs --others, --encoding or both: scaled-ig bank --help says more")

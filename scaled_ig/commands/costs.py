@@ -72,8 +72,8 @@ def _opened(folders: list[str], stage1: str | None):
     """Costs of runs, called by the names of their folders, by the whole paths where two have the same."""
     from pathlib import Path
 
-    from scaled_ig.report.record import RunRecord
     from scaled_ig.report.run_costs import RunCosts
+    from scaled_ig.runs.record import RunRecord
 
     names = [Path(folder).resolve().name for folder in folders]
     labels = [name if names.count(name) == 1 else folder for name, folder in zip(names, folders, strict=True)]
@@ -85,7 +85,7 @@ def _opened(folders: list[str], stage1: str | None):
 
 def _charted(found):
     """Runs that have a stage 2, as charts show them."""
-    from scaled_ig.accounting import MEGABYTE
+    from scaled_ig.metrics.accounting import MEGABYTE
     from scaled_ig.report.cost_figures import Curve, Point
 
     known = [one for one in found if one.num_scenes(2)]
@@ -101,7 +101,7 @@ def _charted(found):
 
 def _papers(out: Path | None) -> int:
     """The papers' figures as they give them, and as they add up."""
-    from scaled_ig.accounting import MEGABYTE
+    from scaled_ig.metrics.accounting import MEGABYTE
     from scaled_ig.report import cost_table, papers
     from scaled_ig.report.cost_figures import Curve, Point
 

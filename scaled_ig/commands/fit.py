@@ -23,18 +23,18 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 
 from data_modules.base import MultiViewDataModule
 from scaled_ig.autoencoders import IdentityAutoencoder
+from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.callbacks import PhaseProgress, Plateau, RunLogger
-from scaled_ig.commands.checks import check_stage1, finished_stage1
-from scaled_ig.commands.fit import Fit, Source
-from scaled_ig.commands.keeping import KeepVersion
 from scaled_ig.commands.mistakes import one_sentence
-from scaled_ig.commands.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig, Waves
 from scaled_ig.errors import UsageError
-from scaled_ig.metrics import load_lpips
+from scaled_ig.metrics.images import load_lpips
 from scaled_ig.phases import AdamSettings
-from scaled_ig.run_folder import RunFolder
+from scaled_ig.runs.bank_writers import KeepVersion
+from scaled_ig.runs.checks import check_stage1, finished_stage1
+from scaled_ig.runs.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig, Waves
+from scaled_ig.runs.run_folder import RunFolder
+from scaled_ig.runs.training import Fit, Source
 from scaled_ig.scene_model import SceneModel
-from scaled_ig.scene_records import Encoding
 
 
 class TrainingCLI(LightningCLI):

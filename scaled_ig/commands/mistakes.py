@@ -10,11 +10,13 @@ from lightning.pytorch import Trainer
 from data_modules.basel import BaselFaces
 from data_modules.choice import SceneChoice
 from data_modules.shapenet import ShapeNetCars
-from scaled_ig import autoencoders, phases, representations, sampling, schedules
+from scaled_ig import autoencoders, phases, representations
 from scaled_ig.callbacks import RunLogger
-from scaled_ig.commands.plan import PHASES, HandOver, PhaseConfig, Waves
 from scaled_ig.commands.sentences import did_you_mean, wrong_value
+from scaled_ig.optim import schedules
 from scaled_ig.phases import AdamSettings
+from scaled_ig.rendering import sampling
+from scaled_ig.runs.plan import PHASES, HandOver, PhaseConfig, Waves
 from scaled_ig.scene_model import SceneModel
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from scaled_ig.commands.sentences import counted
-from scaled_ig.cores import usable_cpus
+from scaled_ig.distributed.cores import usable_cpus
 from scaled_ig.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scaled_ig.errors import UsageError
 
 if TYPE_CHECKING:
-    from scaled_ig.scene_bank import SceneBank
+    from scaled_ig.bank.scene_bank import SceneBank
 
 KINDS = (".mp4", ".gif", ".png")
 MOST_SCENES = 24
@@ -48,9 +48,9 @@ def render(
 
     from tqdm import tqdm
 
+    from scaled_ig.bank.scene_bank import SceneBank, find_bank, spread
     from scaled_ig.report import pictures
-    from scaled_ig.report.orbits import orbit_cameras, spread
-    from scaled_ig.scene_bank import SceneBank, find_bank
+    from scaled_ig.report.orbits import orbit_cameras
 
     path = Path(out)
     is_grid = path.suffix.lower() == ".png"

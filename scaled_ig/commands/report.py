@@ -39,8 +39,8 @@ def report(
     from scaled_ig.report import comparison, insight, measure, page, sections, tables
     from scaled_ig.report.awareness import measure_awareness
     from scaled_ig.report.base_planes import measure_bases
-    from scaled_ig.report.record import RunRecord
     from scaled_ig.report.views import view_rows
+    from scaled_ig.runs.record import RunRecord
 
     record = RunRecord.open(run)
     contenders = comparison.gather(record, no_prior, rgb, compare)
@@ -75,13 +75,14 @@ def _film(record, data) -> str:
     """Write ``orbit.mp4``; returns its part of the page."""
     from tqdm import tqdm
 
-    from scaled_ig.nearest_view import cameras_of
+    from scaled_ig.bank.scene_bank import spread
+    from scaled_ig.metrics.nearest_view import cameras_of
     from scaled_ig.report import orbits, pictures, sections
 
     stage = record.stages()[-1]
     ids = [scene["id"] for scene in record.scenes(stage)]
-    shown = orbits.spread(ids, MOST_SCENES)
-    cameras = cameras_of(data.views(stage), orbits.spread(data.own_views(stage, "train"), 500))
+    shown = spread(ids, MOST_SCENES)
+    cameras = cameras_of(data.views(stage), spread(data.own_views(stage, "train"), 500))
     path = orbits.orbit_like(cameras, FILM_VIEWS)
     rendered = list(tqdm(pictures.render_orbits(record.bank, shown, path), "orbits", len(shown), unit="scene"))
     film = record.folder.path / "orbit.mp4"

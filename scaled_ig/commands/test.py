@@ -60,11 +60,11 @@ def test(
         UsageError: The run has no scenes yet, or fewer than asked for, the pack is gone or has changed, LPIPS is
             required and not here, or the RGB run has other scenes.
     """
-    from scaled_ig.commands.measuring import choose_scenes, measure_scenes, ranks
-    from scaled_ig.commands.results import with_quality
-    from scaled_ig.evaluation import over_scenes
-    from scaled_ig.metrics import load_lpips
-    from scaled_ig.report.record import RunRecord
+    from scaled_ig.metrics.evaluation import over_scenes
+    from scaled_ig.metrics.images import load_lpips
+    from scaled_ig.runs.measuring import choose_scenes, measure_scenes, ranks
+    from scaled_ig.runs.outcomes import with_quality
+    from scaled_ig.runs.record import RunRecord
 
     if batch_size < 1 or seed < 0:
         raise UsageError(f"--batch_size {batch_size} must be 1 or more, --seed {seed} 0 or more")

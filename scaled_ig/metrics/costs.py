@@ -14,15 +14,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scaled_ig.bank_files.blocks import BLOCKS, MEAN
-from scaled_ig.bank_files.changes import files_of
-from scaled_ig.bank_files.index import INDEX_FILE, BankVersion, Index
-from scaled_ig.bank_files.table import RecordTable
-from scaled_ig.bank_files.writing import of_all
+from scaled_ig.bank.blocks import BLOCKS, MEAN
+from scaled_ig.bank.changes import files_of
+from scaled_ig.bank.description import build
+from scaled_ig.bank.index import INDEX_FILE, BankVersion, Index
+from scaled_ig.bank.scene_records import float32_bytes
+from scaled_ig.bank.table import RecordTable
+from scaled_ig.bank.writing import of_all
 from scaled_ig.cameras import orbit
-from scaled_ig.description import build
 from scaled_ig.scene_model import SceneModel
-from scaled_ig.scene_records import float32_bytes
 
 
 def row_bytes(scene: SceneModel) -> dict[str, int]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from scaled_ig.batch import ViewBatch
-from scaled_ig.metrics import Lpips, psnr, ssim, ssim_signed, to_unit_range
+from scaled_ig.batch import ViewBatch, to_unit_range
+from scaled_ig.metrics.images import Lpips, psnr, ssim, ssim_signed
 from scaled_ig.scene_model import SceneModel
 
 PROTOCOL = {

@@ -15,11 +15,6 @@ from scaled_ig.errors import UsageError
 ALEXNET = "alexnet-owt-7be5be79.pth"
 
 
-def to_unit_range(images: Tensor) -> Tensor:
-    """[-1, 1] → [0, 1], clamped."""
-    return (images * 0.5 + 0.5).clamp(0, 1)
-
-
 def psnr(images: Tensor, targets: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of each image, dB; 100 where they are equal.
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import Cameras
-from scaled_ig.evaluation import per_scene
-from scaled_ig.metrics import psnr
+from scaled_ig.metrics.evaluation import per_scene
+from scaled_ig.metrics.images import psnr
 
 Key = tuple[int, int]
 """Scene (index), view."""

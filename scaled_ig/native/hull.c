@@ -1,4 +1,4 @@
-/* Rays through the cells of visual hulls, see scaled_ig/occupancy.py. */
+/* Rays through the cells of visual hulls, see scaled_ig/representations/occupancy.py. */
 #include <math.h>
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
 /* The renderer's inner loop: gather, head and compositing of a ray while all of it lies in the nearest caches.
  *
- * The same functions as in scaled_ig/kernels/reference.py. A call handles the rays first ... last; in march_backward
+ * The same functions as in scaled_ig/rendering/kernels/reference.py. A call handles the rays first ... last; in march_backward
  * they all read the same scene, so that no two threads write the same texel. Sizes are fixed when this is compiled: F
  * features (a multiple of 16), H hidden channels (a multiple of 16), C values. Samples that the scene's hull holds are read,
  * one behind the other, in groups of 4, in backward of 8, and filled up with copies of the last one; the others are empty.
@@ -12,7 +12,7 @@
 #define OUT (C + 1)
 #define YV ((OUT + 7) / 8)
 #define Y (8 * YV) /* outputs filled up with zeros; the density is the first */
-#define EMPTY -10.f /* of scaled_ig/compositing.py */
+#define EMPTY -10.f /* of scaled_ig/rendering/compositing.py */
 #define OPAQUE 14.f /* optical depth that 1e-6 of the light passes: less than rounding leaves */
 
 typedef struct {

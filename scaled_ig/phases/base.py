@@ -16,17 +16,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from scaled_ig.batch import ViewBatch
-from scaled_ig.losses import total_variation
-from scaled_ig.occupancy import Hulls
 from scaled_ig.optim import Clock, SceneAdam, coalesced
+from scaled_ig.optim.schedules import Schedule
 from scaled_ig.phases.hulls import carve_hulls
+from scaled_ig.phases.losses import total_variation
 from scaled_ig.phases.saved_rows import Place, are_too_many, put_together, read_shards, take_own, write_shards
 from scaled_ig.randomness import CounterNoise
-from scaled_ig.renderer import Jitter
+from scaled_ig.rendering.renderer import Jitter
 from scaled_ig.representations import PlaneRepresentation
+from scaled_ig.representations.occupancy import Hulls
 from scaled_ig.representations.scene_table import SceneTable
 from scaled_ig.scene_model import SceneModel
-from scaled_ig.schedules import Schedule
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scaled_ig.agreement import together
 from scaled_ig.batch import ViewBatch
-from scaled_ig.latent_cache import LatentCache, Precision
+from scaled_ig.distributed.agreement import together
 from scaled_ig.phases.base import Phase
 from scaled_ig.phases.hulls import LATENT_REACH, draw_near
+from scaled_ig.phases.latent_cache import LatentCache, Precision
 from scaled_ig.randomness import CounterNoise
-from scaled_ig.renderer import Opacity
+from scaled_ig.rendering.renderer import Opacity
 from scaled_ig.scene_model import SceneModel
 
 

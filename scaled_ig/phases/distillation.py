@@ -10,11 +10,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
-from scaled_ig.losses import rgb_loss
+from scaled_ig.optim.schedules import Schedule, WarmUpCosine
 from scaled_ig.phases.base import LearningRates, Phase
+from scaled_ig.phases.losses import rgb_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
-from scaled_ig.schedules import Schedule, WarmUpCosine
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,15 @@ from torch.nn import functional as F
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import Cameras
-from scaled_ig.occupancy import DILATION, HULL_RADIUS, HULL_RESOLUTION, UNCOVERED, carve, pack, uncovered
+from scaled_ig.representations.occupancy import (
+    DILATION,
+    HULL_RADIUS,
+    HULL_RESOLUTION,
+    UNCOVERED,
+    carve,
+    pack,
+    uncovered,
+)
 from scaled_ig.representations.scene_table import HullTable
 
 BLOCK = 4  # pixels along a side: silhouettes are grown by whole blocks

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
-from scaled_ig.losses import latent_loss, reconstruction_loss, rgb_loss
+from scaled_ig.optim.schedules import MultiStep, Schedule
 from scaled_ig.phases.base import LearningRates, Phase
+from scaled_ig.phases.losses import latent_loss, reconstruction_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
-from scaled_ig.schedules import MultiStep, Schedule
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from scaled_ig.bank.description import describe
 from scaled_ig.batch import ViewBatch
-from scaled_ig.description import describe
 from scaled_ig.errors import UsageError
 from scaled_ig.scene_model import SceneModel
 

@@ -7,12 +7,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
-from scaled_ig.latent_cache import Precision
+from scaled_ig.optim.schedules import Exponential, Schedule
 from scaled_ig.phases.base import LearningRates, Phase
 from scaled_ig.phases.cached_latents import CachedLatents
+from scaled_ig.phases.latent_cache import Precision
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
-from scaled_ig.schedules import Exponential, Schedule
 
 
 class LatentSupervision(Phase):

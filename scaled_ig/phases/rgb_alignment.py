@@ -9,12 +9,12 @@ from torch import Tensor
 from scaled_ig.autoencoders import DecoderChoice
 from scaled_ig.batch import ViewBatch
 from scaled_ig.errors import UsageError
-from scaled_ig.losses import latent_loss, rgb_loss
+from scaled_ig.optim.schedules import Exponential, Schedule
 from scaled_ig.phases.base import LearningRates, Phase
 from scaled_ig.phases.cached_latents import CachedLatents
+from scaled_ig.phases.losses import latent_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
-from scaled_ig.schedules import Exponential, Schedule
 
 
 class RgbAlignment(Phase):

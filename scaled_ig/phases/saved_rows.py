@@ -29,9 +29,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
-from scaled_ig.agreement import together
+from scaled_ig.distributed.agreement import together
+from scaled_ig.distributed.ownership import num_shards, scenes_of_shard, shards_of_rank
 from scaled_ig.errors import UsageError
-from scaled_ig.ownership import num_shards, scenes_of_shard, shards_of_rank
 from scaled_ig.representations.scene_table import SceneTable
 from scaled_ig.scene_model import SceneModel
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from scaled_ig.cameras import Rays
-from scaled_ig.compositing import EMPTY, Composite, composite
-from scaled_ig.field_head import FieldHead, SceneHeads
-from scaled_ig.kernels import Kernel, reference
-from scaled_ig.kernels.reference import PlaneRays, Wanted
-from scaled_ig.occupancy import Hulls
+from scaled_ig.rendering.compositing import EMPTY, Composite, composite
+from scaled_ig.rendering.field_head import FieldHead, SceneHeads
+from scaled_ig.rendering.kernels import Kernel, reference
+from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
 from scaled_ig.representations import SceneRepresentation
+from scaled_ig.representations.occupancy import Hulls
 
 POINTS_AT_ONCE = {"cpu": 2**16, "cuda": 2**20}
 """Points that are read together where no gradient is wanted: so few stay in a cache, a batch of images is gigabytes."""

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from scaled_ig.cameras import Rays
-from scaled_ig.compositing import Composite
-from scaled_ig.field_head import FieldHead, SceneHeads
-from scaled_ig.fields import Field, Planes, Points
-from scaled_ig.kernels import KernelChoice, choose_kernel
-from scaled_ig.kernels.reference import PlaneRays, Wanted
-from scaled_ig.occupancy import Hulls
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.rendering.compositing import Composite
+from scaled_ig.rendering.field_head import FieldHead, SceneHeads
+from scaled_ig.rendering.fields import Field, Planes, Points
+from scaled_ig.rendering.kernels import KernelChoice, choose_kernel
+from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
+from scaled_ig.rendering.sampling import SamplingPlan, stratified
 from scaled_ig.representations import PlaneRepresentation, SceneRepresentation
-from scaled_ig.sampling import SamplingPlan, stratified
+from scaled_ig.representations.occupancy import Hulls
 
 TablePrecision = Literal["float32", "bfloat16"]
 

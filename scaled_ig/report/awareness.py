@@ -13,15 +13,15 @@ from torch.nn import functional as F
 
 from data_modules.base import MultiViewDataModule
 from scaled_ig.autoencoders import Autoencoder
+from scaled_ig.bank.scene_bank import spread
 from scaled_ig.batch import ViewBatch
-from scaled_ig.consistency import OPAQUE, Match, Surface, disagreement, match_pixels
-from scaled_ig.nearest_view import Key, cameras_of
+from scaled_ig.metrics.consistency import OPAQUE, Match, Surface, disagreement, match_pixels
+from scaled_ig.metrics.nearest_view import Key, cameras_of
 from scaled_ig.phases.saved_rows import read_checkpoint
-from scaled_ig.report.orbits import spread
 from scaled_ig.report.pictures import Picture, to_pictures
-from scaled_ig.report.record import RunRecord
 from scaled_ig.report.views import LatentColours
-from scaled_ig.run_folder import RunFolder
+from scaled_ig.runs.record import RunRecord
+from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import to_image
 
 SCENES, VIEWS, PICTURED = 8, 6, 6

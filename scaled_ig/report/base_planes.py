@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from data_modules.base import MultiViewDataModule
-from scaled_ig.bases import effective_rank, shares_of_bases, singular_values
-from scaled_ig.metrics import psnr, to_unit_range
-from scaled_ig.report.orbits import spread
+from scaled_ig.bank.scene_bank import BankScene, spread
+from scaled_ig.batch import to_unit_range
+from scaled_ig.metrics.base_planes import effective_rank, shares_of_bases, singular_values
+from scaled_ig.metrics.images import psnr
 from scaled_ig.report.pictures import Picture
-from scaled_ig.report.record import RunRecord
 from scaled_ig.report.views import LatentColours
 from scaled_ig.representations import MicroMacro
-from scaled_ig.scene_bank import BankScene
+from scaled_ig.runs.record import RunRecord
 
 SCENES, VIEWS, PICTURED = 6, 3, 10
 MOST_MIXINGS = 256

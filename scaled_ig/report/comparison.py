@@ -8,7 +8,7 @@ import numpy as np
 
 from scaled_ig.errors import UsageError
 from scaled_ig.report.page import signed
-from scaled_ig.report.record import PHASE_NAMES, RunRecord
+from scaled_ig.runs.record import PHASE_NAMES, RunRecord
 
 End = tuple[str, float, float]
 """Phase, training seconds in stage 2 until its end, PSNR on test views in dB."""

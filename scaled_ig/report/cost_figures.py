@@ -17,7 +17,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from scaled_ig.accounting import MEGABYTE, Growth
+from scaled_ig.metrics.accounting import MEGABYTE, Growth
 from scaled_ig.report.figures import BLUE, GREEN, GREY, MORE_COLOURS, ORANGE, STYLE
 
 PALETTE = (BLUE, ORANGE, GREEN, *MORE_COLOURS)

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from scaled_ig.accounting import MEBIBYTE, MEGABYTE
+from scaled_ig.metrics.accounting import MEBIBYTE, MEGABYTE
 from scaled_ig.report.page import DASH
 
 Table = dict[str, Any]

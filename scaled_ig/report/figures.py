@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from scaled_ig.report.base_planes import BasePlanes
 from scaled_ig.report.comparison import Contender
-from scaled_ig.report.record import PHASE_NAMES, RunRecord
+from scaled_ig.runs.record import PHASE_NAMES, RunRecord
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"

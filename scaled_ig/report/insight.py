@@ -7,8 +7,8 @@ from scaled_ig.report.awareness import AFTER, BEFORE, IMAGES, Awareness
 from scaled_ig.report.base_planes import BasePlanes
 from scaled_ig.report.page import TIMES
 from scaled_ig.report.pictures import Picture
-from scaled_ig.report.record import RunRecord
 from scaled_ig.report.sections import STAGE_NAMES, number
+from scaled_ig.runs.record import RunRecord
 
 KINDS = {IMAGES: "images", BEFORE: "latents before stage 1", AFTER: "latents after stage 1"}
 RANKS = {

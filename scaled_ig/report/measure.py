@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from data_modules.base import MultiViewDataModule
-from scaled_ig.evaluation import PROTOCOL, with_means
-from scaled_ig.nearest_view import add_nearest_views
-from scaled_ig.report.record import RunRecord
+from scaled_ig.metrics.evaluation import PROTOCOL, with_means
+from scaled_ig.metrics.nearest_view import add_nearest_views
+from scaled_ig.runs.record import RunRecord
 
 
 def add_bars(run: RunRecord, data: MultiViewDataModule, rgb: RunRecord | None) -> None:

@@ -1,27 +1,14 @@
-"""Where the camera goes in films, and which scenes are shown."""
+"""Where the camera goes in films."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 
 from scaled_ig.cameras import PAPER_FOCAL, Cameras, orbit
 
-T = TypeVar("T")
-
 FULL_TURN_DEGREES = 360.0
-
-
-def spread(items: Sequence[T], count: int) -> list[T]:
-    """At most ``count`` items, evenly over the sequence, first and last among them."""
-    if len(items) <= count:
-        return list(items)
-    if count == 1:
-        return [items[0]]
-    return [items[round(place * (len(items) - 1) / (count - 1))] for place in range(count)]
 
 
 def orbit_cameras(

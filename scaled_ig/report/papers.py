@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scaled_ig.accounting import MEBIBYTE, MEGABYTE, Growth, saved
+from scaled_ig.metrics.accounting import MEBIBYTE, MEGABYTE, Growth, saved
 
 Quality = dict[str, float | None]
 

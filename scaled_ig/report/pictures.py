@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cameras import Cameras
-from scaled_ig.scene_bank import SceneBank
 
 Picture = NDArray[np.uint8]
 

@@ -13,14 +13,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from scaled_ig.accounting import MEGABYTE
 from scaled_ig.errors import UsageError
+from scaled_ig.metrics.accounting import MEGABYTE
 from scaled_ig.report import papers
 from scaled_ig.report.cost_figures import Point, draw_landscape
 from scaled_ig.report.cost_table import markdown_lines
 from scaled_ig.report.page import DASH
-from scaled_ig.report.record import RunRecord
 from scaled_ig.report.run_costs import RunCosts
+from scaled_ig.runs.record import RunRecord
 
 TITLES = {
     "ours": "Ours",

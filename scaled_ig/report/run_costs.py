@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from scaled_ig.accounting import Growth
-from scaled_ig.bank_files.changes import files_of
-from scaled_ig.cost import bank_bytes, versions_by_file
+from scaled_ig.bank.changes import files_of
 from scaled_ig.errors import UsageError
-from scaled_ig.report.record import RunRecord
+from scaled_ig.metrics.accounting import Growth
+from scaled_ig.metrics.costs import bank_bytes, versions_by_file
+from scaled_ig.runs.record import RunRecord
 
 FLOAT_BYTES = 4
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from scaled_ig.report import figures, page, pictures
 from scaled_ig.report.comparison import Contender
 from scaled_ig.report.page import DASH, TIMES, signed
-from scaled_ig.report.record import RunRecord
 from scaled_ig.report.views import ERROR_GAIN, ViewRow
+from scaled_ig.runs.record import RunRecord
 
 STAGE_NAMES = {1: "S1 (stage 1)", 2: "S2 (stage 2)"}
 

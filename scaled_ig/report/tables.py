@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from scaled_ig.report import comparison, page, sections
 from scaled_ig.report.comparison import PLAIN_FEATURES, Contender
 from scaled_ig.report.page import DASH, MINUS, signed
-from scaled_ig.report.record import PHASE_NAMES, RunRecord
 from scaled_ig.report.run_costs import RunCosts
 from scaled_ig.report.sections import number
+from scaled_ig.runs.record import PHASE_NAMES, RunRecord
 
 PART_NAMES = {
     "micro": "own planes",

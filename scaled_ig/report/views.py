@@ -12,12 +12,12 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from torch import Tensor
 
 from data_modules.base import MultiViewDataModule
+from scaled_ig.bank.scene_bank import spread
 from scaled_ig.batch import ViewBatch
-from scaled_ig.metrics import psnr
-from scaled_ig.report.orbits import spread
+from scaled_ig.metrics.images import psnr
 from scaled_ig.report.page import TIMES
 from scaled_ig.report.pictures import Picture, to_pictures
-from scaled_ig.report.record import RunRecord
+from scaled_ig.runs.record import RunRecord
 from scaled_ig.scene_model import to_image
 
 SCENES_SHOWN = {1: 4, 2: 8}

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from scaled_ig.occupancy import Hulls
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.representations.occupancy import Hulls
 from scaled_ig.representations.planes import sample_planes
 from scaled_ig.representations.scene_table import HullTable, SceneTable
 

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from scaled_ig.ownership import owned_scenes
+from scaled_ig.distributed.ownership import owned_scenes
 
 BLOCK_BYTES = 64 * 2**20
 """What ranks send each other at a time: rows are many, and memory beside them is not."""
@@ -174,7 +174,7 @@ class SceneTable(nn.Module):
 
 
 class HullTable(SceneTable):
-    """The visual hull of each scene, a bit a cell (:mod:`scaled_ig.occupancy`); of a new scene all of them are set.
+    """The visual hull of each scene, a bit a cell (``occupancy.py``); of a new scene all of them are set.
 
     Args:
         resolution: G, cells along each side.

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from data_modules.base import MultiViewDataModule
-from scaled_ig.commands.jobs import Job
-from scaled_ig.evaluation import evaluate, over_scenes, per_scene
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.bank.scene_records import Encoding, decode, encode
+from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
+from scaled_ig.runs.phase_runs import Job
 from scaled_ig.scene_model import SceneModel
-from scaled_ig.scene_records import Encoding, decode, encode
 
 MEASURED_SCENES = 8
 

@@ -7,12 +7,12 @@ from typing import Any
 import yaml
 
 from data_modules.base import MultiViewDataModule
-from scaled_ig.commands.plan import PHASES, STAGE1_PHASES, PhaseConfig, Waves, stage_of
-from scaled_ig.description import describe
+from scaled_ig.bank.description import describe
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.errors import UsageError
 from scaled_ig.phases import AdamSettings
-from scaled_ig.run_folder import RunFolder
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.runs.plan import PHASES, STAGE1_PHASES, PhaseConfig, Waves, stage_of
+from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
 
 AT_ONCE = Waves()

@@ -8,12 +8,11 @@ import torch
 from tqdm import tqdm
 
 from data_modules.base import MultiViewDataModule
+from scaled_ig.bank.scene_bank import SceneBank, spread
+from scaled_ig.bank.scene_records import ENCODINGS, decode, encode
 from scaled_ig.errors import UsageError
-from scaled_ig.evaluation import evaluate, over_scenes, per_scene
-from scaled_ig.report.orbits import spread
-from scaled_ig.report.record import RunRecord
-from scaled_ig.scene_bank import SceneBank
-from scaled_ig.scene_records import ENCODINGS, decode, encode
+from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
+from scaled_ig.runs.record import RunRecord
 
 
 def measure_encodings(bank: Path, sample: int, pack: str | None) -> list[list[str]]:

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
-from scaled_ig.cores import share_cores
+from scaled_ig.distributed.cores import share_cores
 from scaled_ig.errors import UsageError
 
 

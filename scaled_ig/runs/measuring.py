@@ -16,11 +16,11 @@ import torch.distributed as dist
 from tqdm import tqdm
 
 from data_modules.base import MultiViewDataModule
-from scaled_ig.agreement import together
+from scaled_ig.distributed.agreement import together
 from scaled_ig.errors import UsageError
-from scaled_ig.evaluation import evaluate, per_scene
-from scaled_ig.metrics import Lpips
-from scaled_ig.report.record import RunRecord
+from scaled_ig.metrics.evaluation import evaluate, per_scene
+from scaled_ig.metrics.images import Lpips
+from scaled_ig.runs.record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,7 @@ def measure_scenes(
         lpips: The metric, where its weights are here.
 
     Returns:
-        Records of :func:`scaled_ig.evaluation.per_scene` by stage, the same on all ranks; ``scene`` counts those of
-        the data's stage.
+        Records of ``per_scene`` by stage, the same on all ranks; ``scene`` counts those of the data's stage.
 
     Raises:
         UsageError: A scene cannot be read.

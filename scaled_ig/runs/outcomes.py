@@ -6,11 +6,11 @@ from typing import Any
 
 from data_modules.base import MultiViewDataModule
 from scaled_ig.callbacks.cost import peak_mebibytes
-from scaled_ig.commands.jobs import Job
-from scaled_ig.cost import describe_machine, milliseconds_per_image, row_bytes, shared_bytes
-from scaled_ig.evaluation import PROTOCOL, over_scenes, with_means
-from scaled_ig.nearest_view import add_nearest_views
-from scaled_ig.run_folder import RunFolder
+from scaled_ig.metrics.costs import describe_machine, milliseconds_per_image, row_bytes, shared_bytes
+from scaled_ig.metrics.evaluation import PROTOCOL, over_scenes, with_means
+from scaled_ig.metrics.nearest_view import add_nearest_views
+from scaled_ig.runs.phase_runs import Job
+from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
 
 
@@ -23,7 +23,7 @@ def keep_quality(
         run: The run.
         data: Its data.
         job: What was trained.
-        scenes: Records of :func:`scaled_ig.evaluation.per_scene`.
+        scenes: Records of :func:`scaled_ig.metrics.evaluation.per_scene`.
         seconds: Training time of the phase.
     """
     if job.phase == "autoencoder":
@@ -43,7 +43,7 @@ def with_quality(
         metrics: The present content.
         data: The run's data.
         stage: 1 or 2.
-        scenes: Records of :func:`scaled_ig.evaluation.per_scene` on the test views.
+        scenes: Records of :func:`scaled_ig.metrics.evaluation.per_scene` on the test views.
     """
     ids = data.scene_ids(stage)
     old = metrics.get("scenes", [])
@@ -76,7 +76,7 @@ def keep_costs(
         steps: Training steps of the phase.
         seconds: Its training time.
         ranks: How many there were.
-        own: Bytes that are kept of a scene, see :func:`scaled_ig.cost.bytes_per_scene`.
+        own: Bytes that are kept of a scene, see :func:`scaled_ig.metrics.costs.bytes_per_scene`.
     """
     device = scene.background.device
     costs = run.read_json("costs.json")

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scaled_ig.commands.plan import PHASES, Waves, stage_of
-from scaled_ig.run_folder import RunFolder
+from scaled_ig.runs.plan import PHASES, Waves, stage_of
+from scaled_ig.runs.run_folder import RunFolder
 
 FINISHED = "finished.json"
 FORGOTTEN = ("checkpoints", "latents")

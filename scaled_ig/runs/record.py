@@ -14,10 +14,10 @@ from data_modules.base import MultiViewDataModule
 from data_modules.basel import BaselFaces
 from data_modules.choice import SceneChoice
 from data_modules.shapenet import ShapeNetCars
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.errors import UsageError
-from scaled_ig.evaluation import with_means
-from scaled_ig.run_folder import RunFolder
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.metrics.evaluation import with_means
+from scaled_ig.runs.run_folder import RunFolder
 
 PHASE_NAMES = {
     "autoencoder": "autoencoder",
@@ -72,8 +72,8 @@ class RunRecord:
             raise UsageError(
                 f"{folder.path} is not finished, {', '.join(left)} is left: go on with scaled-ig fit --resume true"
             )
-        waves = [RunFolder(wave).read_training() for wave in sorted(folder.path.glob("waves/*"))]
-        record = cls(folder, config, metrics, costs, folder.read_training(), waves)
+        waves = [RunFolder(wave).training.read() for wave in sorted(folder.path.glob("waves/*"))]
+        record = cls(folder, config, metrics, costs, folder.training.read(), waves)
         return replace(record, metrics=_of_scenes(metrics, set(record.bank.ids))) if metrics.get("scenes") else record
 
     @cached_property

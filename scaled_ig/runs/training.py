@@ -13,23 +13,23 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import Tensor
 
 from data_modules.base import MultiViewDataModule
-from scaled_ig.agreement import together
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.callbacks import Dashboard, Evaluation, MetricsLog, Plateau, PlateauStop, RunLogger, TrainingClock
 from scaled_ig.callbacks.checkpoint import AtomicCheckpointIO, KeepLast, save
-from scaled_ig.commands.checks import check_phases, check_plateau, check_visible, refuse_other_scenes, scenes_of
-from scaled_ig.commands.jobs import Job, forget_finished_waves, forget_wave, list_jobs
-from scaled_ig.commands.keeping import Keeper
-from scaled_ig.commands.launch import agree, digest_of, meet
-from scaled_ig.commands.plan import PHASES, HandOver, PhaseConfig, Waves, for_scenes
-from scaled_ig.commands.results import keep_costs, keep_quality
-from scaled_ig.cost import bytes_per_scene
+from scaled_ig.distributed.agreement import together
 from scaled_ig.errors import UsageError
-from scaled_ig.kernels import describe_kernel
-from scaled_ig.metrics import Lpips
+from scaled_ig.metrics.costs import bytes_per_scene
+from scaled_ig.metrics.images import Lpips
 from scaled_ig.phases import AdamSettings
 from scaled_ig.phases.saved_rows import load_checkpoint
-from scaled_ig.run_folder import RunFolder
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.rendering.kernels import describe_kernel
+from scaled_ig.runs.bank_writers import Keeper
+from scaled_ig.runs.checks import check_phases, check_plateau, check_visible, refuse_other_scenes, scenes_of
+from scaled_ig.runs.launch import agree, digest_of, meet
+from scaled_ig.runs.outcomes import keep_costs, keep_quality
+from scaled_ig.runs.phase_runs import Job, forget_finished_waves, forget_wave, list_jobs
+from scaled_ig.runs.plan import PHASES, HandOver, PhaseConfig, Waves, for_scenes
+from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
 
 
@@ -265,14 +265,14 @@ class Fit:
         module.shared_frozen = self.shared_frozen or (job.wave > 0 and self.waves.shared == "freeze")
         clock = TrainingClock()
         plateau = self.plateau if stage == 2 else None
-        evaluation = Evaluation(job.run, clock, self.eval_every_n_steps, lpips=self.lpips)
+        evaluation = Evaluation(job.run.training, clock, self.eval_every_n_steps, lpips=self.lpips)
         stop = [PlateauStop(plateau, evaluation)] if plateau else []
         dashboard = Dashboard(clock, self.eval_every_n_steps)
         keep = KeepLast(job.run.checkpoint(job.phase).parent, self.checkpoint_every_n_steps)
         trainer = self.make_trainer(
             max_epochs=-1 if config.max_steps else config.max_epochs,
             max_steps=config.max_steps or -1,
-            callbacks=[clock, MetricsLog(job.run, clock), evaluation, *stop, dashboard, keep],
+            callbacks=[clock, MetricsLog(job.run.training, clock), evaluation, *stop, dashboard, keep],
             plugins=[AtomicCheckpointIO()],
             default_root_dir=str(job.run.path),
         )

@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from data_modules.base import MultiViewDataModule
-from scaled_ig.agreement import together
-from scaled_ig.commands.jobs import Job
-from scaled_ig.commands.keeping import KeepVersion
+from scaled_ig.bank.scene_bank import SceneBank, spread
+from scaled_ig.distributed.agreement import together
 from scaled_ig.errors import UsageError
-from scaled_ig.evaluation import evaluate, over_scenes, per_scene
-from scaled_ig.report.orbits import spread
-from scaled_ig.report.record import RunRecord
-from scaled_ig.run_folder import RunFolder
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
+from scaled_ig.runs.bank_writers import KeepVersion
+from scaled_ig.runs.phase_runs import Job
+from scaled_ig.runs.record import RunRecord
+from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
 
 SAMPLE = 16

@@ -5,9 +5,9 @@ import torch
 
 from scaled_ig.autoencoders import IdentityAutoencoder, SmallAutoencoder
 from scaled_ig.cameras import orbit
-from scaled_ig.cost import bytes_per_scene, shared_bytes
+from scaled_ig.metrics.costs import bytes_per_scene, shared_bytes
+from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import MicroMacro, TriPlanes
-from scaled_ig.sampling import InsideBall
 from scaled_ig.scene_model import SceneModel, to_image
 
 

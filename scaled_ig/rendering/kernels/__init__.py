@@ -6,16 +6,16 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-from scaled_ig.compositing import Composite
-from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import cpu, cuda, reference
-from scaled_ig.kernels.reference import PlaneRays, Wanted
+from scaled_ig.rendering.compositing import Composite
+from scaled_ig.rendering.field_head import FieldHead
+from scaled_ig.rendering.kernels import cpu, cuda, reference
+from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
 
 KernelChoice = Literal["auto", "reference", "fast"]
 
 
 class Kernel(Protocol):
-    """What a module of this package offers; :mod:`scaled_ig.kernels.reference` says what its functions compute."""
+    """What a module of this package offers; :mod:`~scaled_ig.rendering.kernels.reference` says what they compute."""
 
     __name__: str
 
@@ -39,7 +39,7 @@ FAST: tuple[Kernel, ...] = (cuda, cpu)
 _DESCRIPTIONS = {
     reference.__name__: "plain PyTorch",
     cpu.__name__: "compiled C, scaled_ig/native/march.c",
-    cuda.__name__: "Triton, scaled_ig/kernels/triton_march.py",
+    cuda.__name__: "Triton, scaled_ig/rendering/kernels/triton_march.py",
 }
 
 

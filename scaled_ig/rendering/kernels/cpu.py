@@ -1,7 +1,7 @@
 """The renderer's inner loop on the CPU: ``march.c``, compiled for this machine when it is first used.
 
-The same functions as those of :mod:`scaled_ig.kernels.reference`. Results do not depend on the number of threads: a
-scene's gradients are written by one thread, in order.
+The same functions as those of :mod:`scaled_ig.rendering.kernels.reference`. Results do not depend on the number of
+threads: a scene's gradients are written by one thread, in order.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from scaled_ig import native
-from scaled_ig.compositing import Composite
-from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels.reference import PlaneRays, Wanted
-from scaled_ig.occupancy import HULL_RADIUS
+from scaled_ig.rendering.compositing import Composite
+from scaled_ig.rendering.field_head import FieldHead
+from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
+from scaled_ig.representations.occupancy import HULL_RADIUS
 
 _LANES = 16
 
@@ -165,14 +165,14 @@ def serves(planes: Tensor, head: FieldHead) -> bool:
 
 @torch.no_grad()
 def densities(given: PlaneRays, t: Tensor) -> Tensor:
-    """As :func:`scaled_ig.kernels.reference.densities`; raises as :func:`march`."""
+    """As :func:`scaled_ig.rendering.kernels.reference.densities`; raises as :func:`march`."""
     found = torch.empty(t.shape)
     _Inputs.of(given, t, *_parameters(given)).run("densities", lambda _: (found,), _any_shares(len(t)))
     return found
 
 
 def resample(t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
-    """As :func:`scaled_ig.kernels.reference.resample`; raises as :func:`march`."""
+    """As :func:`scaled_ig.rendering.kernels.reference.resample`; raises as :func:`march`."""
     given = _readable("t", t), _readable("raw_densities", raw_densities), None if u is None else _readable("u", u)
     found = torch.empty(len(t), t.shape[1] + num_samples)
     function = native.library("march", F=_LANES, H=_LANES, C=1).march_resample
@@ -186,7 +186,7 @@ def resample(t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | Non
 
 
 def march(given: PlaneRays, t: Tensor) -> Composite:
-    """As :func:`scaled_ig.kernels.reference.march`, float32 on the CPU; gradients of the pixels to planes and head.
+    """As the reference's ``march``, float32 on the CPU; gradients of the pixels to planes and head.
 
     Raises:
         ValueError: A tensor is of another type or elsewhere; the message names it.
@@ -202,7 +202,7 @@ def samples_read(given: PlaneRays, t: Tensor) -> Tensor:
 
 
 def squared_error(given: PlaneRays, t: Tensor, wanted: Wanted) -> Tensor:
-    """As :func:`scaled_ig.kernels.reference.squared_error`, in one sweep; raises as :func:`march`."""
+    """As :func:`scaled_ig.rendering.kernels.reference.squared_error`, in one sweep; raises as :func:`march`."""
     if not torch.is_grad_enabled():
         return wanted.error(march(given, t))
     return _SquaredError.apply(given, t, wanted, *_parameters(given))  # type: ignore

@@ -1,9 +1,10 @@
 """The renderer's inner loop on CUDA, in Triton: a squared error and all its gradients are one launch.
 
-The same functions as those of :mod:`scaled_ig.kernels.reference`. Planes are float32, or bfloat16 for half the traffic;
-all sums are float32, but autograd rounds the finished gradient of bfloat16 planes to their type. Products with the
-head's weights are as exact as float32 where PyTorch's own are (``torch.set_float32_matmul_precision("highest")``), else
-TF32. Gradients are sums by atomic additions: they differ from run to run by the rounding of their order.
+The same functions as those of :mod:`scaled_ig.rendering.kernels.reference`. Planes are float32, or bfloat16 for half
+the traffic; all sums are float32, but autograd rounds the finished gradient of bfloat16 planes to their type. Products
+with the head's weights are as exact as float32 where PyTorch's own are
+(``torch.set_float32_matmul_precision("highest")``), else TF32. Gradients are sums by atomic additions: they differ from
+run to run by the rounding of their order.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from scaled_ig.compositing import Composite
-from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import reference
-from scaled_ig.kernels.reference import PlaneRays, Wanted
-from scaled_ig.kernels.reference import resample as resample  # has no version of its own yet
-from scaled_ig.occupancy import HULL_RADIUS, Hulls
+from scaled_ig.rendering.compositing import Composite
+from scaled_ig.rendering.field_head import FieldHead
+from scaled_ig.rendering.kernels import reference
+from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
+from scaled_ig.rendering.kernels.reference import resample as resample  # has no version of its own yet
+from scaled_ig.representations.occupancy import HULL_RADIUS, Hulls
 from scaled_ig.representations.planes import PlaneAxes
 
 _BUFFERS = 32  # sums of the head's gradients, shared out among programs that else would wait for each other
@@ -54,7 +55,7 @@ class _Inputs:
 def options(
     planes: Tensor, num_samples: int, hidden: int, values: int, axes: PlaneAxes, cells: int = 0, extent: float = 1.0
 ) -> dict[str, Any]:
-    """What a kernel of :mod:`scaled_ig.kernels.triton_march` is compiled for.
+    """What a kernel of :mod:`scaled_ig.rendering.kernels.triton_march` is compiled for.
 
     Args:
         planes: [S, 3, K, K, F].
@@ -101,8 +102,8 @@ def _power_of_two(size: int, least: int) -> int:
 def _launch(
     name: str, inputs: _Inputs, planes: Tensor, head: tuple[Tensor, ...], *others: Tensor, **flags: Any
 ) -> None:
-    """Run a kernel of :mod:`scaled_ig.kernels.triton_march` on all rays."""
-    from scaled_ig.kernels import triton_march  # not to be had on every machine
+    """Run a kernel of :mod:`scaled_ig.rendering.kernels.triton_march` on all rays."""
+    from scaled_ig.rendering.kernels import triton_march  # not to be had on every machine
 
     (num_rays, num_samples), (hidden, values) = inputs.t.shape, (head[0].shape[0], head[2].shape[0] - 1)
     if not num_rays:
@@ -231,7 +232,7 @@ def serves(planes: Tensor, head: FieldHead) -> bool:
 
 @torch.no_grad()
 def densities(given: PlaneRays, t: Tensor) -> Tensor:
-    """As :func:`scaled_ig.kernels.reference.densities`. One launch."""
+    """As :func:`scaled_ig.rendering.kernels.reference.densities`. One launch."""
     if t.shape[1] > _MOST_SAMPLES:
         return reference.densities(_in_float32(given), t)
     raw = torch.empty(t.shape, device=given.planes.device)
@@ -241,7 +242,7 @@ def densities(given: PlaneRays, t: Tensor) -> Tensor:
 
 
 def march(given: PlaneRays, t: Tensor) -> Composite:
-    """As :func:`scaled_ig.kernels.reference.march`, with gradients of the pixels to planes and head.
+    """As :func:`scaled_ig.rendering.kernels.reference.march`, with gradients of the pixels to planes and head.
 
     One launch; the gradient is another one, which computes again what it needs. Rays of more than 128 samples are left
     to the plain version.
@@ -252,7 +253,7 @@ def march(given: PlaneRays, t: Tensor) -> Composite:
 
 
 def squared_error(given: PlaneRays, t: Tensor, wanted: Wanted) -> Tensor:
-    """As :func:`scaled_ig.kernels.reference.squared_error`. One launch for the error and its gradients."""
+    """As :func:`scaled_ig.rendering.kernels.reference.squared_error`. One launch for the error and its gradients."""
     if t.shape[1] > _MOST_SAMPLES:
         return reference.squared_error(_in_float32(given), t, wanted)
     if not torch.is_grad_enabled():

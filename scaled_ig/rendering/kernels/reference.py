@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from scaled_ig.cameras import Rays
-from scaled_ig.compositing import EMPTY, Composite, composite, interval_weights
-from scaled_ig.field_head import FieldHead
-from scaled_ig.occupancy import Hulls
+from scaled_ig.rendering.compositing import EMPTY, Composite, composite, interval_weights
+from scaled_ig.rendering.field_head import FieldHead
+from scaled_ig.rendering.sampling import importance, smooth_weights
+from scaled_ig.representations.occupancy import Hulls
 from scaled_ig.representations.planes import PlaneAxes, sample_planes
-from scaled_ig.sampling import importance, smooth_weights
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The field on CUDA: features of samples from planes, gradients back to planes, and the head in blocks of hidden units.
 
-Parts of the kernels of :mod:`scaled_ig.kernels.triton_march`, which explains the names. A row is one sample of one ray.
+Parts of the kernels of ``triton_march.py``, which explains the names. A row is one sample of one ray.
 """
 # ruff: noqa: N803
 

@@ -1,4 +1,4 @@
-"""The renderer's inner loop on CUDA: what :mod:`scaled_ig.kernels.cuda` launches.
+"""The renderer's inner loop on CUDA: what :mod:`scaled_ig.rendering.kernels.cuda` launches.
 
 A program owns ``RAYS`` whole rays with all their samples, ``RAYS · SAMPLES`` rows: what was seen stays in registers and
 the gradient follows at once. The hidden layer is computed in blocks of ``BLOCK`` units, again on the way back: a block
@@ -8,7 +8,7 @@ Names in capitals are known when a kernel is compiled: the sizes K, F, H and C o
 coordinates along the columns and rows of the three planes; ``FEATURES`` and ``OUTPUTS``, F and 1 + C with padding;
 ``PRECISION``, that of products; ``CELLS``, those along a side of hulls, 0 where there are none; ``RADIUS`` and
 ``EXTENT``, half the sides of the cubes of hulls and planes; ``OPACITY``, the weight of its error. Arrays are those of
-:mod:`scaled_ig.kernels.reference`, contiguous.
+:mod:`scaled_ig.rendering.kernels.reference`, contiguous.
 """
 # ruff: noqa: N803
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from scaled_ig.kernels.triton_field import (
+from scaled_ig.rendering.kernels.triton_field import (
     apply_head,
     first_weights,
     gather,

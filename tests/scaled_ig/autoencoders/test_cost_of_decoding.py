@@ -9,8 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.decoder import SMALL_CHANNELS, STABLE_DIFFUSION
 from scaled_ig.autoencoders import Autoencoder, KLAutoencoder, SmallAutoencoder
+from scaled_ig.batch import to_unit_range
 from scaled_ig.cameras import orbit
-from scaled_ig.metrics import psnr, to_unit_range
+from scaled_ig.metrics.images import psnr
 from tests.conftest import see_balls
 from tests.scaled_ig.autoencoders.test_kl import CONFIG
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from scaled_ig.autoencoders import IdentityAutoencoder, KLAutoencoder, SmallAutoencoder
+from scaled_ig.bank.description import build, describe
 from scaled_ig.cameras import orbit
-from scaled_ig.description import build, describe
+from scaled_ig.rendering.sampling import FullRay, InsideBall
 from scaled_ig.representations import MicroMacro, TriPlanes
-from scaled_ig.sampling import FullRay, InsideBall
 from scaled_ig.scene_model import SceneModel
 
 REPRESENTATIONS = (

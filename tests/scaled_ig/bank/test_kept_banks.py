@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from scaled_ig.bank_files.blocks import read_record
+from scaled_ig.bank.blocks import read_record
+from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.bank.scene_records import ENCODINGS, decode, encode
 from scaled_ig.cameras import orbit
-from scaled_ig.scene_bank import SceneBank
-from scaled_ig.scene_records import ENCODINGS, decode, encode
 
 KEPT = Path(__file__).parent / "kept_banks"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.errors import UsageError
-from scaled_ig.scene_bank import SceneBank
-from tests.scaled_ig.test_scene_bank import content, ranks_scene
+from tests.scaled_ig.bank.test_scene_bank import content, ranks_scene
 
 IDS = [f"scene-{row}" for row in range(9)]
 AGAIN = ["scene-7", "scene-1", "scene-2", "scene-5"]
@@ -105,9 +105,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from scaled_ig.bank_files import changes, index
-from scaled_ig.scene_bank import SceneBank
-from tests.scaled_ig.bank_files.test_replacing import AGAIN, learned_again
+from scaled_ig.bank import changes, index
+from scaled_ig.bank.scene_bank import SceneBank
+from tests.scaled_ig.bank.test_replacing import AGAIN, learned_again
 folder, place, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 module, name = {"fsync": (os, "fsync"), "rename": (os, "replace"), "table": (changes, "file_sha256"),
                 "index": (index, "write_whole"), "sweep": (changes, "files_of")}[place]
@@ -149,8 +149,8 @@ def environment() -> dict[str, str]:
 RANKS = """
 import sys, torch, torch.distributed as dist
 from scaled_ig.errors import UsageError
-from scaled_ig.scene_bank import SceneBank
-from tests.scaled_ig.bank_files.test_replacing import AGAIN, learned_again
+from scaled_ig.bank.scene_bank import SceneBank
+from tests.scaled_ig.bank.test_replacing import AGAIN, learned_again
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 SceneBank.replace(f"{folder}/two", learned_again(f"{folder}/two", rank), AGAIN, AGAIN)

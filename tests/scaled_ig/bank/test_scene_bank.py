@@ -15,17 +15,17 @@ import pytest
 import torch
 
 from scaled_ig.autoencoders import IdentityAutoencoder
-from scaled_ig.bank_files.storage import LOCK_FILE, alone_in
+from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.bank.scene_records import ENCODINGS
+from scaled_ig.bank.storage import LOCK_FILE, alone_in
+from scaled_ig.batch import to_unit_range
 from scaled_ig.cameras import orbit
-from scaled_ig.cost import bytes_per_scene
 from scaled_ig.errors import UsageError
-from scaled_ig.metrics import to_unit_range
-from scaled_ig.occupancy import Hulls
+from scaled_ig.metrics.costs import bytes_per_scene
+from scaled_ig.rendering.sampling import InsideBall, InsideHull
 from scaled_ig.representations import InstantNgp, TriPlanes
-from scaled_ig.sampling import InsideBall, InsideHull
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.representations.occupancy import Hulls
 from scaled_ig.scene_model import SceneModel
-from scaled_ig.scene_records import ENCODINGS
 from tests.conftest import ball_hulls
 
 IDS = ["a", "b", "c", "d"]
@@ -552,7 +552,7 @@ def test_a_file_system_that_is_full_is_one_sentence(bank, scene, monkeypatch):
 
     for name in ("blocks.os.fsync", "changes.sync", "index.write_whole"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"scaled_ig.bank_files.{name}", full)
+            patch.setattr(f"scaled_ig.bank.{name}", full)
             with pytest.raises(UsageError, match=r"cannot be written .No space left on device.: make room"):
                 SceneBank.write(bank.path, scene, IDS, "stage1", [""] * 4)
         assert content(bank.path) == before
@@ -561,7 +561,7 @@ def test_a_file_system_that_is_full_is_one_sentence(bank, scene, monkeypatch):
 LIMITED = """
 import resource, sys, torch
 from scaled_ig.errors import UsageError
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.bank.scene_bank import SceneBank
 bank = SceneBank.open(sys.argv[1])
 scene = bank.load_version("stage1")
 torch.nn.init.zeros_(scene.renderer.head.hidden.weight)
@@ -597,8 +597,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from scaled_ig.bank_files import changes, index, storage, table, blocks
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.bank import changes, index, storage, table, blocks
+from scaled_ig.bank.scene_bank import SceneBank
 folder, other, place = sys.argv[1:]
 module, _, name = place.rpartition(".")
 module = {"changes": changes, "index": index, "storage": storage, "blocks": blocks}[module]
@@ -643,11 +643,11 @@ def _patch(place: str) -> str:
 
 RANKS = """
 import json, sys, torch, torch.distributed as dist
-from scaled_ig.bank_files import writing
-from scaled_ig.cost import bytes_per_scene
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.bank import writing
+from scaled_ig.metrics.costs import bytes_per_scene
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.errors import UsageError
-from tests.scaled_ig.test_scene_bank import ranks_scene
+from tests.scaled_ig.bank.test_scene_bank import ranks_scene
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 for encoding in ("float32", "int8_difference"):
@@ -692,8 +692,8 @@ dist.destroy_process_group()
 def ranks_scene(rank: int | None = None, hulls: bool = False):
     """Nine scenes whose sums of floats depend on their order, or those that a rank of two owns."""
     from scaled_ig.autoencoders import SmallAutoencoder
+    from scaled_ig.rendering.sampling import InsideBall, InsideHull
     from scaled_ig.representations import MicroMacro
-    from scaled_ig.sampling import InsideBall, InsideHull
     from scaled_ig.scene_model import SceneModel
 
     torch.manual_seed(0)
@@ -709,7 +709,7 @@ def ranks_scene(rank: int | None = None, hulls: bool = False):
 
 
 def test_files_are_the_same_on_one_rank_and_on_two(tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
     environment |= {"GLOO_SOCKET_IFNAME": "lo"}
     ranks = [
         subprocess.Popen([sys.executable, "-c", RANKS, str(rank), str(tmp_path)], env=environment, stderr=-1)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from scaled_ig.occupancy import Hulls
+from scaled_ig.bank.scene_records import ENCODINGS, decode, encode, float32_bytes, record_sha256
 from scaled_ig.representations import TriPlanes
-from scaled_ig.scene_records import ENCODINGS, decode, encode, float32_bytes, record_sha256
+from scaled_ig.representations.occupancy import Hulls
 from tests.conftest import ball_hulls
 
 

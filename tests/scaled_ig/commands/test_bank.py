@@ -12,11 +12,11 @@ import yaml
 from data_modules.choice import SceneChoice
 from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cli import main
-from scaled_ig.commands.encodings import measure_encodings
-from scaled_ig.evaluation import evaluate, over_scenes, per_scene
-from scaled_ig.sampling import InsideHull
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
+from scaled_ig.rendering.sampling import InsideHull
+from scaled_ig.runs.encodings import measure_encodings
 from tests.conftest import BallScenes, ball_hulls
 
 
@@ -95,7 +95,7 @@ def test_measured_is_what_is_rendered_from_the_records(run, tiny_pack, monkeypat
     assert float(rows[4][3]) == pytest.approx(whole, abs=6e-4)
     assert float(measure_encodings(run / "bank", 2, None)[4][3]) == pytest.approx(ends, abs=6e-4)
     assert abs(whole - ends) > 1e-3
-    monkeypatch.setattr("scaled_ig.scene_records._STEPS", {"int8": 1, "int8_difference": 1})
+    monkeypatch.setattr("scaled_ig.bank.scene_records._STEPS", {"int8": 1, "int8_difference": 1})
     rough = measure_encodings(run / "bank", 16, None)
     assert abs(float(rough[6][4])) > 10 * abs(float(rows[6][4])) + 1e-3, "steps of one value a sign must be seen"
 
@@ -209,7 +209,7 @@ def test_a_bank_is_read_without_this_package(run, tmp_path, tiny_scene):
     """The page's own lines, on banks of the encodings that they name."""
     from pathlib import Path
 
-    page = (Path(__file__).parents[2] / "docs" / "bank.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "bank.md").read_text()
     block = next(part.partition("```")[0] for part in page.split("```python\n") if "def read_scene" in part)
     assert not {"torch", "scaled_ig", "safetensors"} & {
         line.split()[1] for line in block.splitlines() if "import" in line

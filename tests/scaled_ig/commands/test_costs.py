@@ -10,15 +10,15 @@ import pytest
 import yaml
 from PIL import Image
 
-from scaled_ig.accounting import Growth
 from scaled_ig.commands.costs import costs
-from scaled_ig.cost import bytes_per_scene, shared_bytes
 from scaled_ig.errors import UsageError
+from scaled_ig.metrics.accounting import Growth
+from scaled_ig.metrics.costs import bytes_per_scene, shared_bytes
 from scaled_ig.report import cost_figures
 from scaled_ig.report.cost_figures import Curve, Point, draw_landscape
-from scaled_ig.report.record import RunRecord
 from scaled_ig.report.run_costs import RunCosts
-from tests.scaled_ig.test_cost import size_of
+from scaled_ig.runs.record import RunRecord
+from tests.scaled_ig.metrics.test_costs import size_of
 
 IGNORED = shutil.ignore_patterns("checkpoints", "latents")
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
+from scaled_ig.bank.scene_bank import SceneBank, spread
 from scaled_ig.cameras import look_at_origin
 from scaled_ig.cli import main
 from scaled_ig.commands.render import render
 from scaled_ig.errors import UsageError
-from scaled_ig.report.orbits import orbit_cameras, orbit_like, spread
+from scaled_ig.report.orbits import orbit_cameras, orbit_like
 from scaled_ig.report.pictures import columns_of, mosaic, to_pictures
-from scaled_ig.scene_bank import SceneBank
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.commands.report import FILM_VIEWS, report
 from scaled_ig.errors import UsageError
 from scaled_ig.report import comparison
 from scaled_ig.report.measure import add_bars
-from scaled_ig.report.record import RunRecord
 from scaled_ig.report.views import LatentColours, choose_views, show_depth, show_error
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.runs.record import RunRecord
 from tests.banks import change_last_scene
 
 DATA_URI = re.compile(r'data:([\w/+]+);base64,([^"]+)')

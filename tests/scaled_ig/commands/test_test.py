@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from data_modules.shapenet import ShapeNetCars
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cli import main
 from scaled_ig.commands import test as command
-from scaled_ig.commands.measuring import choose_scenes
 from scaled_ig.errors import UsageError
-from scaled_ig.nearest_view import add_nearest_views, nearest_views
-from scaled_ig.report.record import RunRecord
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.metrics.nearest_view import add_nearest_views, nearest_views
+from scaled_ig.runs.measuring import choose_scenes
+from scaled_ig.runs.record import RunRecord
 from tests.banks import change_last_scene
 from tests.rounding import DECIBELS
 
@@ -149,7 +149,7 @@ def test_what_cannot_be_measured_is_one_sentence(tiny_run, options, said):
 
 SEVERAL = """
 import os, sys
-import scaled_ig.commands.measuring, scaled_ig.commands.results  # once, not by every rank
+import scaled_ig.runs.measuring, scaled_ig.runs.outcomes  # once, not by every rank
 from scaled_ig.commands.test import test
 from scaled_ig.errors import UsageError
 
@@ -201,7 +201,7 @@ def test_ranks_measure_what_one_process_does(tiny_run, measured, tmp_path, run_s
 
 def test_nearest_views_are_measured_once(tiny_run, tmp_path, monkeypatch):
     run = copy_parts(tiny_run, tmp_path / "run", *PARTS)
-    monkeypatch.setattr("scaled_ig.nearest_view.nearest_views", lambda *_: pytest.fail("they are known"))
+    monkeypatch.setattr("scaled_ig.metrics.nearest_view.nearest_views", lambda *_: pytest.fail("they are known"))
     command.test(str(run), lpips="off")
     assert read(run)["s2"]["nearest_view_psnr"] == read(tiny_run)["s2"]["nearest_view_psnr"]
 

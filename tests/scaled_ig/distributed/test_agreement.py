@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing import spawn
 
-from scaled_ig.agreement import together
+from scaled_ig.distributed.agreement import together
 from scaled_ig.errors import UsageError
 from scaled_ig.phases import Phase
 

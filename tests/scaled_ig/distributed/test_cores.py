@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from scaled_ig import cores
-from scaled_ig.cores import Moment, idle_cores, usable_cores, usable_cpus
+from scaled_ig.distributed import cores
+from scaled_ig.distributed.cores import Moment, idle_cores, usable_cores, usable_cpus
 
 OWN = 7.0  # CPU seconds of this process
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaled_ig.ownership import num_shards, owned_scenes, scenes_of_shard, shards_of_rank
+from scaled_ig.distributed.ownership import num_shards, owned_scenes, scenes_of_shard, shards_of_rank
 
 
 @pytest.mark.parametrize("num_scenes", [4, 7, 500, 1500])

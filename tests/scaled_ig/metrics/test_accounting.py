@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaled_ig.accounting import Growth, saved
+from scaled_ig.metrics.accounting import Growth, saved
 from scaled_ig.report import papers
 
 

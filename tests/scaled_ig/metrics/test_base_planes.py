@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scaled_ig.bases import effective_rank, shares_of_bases, singular_values
+from scaled_ig.metrics.base_planes import effective_rank, shares_of_bases, singular_values
 
 
 @pytest.mark.parametrize("shape", [(6, 40), (40, 6), (5, 5)])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scaled_ig.cameras import Cameras, orbit
-from scaled_ig.consistency import TOLERANCE, Match, Surface, disagreement, match_pixels
+from scaled_ig.metrics.consistency import TOLERANCE, Match, Surface, disagreement, match_pixels
 
 BIG, SMALL = (torch.zeros(3, dtype=torch.float64), 0.3), (torch.tensor([0.0, -0.4, 0.2], dtype=torch.float64), 0.08)
 

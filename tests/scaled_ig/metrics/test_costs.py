@@ -2,10 +2,10 @@
 
 import torch
 
-from scaled_ig.cost import bank_bytes, bytes_per_scene, milliseconds_per_image, row_bytes, shared_bytes
-from scaled_ig.occupancy import Hulls
-from scaled_ig.sampling import InsideHull
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.metrics.costs import bank_bytes, bytes_per_scene, milliseconds_per_image, row_bytes, shared_bytes
+from scaled_ig.rendering.sampling import InsideHull
+from scaled_ig.representations.occupancy import Hulls
 from tests.conftest import ball_hulls
 
 

@@ -7,8 +7,9 @@ import torch
 from data_modules.base import MultiViewDataModule
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.autoencoders import SmallAutoencoder
-from scaled_ig.evaluation import evaluate, over_scenes, per_scene, with_means
-from scaled_ig.metrics import psnr, to_unit_range
+from scaled_ig.batch import to_unit_range
+from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene, with_means
+from scaled_ig.metrics.images import psnr
 from tests.rounding import DECIBELS
 
 

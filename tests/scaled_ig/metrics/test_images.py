@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from scaled_ig.batch import to_unit_range
 from scaled_ig.errors import UsageError
-from scaled_ig.metrics import ALEXNET, Lpips, find_lpips_backbone, psnr, ssim, ssim_signed, to_unit_range
+from scaled_ig.metrics.images import ALEXNET, Lpips, find_lpips_backbone, psnr, ssim, ssim_signed
 
 
 def pairs(count: int = 3, size: int = 24) -> tuple[torch.Tensor, torch.Tensor]:

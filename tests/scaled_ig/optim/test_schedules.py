@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from scaled_ig.schedules import Constant, Exponential, MultiStep, WarmUpCosine
+from scaled_ig.optim.schedules import Constant, Exponential, MultiStep, WarmUpCosine
 
 
 def rates(schedule, epochs: int, steps_per_epoch: int = 3) -> list[float]:

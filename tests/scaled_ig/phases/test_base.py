@@ -11,10 +11,10 @@ from data_modules.shapenet import ShapeNetCars
 from scaled_ig.autoencoders import IdentityAutoencoder
 from scaled_ig.phases import AdamSettings, LearningRates, WarmUp
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import SceneRepresentation, TriPlanes
 from scaled_ig.representations.planes import sample_planes
 from scaled_ig.representations.scene_table import SceneTable
-from scaled_ig.sampling import InsideBall
 from scaled_ig.scene_model import SceneModel
 from tests.rounding import EPSILON, assert_near
 from tests.scaled_ig.phases.test_phases import train

@@ -9,13 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.autoencoders import SmallAutoencoder
+from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.batch import to_unit_range
 from scaled_ig.callbacks import TrainingClock
 from scaled_ig.errors import UsageError
-from scaled_ig.evaluation import evaluate
-from scaled_ig.metrics import psnr, to_unit_range
+from scaled_ig.metrics.evaluation import evaluate
+from scaled_ig.metrics.images import psnr
 from scaled_ig.phases import Distillation, Joint, LearningRates, RgbAlignment
 from scaled_ig.randomness import CounterNoise
-from scaled_ig.scene_bank import SceneBank
 from scaled_ig.scene_model import SceneModel
 from tests.rounding import checkpoint
 

@@ -8,12 +8,12 @@ import torch
 from scaled_ig.autoencoders import IdentityAutoencoder
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import Cameras, look_at_origin, orbit
-from scaled_ig.occupancy import Hulls, carve
 from scaled_ig.phases.cached_latents import _trusted, latent_coverage
 from scaled_ig.phases.hulls import carve_hulls, draw_near
-from scaled_ig.renderer import Opacity
+from scaled_ig.rendering.renderer import Opacity
+from scaled_ig.rendering.sampling import InsideHull
 from scaled_ig.representations import TriPlanes
-from scaled_ig.sampling import InsideHull
+from scaled_ig.representations.occupancy import Hulls, carve
 from scaled_ig.scene_model import SceneModel
 
 SIZE, RADIUS = 64, 0.3

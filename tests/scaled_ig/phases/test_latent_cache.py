@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import orbit
 from scaled_ig.errors import UsageError
-from scaled_ig.latent_cache import LatentCache, encoder_digest
+from scaled_ig.phases.latent_cache import LatentCache, encoder_digest
 
 DIGESTS = [f"scene {number}" for number in range(3)]
 SHARDS = {0: [(0, 3), (1, 3), (0, 1), (1, 0)], 3: [(2, 5), (2, 0)]}

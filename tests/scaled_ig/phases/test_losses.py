@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scaled_ig.losses import latent_loss, reconstruction_loss, rgb_loss, total_variation
+from scaled_ig.phases.losses import latent_loss, reconstruction_loss, rgb_loss, total_variation
 
 
 @pytest.mark.parametrize("loss", [latent_loss, rgb_loss, reconstruction_loss])

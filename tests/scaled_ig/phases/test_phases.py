@@ -11,8 +11,8 @@ from data_modules.shapenet import ShapeNetCars
 from data_modules.sources.transforms import TransformsSource
 from scaled_ig.callbacks import TrainingClock
 from scaled_ig.errors import UsageError
-from scaled_ig.losses import latent_loss, reconstruction_loss, rgb_loss
 from scaled_ig.phases import AutoencoderTraining, Joint, LatentSupervision, RgbAlignment, WarmUp
+from scaled_ig.phases.losses import latent_loss, reconstruction_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
 

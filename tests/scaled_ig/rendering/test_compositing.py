@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scaled_ig.compositing import composite, interval_weights
+from scaled_ig.rendering.compositing import composite, interval_weights
 
 
 def raw(density: float) -> float:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scaled_ig.field_head import FieldHead, SceneHeads
+from scaled_ig.rendering.field_head import FieldHead, SceneHeads
 
 
 def test_the_papers_head_has_2437_weights():

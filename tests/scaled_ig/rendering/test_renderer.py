@@ -10,14 +10,14 @@ from torch import nn
 from torch.nn.utils import vector_to_parameters
 
 from scaled_ig.cameras import Rays, orbit
-from scaled_ig.compositing import EMPTY
-from scaled_ig.field_head import FieldHead
-from scaled_ig.fields import POINTS_AT_ONCE
 from scaled_ig.randomness import CounterNoise
-from scaled_ig.renderer import Jitter, Renderer
+from scaled_ig.rendering.compositing import EMPTY
+from scaled_ig.rendering.field_head import FieldHead
+from scaled_ig.rendering.fields import POINTS_AT_ONCE
+from scaled_ig.rendering.renderer import Jitter, Renderer
+from scaled_ig.rendering.sampling import FullRay, InsideBall, importance
 from scaled_ig.representations import MicroMacro, SceneRepresentation
 from scaled_ig.representations.scene_table import SceneTable
-from scaled_ig.sampling import FullRay, InsideBall, importance
 
 PLANS = {"ball": InsideBall(12), "one-pass": FullRay(24, 0), "two-pass": FullRay(12, 12)}
 BACKGROUND = torch.tensor([0.3, -0.2, 0.9])
@@ -180,7 +180,7 @@ def test_gradients_of_the_whole_renderer(plan, monkeypatch):
             kept.append(importance(*arguments))
         return kept[0]
 
-    monkeypatch.setattr("scaled_ig.kernels.reference.importance", importance_once)
+    monkeypatch.setattr("scaled_ig.rendering.kernels.reference.importance", importance_once)
     torch.manual_seed(0)
     representation = MicroMacro(1, 2, num_bases=2, plane_resolution=3, extent=0.5).double()
     representation.new_scenes(2)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scaled_ig.cameras import orbit
-from scaled_ig.sampling import FullRay, InsideBall, importance, smooth_weights, stratified
+from scaled_ig.rendering.sampling import FullRay, InsideBall, importance, smooth_weights, stratified
 
 
 def test_stratified_samples_stay_in_their_bins_and_fill_them():

@@ -6,14 +6,15 @@ import shutil
 import pytest
 import torch
 
+from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.batch import to_unit_range
 from scaled_ig.commands.report import report
-from scaled_ig.metrics import psnr, to_unit_range
+from scaled_ig.metrics.images import psnr
+from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.report.awareness import encoder_before, measure_awareness
 from scaled_ig.report.base_planes import measure_bases
-from scaled_ig.report.record import RunRecord
 from scaled_ig.representations import TriPlanes
-from scaled_ig.sampling import InsideBall
-from scaled_ig.scene_bank import SceneBank
+from scaled_ig.runs.record import RunRecord
 from scaled_ig.scene_model import SceneModel
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from scaled_ig.field_head import FieldHead
+from scaled_ig.rendering.field_head import FieldHead
 from scaled_ig.report import papers
 from scaled_ig.report.cost_table import markdown_lines
 from scaled_ig.representations import MicroMacro, TriPlanes
@@ -78,5 +78,5 @@ def test_both_accountings_stand_beside_each_other():
 
 
 def test_the_page_has_them_as_they_are():
-    page = (Path(__file__).parents[2] / "docs/costs.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/costs.md").read_text()
     assert markdown_lines(papers.ACCOUNTING, papers.accounting()) in page

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cli import main
 from scaled_ig.errors import UsageError
 from scaled_ig.report import papers, results
-from scaled_ig.scene_bank import SceneBank
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 STAGE_1 = ("autoencoder", "warm_up", "joint")

@@ -9,11 +9,12 @@ from torch.func import functional_call
 
 from benchmarks import analytic
 from scaled_ig.autoencoders import IdentityAutoencoder, SmallAutoencoder
-from scaled_ig.description import build, describe
+from scaled_ig.bank.description import build, describe
 from scaled_ig.optim import SceneAdam
 from scaled_ig.phases import LearningRates
 from scaled_ig.randomness import CounterNoise
-from scaled_ig.renderer import Jitter
+from scaled_ig.rendering.renderer import Jitter
+from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import (
     InstantNgp,
     KPlanes,
@@ -23,7 +24,6 @@ from scaled_ig.representations import (
     TriPlanes,
     VanillaNerf,
 )
-from scaled_ig.sampling import InsideBall
 from scaled_ig.scene_model import SceneModel
 
 TINY = {

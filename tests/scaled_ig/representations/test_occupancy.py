@@ -7,8 +7,8 @@ import torch
 
 from scaled_ig import native
 from scaled_ig.cameras import Cameras, Rays, look_at_origin
-from scaled_ig.occupancy import AT_ONCE, HULL_RADIUS, Hulls, carve, pack, uncovered
 from scaled_ig.representations.base import PlaneRepresentation
+from scaled_ig.representations.occupancy import AT_ONCE, HULL_RADIUS, Hulls, carve, pack, uncovered
 from scaled_ig.representations.planes import sample_planes
 
 SIZE = 64  # pixels along a side

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scaled_ig.ownership import owned_scenes
+from scaled_ig.distributed.ownership import owned_scenes
 from scaled_ig.representations.scene_table import SceneTable
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaled_ig.commands.plan import PhaseConfig, Waves, for_scenes
+from scaled_ig.runs.plan import PhaseConfig, Waves, for_scenes
 
 
 def phase(batch_size: int, views_per_scene: int, **length) -> PhaseConfig:

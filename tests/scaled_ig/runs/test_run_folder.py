@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from scaled_ig.errors import UsageError
-from scaled_ig.run_folder import RunFolder
+from scaled_ig.runs.run_folder import RunFolder
 
 
 def test_names(tmp_path):
@@ -28,11 +28,11 @@ def test_json_is_written_whole(tmp_path):
 
 def test_training_is_rows_that_are_added(tmp_path):
     run = RunFolder(tmp_path / "run")
-    assert run.read_training() == []
-    run.append_training("joint", 10, 1.23456, {"train/rgb": 0.5, "train/latent": 1e-7})
-    run.append_training("joint", 20, 2.0, {"train/rgb": 0.25})
-    assert run.read_training() == list(csv.DictReader((run.path / "training.csv").open()))
-    read = [(row["phase"], int(row["step"]), row["name"], float(row["value"])) for row in run.read_training()]
+    assert run.training.read() == []
+    run.training.append("joint", 10, 1.23456, {"train/rgb": 0.5, "train/latent": 1e-7})
+    run.training.append("joint", 20, 2.0, {"train/rgb": 0.25})
+    assert run.training.read() == list(csv.DictReader((run.path / "training.csv").open()))
+    read = [(row["phase"], int(row["step"]), row["name"], float(row["value"])) for row in run.training.read()]
     assert read == [
         ("joint", 10, "train/rgb", 0.5),
         ("joint", 10, "train/latent", 1e-7),
@@ -42,14 +42,14 @@ def test_training_is_rows_that_are_added(tmp_path):
 
 def test_training_beyond_a_step_is_forgotten(tmp_path):
     run = RunFolder(tmp_path / "run")
-    run.forget_training("joint", 0)
+    run.training.forget("joint", 0)
     assert not run.path.exists(), "there was nothing to forget"
     for phase in ("warm_up", "joint"):
         for step in (10, 20, 30):
-            run.append_training(phase, step, 1.0, {"train/rgb": 0.5})
-    run.forget_training("joint", 20)
-    run.append_training("joint", 25, 1.5, {"train/rgb": 0.25})
-    read = [(row["phase"], int(row["step"])) for row in run.read_training()]
+            run.training.append(phase, step, 1.0, {"train/rgb": 0.5})
+    run.training.forget("joint", 20)
+    run.training.append("joint", 25, 1.5, {"train/rgb": 0.25})
+    read = [(row["phase"], int(row["step"])) for row in run.training.read()]
     assert read == [("warm_up", 10), ("warm_up", 20), ("warm_up", 30), ("joint", 10), ("joint", 20), ("joint", 25)]
     assert [file.name for file in run.path.iterdir()] == ["training.csv"]
 

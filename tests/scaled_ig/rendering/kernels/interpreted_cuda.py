@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from scaled_ig.cameras import Cameras, Rays
-from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import cuda, reference
-from scaled_ig.kernels.reference import PlaneRays, Wanted
-from scaled_ig.occupancy import Hulls
 from scaled_ig.randomness import CounterNoise
-from scaled_ig.renderer import Jitter, Renderer
+from scaled_ig.rendering.field_head import FieldHead
+from scaled_ig.rendering.kernels import cuda, reference
+from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
+from scaled_ig.rendering.renderer import Jitter, Renderer
+from scaled_ig.rendering.sampling import FullRay, InsideBall
 from scaled_ig.representations import MicroMacro
-from scaled_ig.sampling import FullRay, InsideBall
+from scaled_ig.representations.occupancy import Hulls
 
 AXES = MicroMacro.AXES
 ROUNDING = (
@@ -196,7 +196,7 @@ def test_what_is_frozen_has_no_gradient():
 def test_latent_supervision_is_one_launch_and_one_for_each_pass_before(sampling, expected, launches, monkeypatch):
     """Value and all gradients of a step's loss; only the papers' first pass has to be looked at beforehand."""
     monkeypatch.setattr(cuda, "serves", lambda planes, head: True)
-    monkeypatch.setattr("scaled_ig.kernels.FAST", (cuda,))
+    monkeypatch.setattr("scaled_ig.rendering.kernels.FAST", (cuda,))
     scenes = MicroMacro(micro_channels=2, macro_channels=3, num_bases=2, plane_resolution=4)
     scenes.new_scenes(3)
     pose = torch.eye(4).repeat(2, 1, 1)

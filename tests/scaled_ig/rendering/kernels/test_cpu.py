@@ -10,11 +10,11 @@ import torch
 
 from scaled_ig import native
 from scaled_ig.cameras import Rays
-from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import choose_kernel, cpu, describe_kernel, reference
-from scaled_ig.kernels.reference import PlaneRays, Wanted
-from scaled_ig.occupancy import Hulls
+from scaled_ig.rendering.field_head import FieldHead
+from scaled_ig.rendering.kernels import choose_kernel, cpu, describe_kernel, reference
+from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
 from scaled_ig.representations.base import PlaneRepresentation
+from scaled_ig.representations.occupancy import Hulls
 
 AXES = PlaneRepresentation.AXES
 needs_compiler = pytest.mark.skipif(native.compiler() is None, reason="no C compiler on this machine: set CC")

@@ -11,8 +11,8 @@ from tempfile import NamedTemporaryFile
 import pytest
 import torch
 
-from scaled_ig.field_head import FieldHead
-from scaled_ig.kernels import cuda
+from scaled_ig.rendering.field_head import FieldHead
+from scaled_ig.rendering.kernels import cuda
 from scaled_ig.representations import MicroMacro
 
 triton = pytest.importorskip("triton", reason="Triton is not installed: it comes with PyTorch's CUDA build")
@@ -54,7 +54,7 @@ def launched(kernel, samples, precision, cells=0):
 
 def build(capability, kernel, planes, options):
     """Bytes of local memory over those of registers, of a thread; bytes of shared memory of a program."""
-    from scaled_ig.kernels import triton_march
+    from scaled_ig.rendering.kernels import triton_march
 
     function = getattr(triton_march, kernel)
     sizes = {name: value for name, value in options.items() if name in function.arg_names}

@@ -2,7 +2,7 @@
 
 import torch
 
-from scaled_ig.kernels.reference import sample_scenes
+from scaled_ig.rendering.kernels.reference import sample_scenes
 from scaled_ig.representations.base import PlaneRepresentation
 from scaled_ig.representations.planes import sample_planes
 
