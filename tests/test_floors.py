@@ -16,9 +16,9 @@ FLOORS = [
     (("rendering",), set()),
     (("scene_model",), set()),
     (("bank", "metrics", "phases"), {"safetensors", "lightning"}),
-    (("callbacks",), {"wandb", "tqdm", "PIL"}),
+    (("callbacks",), {"wandb", "tqdm", "PIL", "imageio"}),
     (("runs",), {"yaml", "data_modules"}),
-    (("report",), {"matplotlib", "imageio"}),
+    (("report",), {"matplotlib"}),
     (("commands", "cli"), {"jsonargparse"}),
 ]
 ORDERED = {0, 4, 8}  # floors where a room may also import those before it
