@@ -23,6 +23,7 @@ from scaled_ig.representations.occupancy import (
 from scaled_ig.representations.scene_table import HullTable
 
 BLOCK = 4  # pixels along a side: silhouettes are grown by whole blocks
+DETAIL = 0.5  # part of the rays within silhouettes that falls on blocks in proportion to how much their colours vary
 BESIDE = 0.1  # share of rays in a block beside the silhouette, which only show that nothing is there, to one within it
 LATENT_REACH = 1  # latent pixels around a silhouette to which the autoencoder carries something of the object
 NEAREST = 0.1  # world units: cameras stand no nearer to the object than this
@@ -68,13 +69,16 @@ def carve_hulls(table: HullTable, data: Any, stage: int, latent_pixel: int = 1) 
 def draw_near(batch: ViewBatch, drawn: Tensor) -> Tensor:
     """Pixels at or near the object, so that any ray through its hull may be drawn; of views without masks any at all.
 
+    Within silhouettes more rays fall where colours vary.
+
     Args:
-        batch: B views with masks.
+        batch: B views with images and masks.
         drawn: [B, R] uniform in [0, 1).
 
     Returns:
         [B, R] long, row · width + column.
     """
+    assert batch.images is not None
     assert batch.masks is not None
     assert batch.masked is not None
     width = batch.masks.shape[2]
@@ -84,17 +88,36 @@ def draw_near(batch: ViewBatch, drawn: Tensor) -> Tensor:
     for reach in reaches.unique().tolist():  # one, unless cameras stand at different distances
         own = reaches == reach
         share[own] = BESIDE * (F.max_pool2d(seen[own], 2 * reach + 1, 1, reach)[:, 0] > 0)
-    share[(seen[:, 0] > 0) | ~batch.masked[:, None, None]] = 1.0
+    inside = seen[:, 0] > 0
+    contrast = block_contrast(batch.images) * inside
+    usual = contrast.sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+    detail = contrast / usual.clamp(min=1e-6)[:, None, None]
+    share = torch.where(inside, 1 - DETAIL + DETAIL * detail, share)
+    share[~batch.masked] = 1.0
     blocks = share.shape[2]
     upto = share.flatten(1).cumsum(1)
     place = drawn * upto[:, -1:]
     block = torch.searchsorted(upto, place, right=True).clamp(max=upto.shape[1] - 1)
     # How far the place lies within its block's share is drawn by lot too: it tells which pixel.
     part = 1 - (upto.gather(1, block) - place) / share.flatten(1).gather(1, block).clamp(min=BESIDE)
-    inside = (part * BLOCK**2).long().clamp(0, BLOCK**2 - 1)
-    row = block // blocks * BLOCK + inside // BLOCK
-    column = block % blocks * BLOCK + inside % BLOCK
+    pixel = (part * BLOCK**2).long().clamp(0, BLOCK**2 - 1)
+    row = block // blocks * BLOCK + pixel // BLOCK
+    column = block % blocks * BLOCK + pixel % BLOCK
     return row.clamp(max=batch.masks.shape[1] - 1) * width + column.clamp(max=width - 1)
+
+
+def block_contrast(images: Tensor) -> Tensor:
+    """How much each block of ``BLOCK`` pixels along a side varies: standard deviation of green, most of what is seen.
+
+    Args:
+        images: [B, 3, H, W] uint8.
+
+    Returns:
+        [B, h, w].
+    """
+    green = images[:, 1].float()
+    mean, square = (F.avg_pool2d(values, BLOCK, ceil_mode=True) for values in (green, green.square()))
+    return (square - mean.square()).clamp(min=0).sqrt()
 
 
 def margin(cameras: Cameras, width: int) -> Tensor:

@@ -75,7 +75,8 @@ def test_rays_that_meet_the_hull_are_all_among_those_drawn(model):
     cameras, masks = ball_views()
     masked = torch.arange(len(masks)) != 3
     scene, view = torch.zeros(len(masks), dtype=torch.long), torch.arange(len(masks))
-    batch = ViewBatch(cameras, scene, view, masks=masks, masked=masked)
+    images = torch.randint(256, (len(masks), 3, SIZE, SIZE), dtype=torch.uint8)
+    batch = ViewBatch(cameras, scene, view, images, masks, masked)
     drawn = draw_near(batch, torch.rand(len(masks), 200_000))
     found = torch.zeros(len(masks), SIZE**2, dtype=torch.bool).scatter_(1, drawn, True)
     near, far = model.representation.hulls(torch.tensor([0])).limits(
@@ -84,6 +85,20 @@ def test_rays_that_meet_the_hull_are_all_among_those_drawn(model):
     assert not ((far > near).view(len(masks), -1) & ~found).any()
     assert found[3].all(), "nothing is known of a view without masks"
     assert found[0].float().mean() < 0.9
+
+
+def test_more_rays_fall_where_colours_vary():
+    """Half of the silhouette is flat and gets half of the even share; the other half, striped, gets the rest."""
+    cameras, masks = ball_views(3)
+    masks.fill_(255)
+    images = torch.full((3, 3, SIZE, SIZE), 90, dtype=torch.uint8)
+    images[:2, :, : SIZE // 2, ::2] = 200
+    index = torch.arange(3)
+    drawn = draw_near(ViewBatch(cameras, index, index, images, masks, index >= 0), torch.rand(3, 100_000))
+    upper = (drawn < SIZE**2 // 2).float().mean(1)
+    torch.testing.assert_close(upper, torch.tensor([0.75, 0.75, 0.5]), atol=5 * (0.25 / 100_000) ** 0.5, rtol=0)
+    pixels = torch.zeros(SIZE**2).scatter_add_(0, drawn[2], torch.ones(100_000))
+    assert pixels.min() > 0, "an image of one colour is drawn from evenly"
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3])
