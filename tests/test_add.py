@@ -148,31 +148,6 @@ def test_new_scenes_may_have_shared_parts_of_their_own(tmp_path, run_scaled_ig, 
     assert all(torch.equal(now, then) for now, then in zip(renders(run), renders(tiny_run), strict=True))
 
 
-def test_tuned_shared_parts_must_not_cost_the_old_scenes_much(tmp_path, run_scaled_ig, tiny_run, larger_pack):
-    run = tmp_path / "run"
-    shutil.copytree(tiny_run, run)
-    bank = files(run / "bank")
-    call = ("add", "--run", run, "--data", larger_pack, "--tune_shared")
-    status, output = run_scaled_ig(*call, "--max_drop_decibels", -50)
-    assert status == 2
-    assert "test views of the run's scenes: " in output.splitlines()[-1]
-    assert f"nothing was changed in {run}/bank" in output.splitlines()[-1]
-    assert files(run / "bank") == bank
-    status, output = run_scaled_ig(*call, "--max_drop_decibels", 50)
-    assert status == 0, output[-3000:]
-    assert "latent_supervision" not in output, "it goes on from where it was refused"
-    before, after = SceneBank.open(tiny_run / "bank"), SceneBank.open(run / "bank")
-    assert after.versions["added-1"].shared_sha256 == after.versions["stage2"].shared_sha256
-    assert after.versions["stage2"].shared_sha256 != before.versions["stage2"].shared_sha256
-    assert after.versions["stage1"].shared_sha256 == before.versions["stage1"].shared_sha256
-    stage2 = [record.id for record in before.scenes("stage2")]
-    assert all(torch.equal(after[name].rows["micro"], before[name].rows["micro"]) for name in stage2)
-    stage1 = [record.id for record in before.scenes("stage1")]
-    assert all(
-        torch.equal(now, then) for now, then in zip(renders(run, stage1), renders(tiny_run, stage1), strict=True)
-    )
-
-
 def test_refitted_scenes_take_the_place_of_the_old_ones(tmp_path, run_scaled_ig, tiny_run):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
@@ -199,7 +174,6 @@ def test_refitted_scenes_take_the_place_of_the_old_ones(tmp_path, run_scaled_ig,
     ("arguments", "expected"),
     [
         (("add", "--run", "nowhere", "--data", "x"), "nowhere is no run: give the folder of a finished run"),
-        (("add", "--run", "nowhere", "--data", "x", "--max_drop_decibels", 3), "nowhere is no run"),
         (("add", "--run", "nowhere"), "the following arguments are required: --data: scaled-ig add --help says more"),
         (("bank", "refit", "nowhere", "--scenes", "a"), "nowhere is no run"),
     ],

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from scaled_ig.bank.blocks import read_shared, write_shared
-from scaled_ig.bank.changes import changing
-from scaled_ig.bank.description import build, describe
+from scaled_ig.bank.blocks import read_shared
+from scaled_ig.bank.description import build
 from scaled_ig.bank.index import BankVersion
 from scaled_ig.errors import UsageError
 from scaled_ig.scene_model import SceneModel
@@ -58,31 +55,3 @@ def copy_shared(folder: Path, version: BankVersion, scene: SceneModel) -> None:
         )
     for name, value in target.items():
         value.copy_(shared[name])
-
-
-def replace_shared(folder: Path, versions: Sequence[str], scene: SceneModel) -> None:
-    """See :meth:`scaled_ig.bank.scene_bank.SceneBank.replace_shared`."""
-    with changing(folder, with_scenes=False) as change:
-        new = {}
-        for version in versions:
-            if version not in change.index.versions:
-                raise UsageError(f"{folder} holds no version {version!r}; it holds {', '.join(change.index.versions)}")
-            old = change.index.versions[version]
-            mean = read_shared(folder, old)[1]
-            shapes = {name: table.row_shape for name, table in scene.representation.scene_tables().items()}
-            if shapes != {name: tuple(row.shape) for name, row in mean.items()}:
-                raise UsageError(f"version {version!r} of {folder} has scenes of other shapes: {shapes} do not fit")
-            digest = write_shared(folder, scene.shared_state(), mean)
-            new[version] = replace(old, model=describe(scene), shared_sha256=digest)
-        change.commit(change.index.versions | new)
-
-
-def versions_with_shared_parts_of(folder: Path, versions: dict[str, BankVersion], version: str) -> list[str]:
-    """Names of the versions whose shared parts are those of ``version``, whatever their reference rows."""
-    wanted = read_shared(folder, versions[version])[0]
-    return [
-        name
-        for name, other in versions.items()
-        if (shared := read_shared(folder, other)[0]).keys() == wanted.keys()
-        and all(torch.equal(shared[key], value) for key, value in wanted.items())
-    ]

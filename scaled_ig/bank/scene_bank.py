@@ -25,14 +25,13 @@ from scaled_ig.bank.blocks import read_record, read_shared
 from scaled_ig.bank.changes import remove_scenes
 from scaled_ig.bank.index import INDEX_FILE, BankVersion, Index
 from scaled_ig.bank.merge import merge_banks
-from scaled_ig.bank.models import build_version, copy_shared, replace_shared, versions_with_shared_parts_of
+from scaled_ig.bank.models import build_version, copy_shared
 from scaled_ig.bank.replacing import replace_scenes
 from scaled_ig.bank.scene import BankScene
 from scaled_ig.bank.scene_records import Encoding, decode
 from scaled_ig.bank.table import BankRecord, RecordTable
 from scaled_ig.bank.verify import findings_of
-from scaled_ig.bank.writing import is_first_rank, write_version
-from scaled_ig.distributed.agreement import together
+from scaled_ig.bank.writing import write_version
 from scaled_ig.errors import UsageError
 from scaled_ig.scene_model import SceneModel
 
@@ -285,20 +284,6 @@ class SceneBank:
         """
         merge_banks(Path(target), [Path(other) for other in others], encoding, progress)
         return cls.open(target)
-
-    def replace_shared(self, versions: Sequence[str], scene: SceneModel) -> None:
-        """Give versions the shared parts of another model, at a cost that does not depend on their scenes. Collective.
-
-        Raises:
-            UsageError: There is no such version, its scenes have other shapes, or the bank cannot be changed.
-        """
-        together(lambda: replace_shared(self.path, versions, scene) if is_first_rank() else None)
-        self._use(Index.read(self.path))
-
-    def sharing(self, version: str) -> list[str]:
-        """Names of the versions that have the shared parts of one of them, itself included."""
-        self._require(version)
-        return versions_with_shared_parts_of(self.path, self.versions, version)
 
     def verify(self, progress: Callable[[int], object] = lambda size: None) -> list[str]:
         """What is wrong with the bank, one sentence each; every byte is read.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,12 +29,10 @@ from scaled_ig.runs.phase_runs import FINISHED
 from scaled_ig.runs.plan import STAGE1_PHASES, HandOver, stage_of
 from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.runs.training import Fit, Source
-from scaled_ig.runs.tuned import KeepTuned
 
-Shared = Literal["frozen", "own", "tuned"]
+Shared = Literal["frozen", "own"]
 """What happens to what scenes share while further ones are learned."""
 
-MAX_DROP_DECIBELS = 0.1
 OWN_SETTINGS = {"run_dir", "resume", "init_from"} | {
     f"data.{key}" for key in ("path", "scenes", "stage1_scenes", "stage2_scenes")
 }
@@ -118,19 +115,10 @@ def adding_parser() -> argparse.ArgumentParser:
     parser = _Parser("add", "Learn further scenes for a finished run; its own scenes stay as they are.")
     parser.add_argument("--run", required=True, help="folder of the run, whose bank gets the scenes")
     parser.add_argument("--data", required=True, help="folder of the pack; scenes that the bank has are left out")
-    shared = parser.add_mutually_exclusive_group()
-    shared.add_argument(
+    parser.add_argument(
         "--own_shared",
         action="store_true",
         help="train a copy of what scenes share, which the bank keeps for the new scenes beside the old one",
-    )
-    shared.add_argument(
-        "--tune_shared", action="store_true", help="train what scenes share; the run's scenes move with it"
-    )
-    parser.add_argument(
-        "--max_drop_decibels",
-        type=float,
-        help=f"with --tune_shared, most PSNR that a sample of the run's scenes may lose ({MAX_DROP_DECIBELS} dB)",
     )
     return parser
 
@@ -156,14 +144,10 @@ def run_adding(arguments: list[str]) -> int:
     begun = _begun(folder)
     if set(begun.values()) - set(index.digests):
         raise UsageError(f"{folder.path} was begun with another pack: finish it with that one, or remove the folder")
-    drop = MAX_DROP_DECIBELS if own.max_drop_decibels is None else own.max_drop_decibels
-    if not math.isfinite(drop) or (own.max_drop_decibels is not None and not own.tune_shared):
-        raise UsageError("--max_drop_decibels is a number of decibels that goes with --tune_shared")
-    shared: Shared = "tuned" if own.tune_shared else "own" if own.own_shared else "frozen"
+    shared: Shared = "own" if own.own_shared else "frozen"
 
     def keeper(encoding: Encoding) -> Keeper:
-        keep = KeepVersion(run.folder.bank, encoding)
-        return KeepTuned(keep, run.folder, run.version, drop) if own.tune_shared else keep
+        return KeepVersion(run.folder.bank, encoding)
 
     new = _new_scenes(run, index, begun)
     scenes = list(begun) or new
@@ -254,8 +238,6 @@ def _learn(settings: _Settings, further: Sequence[str]) -> int:
     config = ["fit", "--config", str(run.folder.path / "config.yaml")]
 
     def adjust(fit: Fit) -> Fit:
-        if fit.waves.scenes and settings.shared == "tuned":
-            raise UsageError("--tune_shared moves all scenes at once: leave it out, or set --waves.scenes null")
         fit.data.choice = SceneChoice(ids=settings.scenes)
         if not fit.phases:
             raise UsageError("no phase of stage 2 is left: nothing would be learned")

@@ -215,8 +215,6 @@ def test_a_model_that_samples_no_hulls_takes_no_scenes_with_hulls(hulled, tiny_s
     bank = SceneBank.write(tmp_path / "bank", hulled, IDS, "stage1", [""] * 4)
     ball = tiny_scene(rgb=True)
     bank.load_shared("stage1", ball)
-    with pytest.raises(UsageError, match="has scenes of other shapes"):
-        bank.replace_shared(["stage1"], ball)
     with pytest.raises(UsageError, match="differ in their names or shapes"):
         SceneBank.replace(bank.path, ball, IDS, [""] * 4)
 
@@ -413,7 +411,6 @@ def test_a_rotten_scene_table_is_not_built_upon(bank, scene):
     ):
         with pytest.raises(UsageError, match=r"scenes-00000001.sqlite is damaged"):
             act()
-    bank.replace_shared(["stage1"], scene)
     assert content(bank.path) == before
 
 
@@ -425,29 +422,6 @@ def test_what_stays_in_a_block_survives_the_others(tmp_path, tiny_scene):
     assert torch.equal(bank["h"].rows["mixing"], scene.representation.mixing.weight[7])
     assert torch.equal(bank["a"].rows["mixing"], scene.representation.mixing.weight[0])
     assert not bank.verify()
-
-
-def test_new_shared_parts_are_those_of_all_scenes_of_a_version(bank, scene):
-    before, mean = content(bank.path), bank.mean("stage1")
-    with torch.no_grad():
-        scene.representation.bases.mul_(1.5)
-    bank.replace_shared(["stage1"], scene)
-    for opened in (bank, SceneBank.open(bank.path)):
-        assert torch.equal(opened["b"].render(orbit(3)), expected(scene, 1))
-        assert all(torch.equal(opened.mean("stage1")[name], row) for name, row in mean.items())
-    after = content(bank.path)
-    changed = {name for name in before | after if before.get(name) != after.get(name)}
-    assert {name.partition("-")[0] for name in changed} == {"index.json", "shared"}, "scenes are not touched"
-    assert not bank.verify()
-
-
-def test_shared_parts_of_other_shapes_are_refused(bank, tiny_scene):
-    before = content(bank.path)
-    other = tiny_scene()
-    other.representation.mixing.row_shape = (4,)
-    with pytest.raises(UsageError, match="scenes of other shapes"):
-        bank.replace_shared(["stage1"], other)
-    assert content(bank.path) == before
 
 
 def test_versions_with_equal_shared_parts_share_a_file(bank, scene):
@@ -663,8 +637,6 @@ hulled = ranks_scene(rank, hulls=True)
 SceneBank.write(f"{folder}/two", hulled, [f"hulled-{row}" for row in range(9)], "hulls", ids, "int8_difference")
 with open(f"{folder}/bytes-{rank}.json", "w") as file:
     json.dump(bytes_per_scene(hulled), file)
-bank = SceneBank.open(f"{folder}/two")
-bank.replace_shared(["float32"], scene)
 if rank == 1:
     with torch.no_grad():
         scene.representation.micro.weight[0, 0, 0, 0, 0] = torch.nan
@@ -729,7 +701,6 @@ def test_files_are_the_same_on_one_rank_and_on_two(tmp_path):
     alone = SceneBank.write(tmp_path / "one", hulled, names, "hulls", ids, "int8_difference")
     for rank in range(2):
         assert json.loads((tmp_path / f"bytes-{rank}.json").read_text()) == bytes_per_scene(hulled)
-    alone.replace_shared(["float32"], ranks_scene())
     one, two = content(tmp_path / "one"), content(tmp_path / "two")
     assert one.keys() == two.keys()
     assert [name for name in one if one[name] != two[name]] == []
