@@ -23,6 +23,7 @@ import yaml
 
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.commands.fit import run_training
+from scaled_ig.files import write_whole
 from scaled_ig.runs.run_folder import RunFolder
 
 FOLDER = Path("runs/bench/rgb_rates")
@@ -113,9 +114,7 @@ class Tries:
         seconds = costs["phases"][phase]["seconds_per_scene"]
         reached = {"psnr": psnr, "psnr_of_scenes": of_scenes, "seconds_per_scene": seconds}
         self.done.append({"rates": rates, "steps": steps} | reached)
-        part = self.file.with_suffix(".part")
-        part.write_text(json.dumps(self.done, indent=1) + "\n")
-        os.replace(part, self.file)
+        write_whole(self.file, json.dumps(self.done, indent=1) + "\n")
         print(f"{self.name}: {rates}, {steps} steps: {psnr:.2f} dB after {seconds:.0f} s a scene", flush=True)
         return psnr
 

@@ -1,12 +1,20 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, their digests, and folders that one process changes at a time."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
+import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from scaled_ig.errors import UsageError
+
+_NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -36,6 +44,11 @@ def write_whole(path: Path, content: bytes | str) -> None:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a JSON file; see :func:`replacing`."""
+    write_whole(path, json.dumps(document, indent=1) + "\n")
+
+
 def sync(path: Path) -> None:
     """Have a file, or the names in a folder, on the disk before going on."""
     handle = os.open(path, os.O_RDONLY)
@@ -46,3 +59,58 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a file, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def alone_in(folder: Path, lock_file: str, busy: str) -> Iterator[None]:
+    """Keep other processes out of a folder, made where it is missing, until this one is done or dead.
+
+    File systems without locks keep nobody out. (filelock would take a file for a lock there, which a process that is
+    killed leaves behind for ever.)
+
+    Args:
+        folder: The folder.
+        lock_file: Name of the file of its lock, which is removed at the end.
+        busy: What to say where another process is in it.
+
+    Raises:
+        UsageError: Another process is in it.
+        OSError: It cannot be written.
+    """
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _lock(folder / lock_file, busy)
+    try:
+        yield
+    finally:
+        (folder / lock_file).unlink(missing_ok=True)  # while it is locked, see _lock
+        os.close(lock)
+        if made:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+def _lock(path: Path, busy: str) -> int:
+    """Open and lock a file; one that its last owner removed meanwhile locks out nobody."""
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise UsageError(busy) from None
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return lock
+            os.close(lock)
+            raise
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), path.stat()):
+                return lock
+        os.close(lock)

@@ -28,6 +28,7 @@ from data_modules.checking.contained import Lost, run_contained
 from data_modules.layout import PackIndex
 from data_modules.packing import shards
 from scaled_ig.errors import UsageError
+from scaled_ig.files import write_json
 
 PLACES = ("data", "headers", "attributes", "index")
 SILENT, CRASHED, HUNG = "SILENTLY WRONG", "CRASHED", "HUNG"
@@ -249,7 +250,7 @@ def main() -> int:
     bad = print_table(report)
     print(f"\n{report['flips']:,} flips, {bad} silently wrong, crashed or hung")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    shards.write_json(arguments.out, report)
+    write_json(arguments.out, report)
     print(arguments.out)
     return 1 if bad else 0
 

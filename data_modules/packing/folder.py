@@ -1,16 +1,13 @@
 """The folder that is written to: empty, and of one call at a time."""
 
-import errno
-import fcntl
-import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from scaled_ig.errors import UsageError
+from scaled_ig.files import alone_in
 
 LOCK_FILE = "pack.lock"
-NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 def require_empty(out: Path, besides: Collection[str] = ()) -> None:
@@ -28,10 +25,8 @@ def require_empty(out: Path, besides: Collection[str] = ()) -> None:
 
 
 @contextmanager
-def alone_in(out: Path) -> Iterator[None]:
-    """Keeps other calls out of a folder, made if it is not there, until this one is done or dead.
-
-    File systems without locks keep nobody out.
+def alone(out: Path) -> Iterator[None]:
+    """Keeps other calls out of a folder until this one is done or dead; see ``alone_in``.
 
     Raises:
         UsageError: another call is in it, or it is a file.
@@ -39,35 +34,6 @@ def alone_in(out: Path) -> Iterator[None]:
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file: name another --out")
-    made = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    lock = _lock(out)
-    try:
+    busy = f"another call is packing into {out}: wait for it, or name another --out"
+    with alone_in(out, LOCK_FILE, busy):
         yield
-    finally:
-        (out / LOCK_FILE).unlink(missing_ok=True)  # while it is locked, see _lock
-        os.close(lock)
-        if made:
-            with suppress(OSError):  # it is not empty
-                out.rmdir()
-
-
-def _lock(out: Path) -> int:
-    """Opens and locks the file of locks; one that its last owner removed meanwhile locks out nobody."""
-    path = out / LOCK_FILE
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise UsageError(f"another call is packing into {out}: wait for it, or name another --out") from None
-        except OSError as error:
-            if error.errno in NO_LOCKS:
-                return lock
-            os.close(lock)
-            raise
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock), path.stat()):
-                return lock
-        os.close(lock)

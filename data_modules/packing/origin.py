@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from data_modules.sources.base import SceneSource, SourceRecord, file_sha256
+from data_modules.sources.base import SceneSource, SourceRecord
+from scaled_ig.files import file_sha256
 
 
 def source_file(source: SceneSource, record: SourceRecord) -> Path | None:

@@ -24,14 +24,14 @@ from data_modules import layout
 from data_modules.index_document import is_name
 from data_modules.layout import PackIndex, read_source_records
 from data_modules.packing.assembly import Assembly
-from data_modules.packing.folder import LOCK_FILE, alone_in, require_empty
+from data_modules.packing.folder import LOCK_FILE, alone, require_empty
 from data_modules.packing.origin import is_same
 from data_modules.packing.parts import SCENES_FOLDER
 from data_modules.packing.scene_writer import RenderSettings, SceneWriter
-from data_modules.packing.shards import write_json
 from data_modules.packing.workers import Workers
 from data_modules.sources.base import SceneSource
 from scaled_ig.errors import UsageError
+from scaled_ig.files import write_json
 
 JOB_FILE = "job.part.json"
 
@@ -69,7 +69,7 @@ def write_pack(
     job = job_digest(source, scenes, render, split_rule)
     todo: list[dict[str, str]] = []
     if not _is_finished(out, job):  # that needs no lock, and no folder that can be written
-        with alone_in(out):
+        with alone(out):
             index = find_pack(out, render, split_rule, job, append)
             todo = scenes if index is None else missing_scenes(index, source, scenes, job)
             if todo:
@@ -220,4 +220,6 @@ def _begin(out: Path, job: str, append: bool) -> dict[str, Any]:
 def _clear(out: Path) -> None:
     """Removes what a job needs while it is not finished; last the file that says so."""
     shutil.rmtree(out / SCENES_FOLDER, ignore_errors=True)
+    for draft in out.glob("*.*.part"):  # of a call that was killed
+        draft.unlink()
     (out / JOB_FILE).unlink(missing_ok=True)

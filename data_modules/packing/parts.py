@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_modules.packing.shards import write_json
+from scaled_ig.files import write_json
 
 SCENES_FOLDER = "scenes.part"
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from data_modules import layout
 from data_modules.packing.disk import new_hdf5
-from data_modules.sources.base import PosedViews, SourceRecord, file_sha256
+from data_modules.sources.base import PosedViews, SourceRecord
+from scaled_ig.files import file_sha256, replacing, write_json
 
 CAMERAS = (layout.CAMERA_TO_WORLD, layout.INTRINSICS, layout.NEAR_FAR)
 
@@ -21,8 +21,7 @@ CAMERAS = (layout.CAMERA_TO_WORLD, layout.INTRINSICS, layout.NEAR_FAR)
 def write_scene(path: Path, views: PosedViews, record: SourceRecord) -> None:
     """Writes one scene, compressed as in the shard that it waits for."""
     near_far = layout.ball_near_far(views.camera_to_world) if views.near_far is None else views.near_far
-    temporary = path.with_suffix(".h5.part")
-    with new_hdf5(temporary) as file:
+    with replacing(path) as draft, new_hdf5(draft) as file:
         create_views(file, layout.VIEWS, views.images.shape)[:] = views.images
         if views.masks is not None:
             create_views(file, layout.MASKS, views.masks.shape)[:] = views.masks
@@ -31,7 +30,6 @@ def write_scene(path: Path, views: PosedViews, record: SourceRecord) -> None:
             file.create_dataset(name, data=values, dtype="f4")
         file[layout.SHA256] = np.bytes_(layout.scene_sha256(views.images, *cameras, views.masks))
         file[layout.SOURCE] = np.bytes_(json.dumps(record, sort_keys=True))
-    publish(temporary, path)
 
 
 def write_shard(path: Path, scenes: list[dict[str, str]], files: list[Path], attributes: dict[str, Any]) -> None:
@@ -51,8 +49,7 @@ def write_shard(path: Path, scenes: list[dict[str, str]], files: list[Path], att
             masked.append(layout.MASKS in file)
             for name, column in columns.items():
                 column.append(file[name][()])
-    temporary = path.with_suffix(".h5.part")
-    with new_hdf5(temporary) as file:
+    with replacing(path) as draft, new_hdf5(draft) as file:
         create_views(file, layout.VIEWS, (offsets[-1], *size, 3))
         if any(masked):
             create_views(file, layout.MASKS, (offsets[-1], *size))
@@ -83,7 +80,6 @@ def write_shard(path: Path, scenes: list[dict[str, str]], files: list[Path], att
         }.items():
             # Strings of variable length would lie in a heap that has no checksum.
             file.attrs[name] = np.bytes_(value) if isinstance(value, str) else value
-    publish(temporary, path)
 
 
 def create_views(file: h5py.File, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
@@ -179,17 +175,3 @@ def write_index(
         "shards": shards,
     }
     write_json(out / layout.INDEX_FILE, document | {"sha256": layout.json_sha256(document)})
-
-
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Writes a JSON file that is never seen half written."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    publish(temporary, path)
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Renames a file once its bytes are on the disk."""
-    with temporary.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    temporary.replace(path)

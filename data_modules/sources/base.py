@@ -1,9 +1,7 @@
 """What every reader of scenes gives to the packer: a list of scenes, and each scene as a mesh or as posed views."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -159,9 +157,3 @@ def turn_about_z(degrees: float) -> NDArray[np.float64]:
 def srgb_to_linear(display: NDArray[Any]) -> NDArray[Any]:
     """sRGB display values in [0, 1] to linear light."""
     return np.where(display <= 0.04045, display / 12.92, ((np.maximum(display, 0.04045) + 0.055) / 1.055) ** 2.4)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -18,11 +18,11 @@ from data_modules.sources.base import (
     SceneSource,
     SourceRecord,
     Viewpoints,
-    file_sha256,
     normalize,
     srgb_to_linear,
 )
 from scaled_ig.errors import UsageError
+from scaled_ig.files import file_sha256
 
 # The layouts of 2017 and 2019, then those of older statismo files.
 CELLS = tuple(

@@ -11,13 +11,13 @@ from data_modules.sources.base import (
     SceneSource,
     SourceRecord,
     Viewpoints,
-    file_sha256,
     normalize,
 )
 from data_modules.sources.files import read_json, walk
 from data_modules.sources.gltf import read_with_trimesh
 from data_modules.sources.obj import read_obj, read_texture
 from scaled_ig.errors import UsageError
+from scaled_ig.files import file_sha256
 
 SUFFIXES = (".obj", ".glb", ".gltf", ".ply")
 TEXT_KEYS = ("id", "mesh", "up", "category", "variant_of", "texture_override")

@@ -10,11 +10,11 @@ from data_modules.sources.base import (
     SceneSource,
     SourceRecord,
     Viewpoints,
-    file_sha256,
     normalize,
 )
 from data_modules.sources.obj import read_obj
 from scaled_ig.errors import UsageError
+from scaled_ig.files import file_sha256
 
 CATEGORIES = {"02958343": "car"}
 MODEL_FILES = ("models/model_normalized.obj", "model.obj")  # version 2, version 1

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_modules.sources.base import SceneEntry, file_sha256
+from data_modules.sources.base import SceneEntry
 from data_modules.sources.files import walk
 from data_modules.sources.pictures import SUFFIXES, read_picture
 from data_modules.sources.posed import Capture, Frame, PosedSource
 from scaled_ig.errors import UsageError
+from scaled_ig.files import file_sha256
 
 INTRINSICS_FILE = "intrinsics.txt"
 USUAL_WIDTH = 512  # what the files of cars_train speak of, whatever the size of their images

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from data_modules.sources.base import SceneEntry, file_sha256
+from data_modules.sources.base import SceneEntry
 from data_modules.sources.files import read_json_object, walk
 from data_modules.sources.lens import read_lens, read_limits
 from data_modules.sources.pictures import find_picture, read_mask, read_picture
 from data_modules.sources.posed import Capture, Frame, PosedSource
 from scaled_ig.errors import UsageError
+from scaled_ig.files import file_sha256
 
 WHOLE_FILES = ("transforms_opencv.json", "transforms.json")
 SPLIT_FILES = ("transforms_test.json", "transforms_train.json", "transforms_val.json")

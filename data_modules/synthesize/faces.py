@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from data_modules.synthesize.head import Array, neutral_head, triangles
 from data_modules.synthesize.head_colours import blob, colour_modes, face_masks, mean_colours
+from scaled_ig.files import replacing
 
 Triple = tuple[float, float, float]
 EVERYWHERE = (1e4, 1e4, 1e4)
@@ -118,9 +118,7 @@ def write_face_model(path: Path) -> tuple[int, int]:
         "color": (mean_colours(points, masks), colour_modes(masks)),
         "expression": (np.zeros_like(points), shape_modes(points, EXPRESSION_EDITS)),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with h5py.File(draft, "w") as file:
+    with replacing(path) as draft, h5py.File(draft, "w") as file:
         for name, (mean, modes) in parts.items():
             basis, variance = principal_components(modes)
             model = file.create_group(f"{name}/model")
@@ -132,5 +130,4 @@ def write_face_model(path: Path) -> tuple[int, int]:
             representer["points"] = points.T.astype(np.float32)
             representer["cells"] = cells.T.astype(np.int32)
         file["version/majorVersion"], file["version/minorVersion"] = np.int32(0), np.int32(9)
-    draft.replace(path)
     return len(points), len(cells)

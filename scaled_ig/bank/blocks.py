@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from scaled_ig.bank.index import BankVersion
 from scaled_ig.bank.scene_records import record_sha256
-from scaled_ig.bank.storage import file_sha256, sync
 from scaled_ig.bank.table import BankRecord
 from scaled_ig.errors import UsageError
+from scaled_ig.files import write_whole
 
 BLOCKS = "blocks"
 MEAN = "mean."
@@ -93,15 +93,9 @@ def write_shared(folder: Path, shared: dict[str, Tensor], mean: dict[str, Tensor
         mean: Reference row of each table.
     """
     content = shared | {MEAN + name: row for name, row in mean.items()}
-    temporary = folder / "shared.part"
-    try:
-        save_file({name: value.detach().cpu().contiguous() for name, value in content.items()}, temporary)
-    except SafetensorError as error:  # it has words of its own for a full disk
-        raise OSError(str(error)) from None
-    temporary.chmod(0o644)  # safetensors would keep a bank to its owner
-    sync(temporary)
-    digest = file_sha256(temporary)
-    os.replace(temporary, folder / f"shared-{digest[:16]}.safetensors")
+    file = save({name: value.detach().cpu().contiguous() for name, value in content.items()})
+    digest = hashlib.sha256(file).hexdigest()
+    write_whole(folder / f"shared-{digest[:16]}.safetensors", file)
     return digest
 
 

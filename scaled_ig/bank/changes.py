@@ -15,11 +15,13 @@ from pathlib import Path
 
 from scaled_ig.bank.blocks import BLOCKS, new_block, read_record
 from scaled_ig.bank.index import INDEX_FILE, TABLE_NAME, BankVersion, Index
-from scaled_ig.bank.storage import LOCK_FILE, alone_in, file_sha256, require_sound, sync, writable
+from scaled_ig.bank.storage import require_sound, writable
 from scaled_ig.bank.table import BLOCK_NAME, BY_VERSION, SCENES, BankRecord, RecordTable
 from scaled_ig.errors import UsageError
+from scaled_ig.files import alone_in, file_sha256, sync
 
-_OWN_NAMES = re.compile(rf"{TABLE_NAME.pattern}|shared-[0-9a-f]{{16}}\.safetensors|shared\.part|{INDEX_FILE}\.part")
+LOCK_FILE = "bank.lock"
+_OWN_NAMES = re.compile(rf"{TABLE_NAME.pattern}|shared-[0-9a-f]{{16}}\.safetensors|.+\.\d+\.part")
 
 
 class Change:
@@ -102,7 +104,8 @@ def changing(folder: Path, with_scenes: bool = True) -> Iterator[Change]:
     Raises:
         UsageError: It is being changed by another call, is no bank of this schema, is damaged, or cannot be written.
     """
-    with writable(folder), alone_in(folder):
+    busy = f"{folder} is being changed by another call: wait until it is done"
+    with writable(folder), alone_in(folder, LOCK_FILE, busy):
         index = Index.read(folder) if (folder / INDEX_FILE).exists() else Index({})
         if with_scenes and index.table:  # blocks that it does not name are removed
             require_sound(folder / index.table, index.table_sha256)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from scaled_ig.bank.scene_records import ENCODINGS, Encoding
-from scaled_ig.bank.storage import write_whole
 from scaled_ig.errors import UsageError
+from scaled_ig.files import write_whole
 
 SCHEMA = "scaled-ig-bank"
 SCHEMA_VERSION = 2

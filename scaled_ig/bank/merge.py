@@ -16,9 +16,10 @@ from scaled_ig.bank.changes import Change, changing
 from scaled_ig.bank.index import BankVersion, Index
 from scaled_ig.bank.models import build_described
 from scaled_ig.bank.scene_records import Encoding, Texels, decode, encode, record_sha256
-from scaled_ig.bank.storage import require_sound, sync
+from scaled_ig.bank.storage import require_sound
 from scaled_ig.bank.table import BankRecord, RecordTable, insert
 from scaled_ig.errors import UsageError
+from scaled_ig.files import replacing
 
 BLOCK_BYTES = 256 * 2**20
 """A new block is begun where one has grown to this."""
@@ -158,8 +159,6 @@ def _is_known(connection: sqlite3.Connection, record: BankRecord, content: bytes
 
 
 def _copy_shared(folder: Path, version: BankVersion, target: Path) -> None:
-    temporary = target / "shared.part"
     require_sound(folder / version.shared_file, version.shared_sha256)
-    shutil.copyfile(folder / version.shared_file, temporary)
-    sync(temporary)
-    temporary.replace(target / version.shared_file)
+    with replacing(target / version.shared_file) as draft:
+        shutil.copyfile(folder / version.shared_file, draft)

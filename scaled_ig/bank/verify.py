@@ -10,9 +10,9 @@ from pathlib import Path
 from scaled_ig.bank.blocks import BLOCKS, is_sound, read_shared
 from scaled_ig.bank.changes import files_of
 from scaled_ig.bank.index import INDEX_FILE, Index
-from scaled_ig.bank.storage import file_sha256
 from scaled_ig.bank.table import BankRecord, RecordTable
 from scaled_ig.errors import UsageError
+from scaled_ig.files import file_sha256
 
 PIECE_BYTES = 8 * 2**20
 

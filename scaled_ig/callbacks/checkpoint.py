@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from scaled_ig.distributed.agreement import together
 from scaled_ig.errors import UsageError
+from scaled_ig.files import replacing
 from scaled_ig.phases.saved_rows import read_checkpoint
 
 
@@ -29,20 +29,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         target = Path(path)
-        part = target.with_name(f"{target.name}.{os.getpid()}.part")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            for left in target.parent.glob(f"{target.name}.*.part"):
-                left.unlink()
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, target)
-            _sync_names(target.parent)  # before what the old checkpoint named is removed
+            for draft in target.parent.glob(f"{target.name}.*.part"):
+                draft.unlink()
+            with replacing(target) as draft:
+                torch.save(checkpoint, draft)
             _forget_rows(target.parent)
         except (OSError, RuntimeError) as error:
-            part.unlink(missing_ok=True)
             reason = str(error).splitlines()[0]
             self._mistake = UsageError(f"{target} cannot be written ({reason}): free space, then --resume true")
 
@@ -62,15 +55,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None) -> Any:
         return read_checkpoint(Path(path))
-
-
-def _sync_names(folder: Path) -> None:
-    """Make what was renamed in a folder survive a crash of the machine."""
-    names = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(names)
-    finally:
-        os.close(names)
 
 
 def _forget_rows(folder: Path) -> None:

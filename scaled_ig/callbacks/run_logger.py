@@ -10,6 +10,8 @@ from typing import Literal
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from scaled_ig.files import write_whole
+
 
 class RunLogger(WandbLogger):
     """One W&B run for all phases and all resumptions of a run folder.
@@ -103,8 +105,5 @@ def run_id(run_folder: Path) -> str:
         return path.read_text().strip()
     made = uuid.uuid4().hex[:8]
     if getattr(rank_zero_only, "rank", 0) == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-        temporary.write_text(made + "\n")
-        os.replace(temporary, path)
+        write_whole(path, made + "\n")
     return made

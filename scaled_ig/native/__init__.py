@@ -23,6 +23,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from scaled_ig.files import replacing
+
 _FOLDER = Path(__file__).parent
 _FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -60,12 +62,9 @@ def library(name: str, **sizes: int) -> ctypes.CDLL:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaled-ig"
     compiled = folder / f"{name}-{digest}.so"
     if not compiled.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        part = compiled.with_name(f"{compiled.name}.{os.getpid()}.part")
-        subprocess.run(
-            [*command, *_FLAGS, *given, str(source), "-o", str(part), "-lm"], check=True, capture_output=True
-        )
-        os.replace(part, compiled)
+        with replacing(compiled) as draft:
+            call = [*command, *_FLAGS, *given, str(source), "-o", str(draft), "-lm"]
+            subprocess.run(call, check=True, capture_output=True)
     _keep_freed_memory()
     return ctypes.CDLL(str(compiled))
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from scaled_ig.bank.description import describe
 from scaled_ig.batch import ViewBatch
 from scaled_ig.errors import UsageError
+from scaled_ig.files import replacing
 from scaled_ig.scene_model import SceneModel
 
 Key = tuple[int, int]
@@ -170,10 +171,8 @@ def _find(path: Path, wanted: str) -> tuple[Tensor | None, str]:
 def _write(path: Path, latents: Tensor, made_of: str) -> None:
     # One entry: the order of several in the file's head is random.
     stamp = {"stamp": f"{made_of} {hashlib.sha256(_bytes(latents)).hexdigest()}"}
-    temporary = path.with_suffix(".part")  # a shard has one writer
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"latents": latents}, temporary, metadata=stamp)
-        temporary.replace(path)
+        with replacing(path) as draft:
+            save_file({"latents": latents}, draft, metadata=stamp)
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path} cannot be written ({error}): free space, or give another --run_dir") from None

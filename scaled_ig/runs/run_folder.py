@@ -8,7 +8,7 @@ from typing import Any
 
 from scaled_ig.callbacks.training_table import TrainingTable, csv_text
 from scaled_ig.errors import UsageError
-from scaled_ig.files import write_whole
+from scaled_ig.files import write_json, write_whole
 
 QUALITY_COLUMNS = (
     "split",
@@ -67,7 +67,7 @@ class RunFolder:
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Replace a JSON file of the run."""
-        write_whole(self.path / name, json.dumps(content, indent=1))
+        write_json(self.path / name, content)
 
     def write_metrics(self, metrics: dict[str, Any], name: str = "metrics") -> None:
         """Replace ``metrics.json`` and, by the same numbers, ``metrics.csv``.

@@ -12,7 +12,8 @@ from data_modules.checking.check import find_findings
 from data_modules.layout import PackIndex
 from data_modules.packing.shards import index_row, write_index, write_scene, write_shard
 from data_modules.raycast import draw_cameras
-from data_modules.sources.base import PosedViews, file_sha256
+from data_modules.sources.base import PosedViews
+from scaled_ig.files import file_sha256
 
 STAMP = {"renderer": "none", "created_utc": "2026-01-01T00:00:00Z"}
 

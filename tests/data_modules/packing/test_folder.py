@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from data_modules import layout
-from data_modules.packing import folder, pack
-from data_modules.packing.folder import LOCK_FILE, alone_in
+from data_modules.packing import pack
+from data_modules.packing.folder import LOCK_FILE, alone
 from data_modules.packing.pack import list_scenes, write_pack
 from data_modules.packing.scene_writer import RenderSettings
 from data_modules.packing.workers import Workers
 from data_modules.sources.base import SceneEntry
+from scaled_ig import files
 from scaled_ig.errors import UsageError
 from tests.data_modules.packing.test_workers import Troubled
 
@@ -63,7 +64,7 @@ def test_a_file_system_without_locks_is_written(tmp_path, monkeypatch):
 
 
 def test_errors_of_the_work_are_not_taken_for_those_of_the_lock(tmp_path):
-    with pytest.raises(BlockingIOError), alone_in(tmp_path / "out"):
+    with pytest.raises(BlockingIOError), alone(tmp_path / "out"):
         raise BlockingIOError
     assert not (tmp_path / "out").exists()
 
@@ -79,8 +80,8 @@ def test_a_lock_that_was_removed_meanwhile_is_not_taken(tmp_path, monkeypatch):
         flock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with alone_in(tmp_path):
-        with pytest.raises(UsageError, match="another call is packing into"), alone_in(tmp_path):
+    with alone(tmp_path):
+        with pytest.raises(UsageError, match="another call is packing into"), alone(tmp_path):
             pass
         assert (tmp_path / LOCK_FILE).exists()
     assert not list(tmp_path.iterdir())
@@ -88,7 +89,7 @@ def test_a_lock_that_was_removed_meanwhile_is_not_taken(tmp_path, monkeypatch):
 
 def test_a_finished_call_needs_no_lock(tmp_path, monkeypatch):
     write_pack(Troubled(1, {}), tmp_path, None)
-    monkeypatch.setattr(folder, "_lock", lambda _: pytest.fail("the folder may be read-only"))
+    monkeypatch.setattr(files, "_lock", lambda *_: pytest.fail("the folder may be read-only"))
     assert pack.write_pack(Troubled(1, {}), tmp_path, None).num_scenes == 1
 
 

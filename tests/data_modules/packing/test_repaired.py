@@ -9,9 +9,10 @@ import pytest
 from data_modules import layout
 from data_modules.layout import PackIndex
 from data_modules.packing.pack import write_pack
-from data_modules.sources.base import SceneEntry, SceneSource, file_sha256
+from data_modules.sources.base import SceneEntry, SceneSource
 from scaled_ig.commands.check import check
 from scaled_ig.errors import UsageError
+from scaled_ig.files import file_sha256
 from tests.data_modules.checking.packs import noisy_views
 
 

@@ -15,12 +15,13 @@ import pytest
 import torch
 
 from scaled_ig.autoencoders import IdentityAutoencoder
+from scaled_ig.bank.changes import LOCK_FILE
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.bank.scene_records import ENCODINGS
-from scaled_ig.bank.storage import LOCK_FILE, alone_in
 from scaled_ig.batch import to_unit_range
 from scaled_ig.cameras import orbit
 from scaled_ig.errors import UsageError
+from scaled_ig.files import alone_in
 from scaled_ig.metrics.costs import bytes_per_scene
 from scaled_ig.rendering.sampling import InsideBall, InsideHull
 from scaled_ig.representations import InstantNgp, TriPlanes
@@ -510,7 +511,7 @@ def test_no_temporary_files_are_left(bank):
 
 def test_one_writer_at_a_time(bank, scene):
     before = content(bank.path)
-    with alone_in(bank.path):
+    with alone_in(bank.path, LOCK_FILE, "busy"):
         for act in (lambda: SceneBank.write(bank.path, scene, IDS, "stage1", [""] * 4), lambda: bank.remove(["a"])):
             with pytest.raises(UsageError, match="is being changed by another call: wait until it is done"):
                 act()
@@ -571,11 +572,12 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from scaled_ig.bank import changes, index, storage, table, blocks
+from scaled_ig import files
+from scaled_ig.bank import changes, index, blocks
 from scaled_ig.bank.scene_bank import SceneBank
 folder, other, place = sys.argv[1:]
 module, _, name = place.rpartition(".")
-module = {"changes": changes, "index": index, "storage": storage, "blocks": blocks}[module]
+module = {"changes": changes, "index": index, "files": files, "blocks": blocks}[module]
 ordinary, calls = getattr(module, name), []
 
 def die(*arguments, **options):
@@ -587,7 +589,7 @@ SceneBank.merge(folder, [other])
 
 
 @pytest.mark.parametrize(
-    "place", ["blocks.os", "changes.sync", "index.write_whole", "storage.os", "changes.file_sha256", "changes.files_of"]
+    "place", ["blocks.os", "changes.sync", "index.write_whole", "files.os", "changes.file_sha256", "changes.files_of"]
 )
 def test_a_killed_writer_leaves_the_old_bank(bank, scene, tmp_path, place):
     scene.representation.new_scenes(2, seed=1)
@@ -608,7 +610,7 @@ def _patch(place: str) -> str:
     """Kill at a file's fsync or rename for modules of the standard library, at the call for others."""
     if place == "blocks.os":
         return "os.fsync = die"
-    if place == "storage.os":
+    if place == "files.os":
         return "os.replace = die"
     return "setattr(module, name, die)"
 

@@ -137,7 +137,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkey
     files.save_checkpoint({"old": True}, tmp_path / "last.ckpt")
 
     def full(content, file):
-        file.write(b"half")
+        file.write_bytes(b"half")
         raise RuntimeError("[enforce fail at inline_container.cc] . unexpected pos 64 vs 0")
 
     monkeypatch.setattr(torch, "save", full)
