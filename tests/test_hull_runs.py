@@ -157,3 +157,14 @@ def test_stage_2_may_sample_otherwise_than_its_stage_1(alone, tmp_path, run_scal
     assert not bank.verify()
     assert ("hull" in bank["ball-4"].rows) == (second == "InsideHull")
     assert torch.equal(bank.mean("stage2")["micro"], SceneBank.open(source / "bank").mean("stage1")["micro"])
+
+
+def test_scenes_without_planes_of_their_own_have_hulls_too(tmp_path, run_scaled_ig, call):
+    """Ours-Macro: a scene is its mixing coefficients and its hull."""
+    representation = "{class_path: MicroMacro, init_args: {micro_channels: 0, macro_channels: 6, plane_resolution: 12}}"
+    options = "--scene.representation", representation, "--phases.warm_up.max_steps", 2
+    status, output = run_scaled_ig(*call, *options, "--phases.latent_supervision.max_steps", 2, "--run_dir", tmp_path)
+    assert status == 0, output[-3000:]
+    bank = SceneBank.open(tmp_path / "bank")
+    assert not bank.verify()
+    assert set(bank[bank.ids[0]].rows) == {"mixing", "hull"}

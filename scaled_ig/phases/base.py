@@ -178,9 +178,10 @@ class Phase(LightningModule, ABC):
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         carve_hulls(representation.hull, data, self.stage, self.scene.autoencoder.downsampling)
-        if isinstance(representation, PlaneRepresentation) and "micro" in self.trained:
-            texels = representation.texels(Hulls(representation.hull.weight))
-            self.scene_adam().keep(representation.scene_tables()["micro"].weight, texels)
+        planes = representation.scene_tables().get("micro") if "micro" in self.trained else None
+        texels = representation.texels(Hulls(representation.hull.weight))
+        if planes is not None and texels is not None:
+            self.scene_adam().keep(planes.weight, texels)
 
     # -- who trains, where ------------------------------------------------------------------------------------------
 
