@@ -30,6 +30,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, here and in all
 import torch
 from scale import machine
 
+from data_modules.base import PhaseData
 from data_modules.index_document import INDEX_FILE, SCHEMA_VERSION, json_sha256
 from data_modules.shapenet import ShapeNetCars
 from data_modules.views import PackViews
@@ -150,10 +151,10 @@ def of_wave(num_scenes: int, folder: Path) -> dict[str, Any]:
     """What a rank makes for a wave of its own scenes, before it trains and after."""
     meter = Meter()
     data = ShapeNetCars(str(folder / "pack"), stage1_scenes=0, stage2_scenes=num_scenes, batch_size=32)
-    data.stage = 2
+    data = data.for_phase(PhaseData(2, 32, 1))
     data.scenes(2)
     views = meter("views", lambda: PackViews(data.index, data.scenes(2)))
-    sampler = meter("order", lambda: data.sampler(2, 32, 1))
+    sampler = meter("order", lambda: data.sampler())
     meter("first_batch", lambda: next(iter(sampler)))
     del views
 

@@ -64,12 +64,13 @@ class DrawnViews(SceneSource):
 
 def epoch(pack: Path, rank: int, world_size: int):
     """The data module of a rank, streaming, and the batches of its epoch."""
+    from data_modules.base import PhaseData
     from data_modules.shapenet import ShapeNetCars  # Lightning, which the packer's processes do not need
 
     data = ShapeNetCars(str(pack), stage1_scenes=1, batch_size=BATCH * world_size, in_memory=False, num_workers=0)
     data._rank = lambda: (rank, world_size)  # type: ignore[method-assign]
-    data.stage = 2
-    return data, list(data.sampler(2, data.batch_size, 1))
+    data = data.for_phase(PhaseData(stage=2))
+    return data, list(data.sampler())
 
 
 _barrier: Any = None

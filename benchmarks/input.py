@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from benchmarks.contest import cpu_seconds
 from benchmarks.data import DrawnViews
-from data_modules.base import MultiViewDataModule
+from data_modules.base import MultiViewDataModule, PhaseData
 from data_modules.packing.pack import write_pack
-from data_modules.samplers import ResumableLoader
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.autoencoders import SmallAutoencoder
 from scaled_ig.batch import ViewBatch
@@ -42,11 +42,11 @@ def measure() -> dict[str, Any]:
 def _measure(folder: Path) -> dict[str, Any]:
     write_pack(DrawnViews(SCENES, VIEWS), folder / "pack", render=None)
     data = ShapeNetCars(str(folder / "pack"), stage1_scenes=1, batch_size=BATCH)
-    data.stage = 2
+    data = data.for_phase(PhaseData(stage=2, with_images=False))
     scene = SceneModel(TriPlanes(4, 8), SmallAutoencoder(patch_size=8, latent_channels=4, width=16), InsideBall(8))
     cache = LatentCache(folder / "latents", scene, "float16")
     cache.fill(data.own_training_shards(), data.scene_digests(2), lambda keys: data.batches(2, keys))
-    loader = _loader(data)
+    loader = data.train_dataloader()
     files = _write_files(folder, data, cache)
     times = cpu_seconds(
         {"files": lambda: _from_files(files), "memory": lambda: _from_memory(loader, cache)}, rounds=7, title="input"
@@ -63,15 +63,7 @@ def _measure(folder: Path) -> dict[str, Any]:
     }
 
 
-def _loader(data: MultiViewDataModule) -> ResumableLoader:
-    """What the trainer iterates over when a phase needs no pixels."""
-    loader = data.train_dataloader()
-    loader.dataset.with_images = False  # type: ignore[attr-defined]
-    assert isinstance(loader, ResumableLoader)
-    return loader
-
-
-def _from_memory(loader: ResumableLoader, cache: LatentCache) -> None:
+def _from_memory(loader: DataLoader, cache: LatentCache) -> None:
     for batch in loader:
         cache(batch)
 

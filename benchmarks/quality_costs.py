@@ -13,7 +13,9 @@ from lightning.pytorch import Callback
 from tqdm import tqdm
 
 from benchmarks.contest import machine
+from data_modules.base import PhaseData
 from scaled_ig.commands.fit import run_training
+from scaled_ig.phases import RunSettings
 from scaled_ig.runs.plan import STAGE1_PHASES
 from scaled_ig.runs.training import Fit
 
@@ -60,17 +62,13 @@ def build(given: list[str]) -> Fit:
 def time_steps(fit: Fit, phase: str, folder: str) -> StepTimes:
     """A few steps of a phase, of scenes that start from noise."""
     config, data, stage = fit.phases[phase], fit.data, 1 if phase in STAGE1_PHASES else 2
-    usual = data.batch_size, data.views_per_scene
     fit.scene.representation.new_scenes(len(data.scenes(stage)), 0)
-    data.stage = stage
-    data.batch_size = config.batch_size or data.batch_size
-    data.views_per_scene = config.views_per_scene or data.views_per_scene
-    module, times = config.module(fit.scene), StepTimes()
-    module.adam = fit.adam
+    module, times = config.module(fit.scene, RunSettings(fit.adam)), StepTimes()
+    wanted = {"with_images": module.needs_images, "with_masks": module.needs_masks}
+    views = data.for_phase(PhaseData(stage, config.batch_size, config.views_per_scene, **wanted))
     own: dict[str, Any] = {"callbacks": [times], "max_epochs": -1, "max_steps": STEPS, "default_root_dir": folder}
     trainer = fit.make_trainer(**own, enable_checkpointing=False)
-    trainer.fit(module, datamodule=data)
-    data.batch_size, data.views_per_scene = usual
+    trainer.fit(module, datamodule=views)
     return times
 
 

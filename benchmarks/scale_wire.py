@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from data_modules.base import PhaseData
 from data_modules.packing.pack import write_pack
 from data_modules.raycast import draw_cameras
 from data_modules.shapenet import ShapeNetCars
@@ -118,7 +119,7 @@ def train(num_scenes: int, folder: Path) -> tuple[dict[str, int], LatentSupervis
     representation = MicroMacro(10, 22, num_bases=10, plane_resolution=32, extent=0.5)
     model = SceneModel(representation, SmallAutoencoder(), InsideBall(4), resolution=RESOLUTION)
     data = ShapeNetCars(str(pack), stage1_scenes=0, stage2_scenes=num_scenes, batch_size=BATCH)
-    data.stage = 2
+    data = data.for_phase(PhaseData(stage=2))
     phase, per_step = LatentSupervision(model), PerStep()
     trainer = Trainer(
         accelerator="cpu", devices=2, strategy="ddp", max_steps=STEPS, max_epochs=-1, logger=False,

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from data_modules.base import PhaseData
 from data_modules.shapenet import ShapeNetCars
 from data_modules.views import PackViews, ViewKey
 from scaled_ig.autoencoders import SmallAutoencoder
@@ -105,7 +106,6 @@ class Contender:
         self.kind, self.num_scenes, self.bank = kind, num_scenes, bank
         self.size = min(num_scenes, wave) if kind == "waves" else num_scenes
         self.data = ShapeNetCars(str(pack), stage1_scenes=0, stage2_scenes=num_scenes, batch_size=BATCH)
-        self.data.stage = 2
         self.ids = self.data.scene_ids(2)
         self.model = make_model()
         self.model.autoencoder.requires_grad_(False)
@@ -116,7 +116,7 @@ class Contender:
     def enter(self, first: int) -> Cost:
         """Make the rows of the wave that begins with a scene, and what goes with them."""
         with Cost() as cost:
-            self.data.choose_wave(range(first, first + self.size))
+            self.data = self.data.for_phase(PhaseData(2, BATCH, 1, range(first, first + self.size)))
             self.model.representation.new_scenes(self.size, seed=first)
             if self.kind == "dense":
                 self._make_dense()
@@ -175,7 +175,7 @@ class Contender:
 
     def _batches(self) -> Iterator[ViewBatch]:
         """Views of the wave in the order of the data module's sampler."""
-        sampler, epoch = self.data.sampler(2, BATCH, 1), 0
+        sampler, epoch = self.data.sampler(), 0
         while True:
             sampler.set_epoch(epoch)
             for keys in sampler:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import gc
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -29,6 +29,29 @@ from scaled_ig.distributed.ownership import owned_scenes, scenes_of_shard, shard
 from scaled_ig.errors import UsageError
 
 Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class PhaseData:
+    """What a phase trains on.
+
+    Args:
+        stage: 1 or 2: whose scenes.
+        batch_size: Views of a global batch; as the data module has it where it is None.
+        views_per_scene: Views of a scene in a batch; likewise.
+        wave: Of stage 2, these scenes alone; all of them where it is None.
+        order: Of the phase, a part of the seed of the order of views.
+        with_images: Whether batches carry pixels.
+        with_masks: Whether batches carry silhouettes.
+    """
+
+    stage: int = 1
+    batch_size: int | None = None
+    views_per_scene: int | None = None
+    wave: range | None = None
+    order: int = 0
+    with_images: bool = True
+    with_masks: bool = False
 
 
 class MultiViewDataModule(LightningDataModule):
@@ -70,11 +93,18 @@ class MultiViewDataModule(LightningDataModule):
         self.stage1_scenes, self.stage2_scenes = stage1_scenes, stage2_scenes
         self.batch_size, self.views_per_scene, self.val_fraction = batch_size, views_per_scene, val_fraction
         self.num_workers, self.in_memory, self.seed = num_workers, in_memory, seed
-        self.stage = 1
+        self.phase = PhaseData()
         self._index: PackIndex | None = None
-        self._views: dict[int, PackViews] = {}
+        self._views: dict[tuple[int, range | None], PackViews] = {}  # of a stage, or of a wave of stage 2
         self._stages: dict[int, list[int]] = {}
-        self._wave: range | None = None
+
+    def for_phase(self, phase: PhaseData) -> Self:
+        """A data module that yields what a phase trains on; this one stays as it is. Both share what is in memory."""
+        made = copy.copy(self)
+        made.phase = phase
+        made.batch_size = phase.batch_size or self.batch_size
+        made.views_per_scene = phase.views_per_scene or self.views_per_scene
+        return made
 
     # -- scenes and views --------------------------------------------------------------------------------------------
 
@@ -111,13 +141,8 @@ class MultiViewDataModule(LightningDataModule):
         chosen = self._stages[stage]
         if not chosen:
             raise UsageError(f"{self.path}: data.stage{stage}_scenes leaves stage {stage} without a scene: raise it")
-        return chosen if self._wave is None or stage == 1 else chosen[self._wave.start : self._wave.stop]
-
-    def choose_wave(self, wave: range | None) -> None:
-        """From now on, stage 2 is these of its scenes; all of them where it is None."""
-        if wave != self._wave:
-            self._wave = wave
-            self._views.pop(2, None)
+        wave = self.phase.wave
+        return chosen if wave is None or stage == 1 else chosen[wave.start : wave.stop]
 
     def scene_ids(self, stage: int) -> list[str]:
         """Ids of a stage's scenes."""
@@ -146,15 +171,16 @@ class MultiViewDataModule(LightningDataModule):
 
     def views(self, stage: int) -> PackViews:
         """All views of a stage; those of this rank's scenes are verified, and in memory where they fit."""
-        if stage not in self._views:
+        key = stage, self.phase.wave if stage == 2 else None
+        if key not in self._views:
             if self._views:
                 self._views.clear()
                 gc.collect()  # the last Trainer is a cycle that holds the other stage's memory
             views, owned = PackViews(self.index, self.scenes(stage)), self.own_scenes(stage)
             views.verify(owned, quiet=not self._shows_progress())
             self._load(views, owned)
-            self._views[stage] = views
-        return self._views[stage]
+            self._views[key] = views
+        return self._views[key]
 
     def _load(self, views: PackViews, owned: range) -> None:
         """Decodes what batches carry, where it fits."""
@@ -235,39 +261,37 @@ class MultiViewDataModule(LightningDataModule):
         return [key for key in _spread(views, at_most) if key[0] in owned]
 
     def own_training_shards(self) -> dict[int, list[ViewKey]]:
-        """Training views of the present stage in each virtual shard of scenes that this rank owns."""
-        views = self.split(self.stage, "train")
+        """Training views of the phase in each virtual shard of scenes that this rank owns."""
+        views = self.split(self.phase.stage, "train")
         shards = shards_of_rank(len(views), *self._rank())
         return {s: [(scene, v) for scene in scenes_of_shard(len(views), s) for v in views[scene]] for s in shards}
 
     def some_training_views(self, count: int) -> Iterator[ViewBatch]:
         """About ``count`` training views of all scenes, spread evenly, the same on every rank."""
-        return self.batches(self.stage, _spread(self.split(self.stage, "train"), count))
+        return self.batches(self.phase.stage, _spread(self.split(self.phase.stage, "train"), count))
 
-    def sampler(self, stage: int, batch_size: int, views_per_scene: int) -> SceneBatches:
-        """This rank's batches of a stage's training views, in an order of the present phase's own.
+    def sampler(self) -> SceneBatches:
+        """This rank's batches of the phase's training views.
 
         Raises:
             UsageError: The batch cannot be dealt to the shards of scenes, or those to the ranks.
         """
-        phase = self.trainer.lightning_module if self.trainer else None
-        seed = (self.seed, getattr(phase, "number", 0))
-        return SceneBatches(self.split(stage, "train"), batch_size, views_per_scene, *self._rank(), seed)
+        views = self.split(self.phase.stage, "train")
+        return SceneBatches(
+            views, self.batch_size, self.views_per_scene, *self._rank(), seed=(self.seed, self.phase.order)
+        )
 
     def steps_per_epoch(self) -> int:
         """Batches of an epoch."""
-        return len(self.sampler(self.stage, self.batch_size, self.views_per_scene))
+        return len(self.sampler())
 
     def train_dataloader(self) -> DataLoader:
-        """Training batches of the present stage; without images where the phase trains from cached latents.
-
-        Masks come along where the phase says ``needs_masks``.
-        """
+        """Training batches of the phase."""
         views = together(self._wanted_views)
         workers = self._workers(views) if views.with_images or views.with_masks else 0
         return ResumableLoader(
             views,
-            batch_sampler=self.sampler(self.stage, self.batch_size, self.views_per_scene),
+            batch_sampler=self.sampler(),
             collate_fn=_as_is,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -275,13 +299,11 @@ class MultiViewDataModule(LightningDataModule):
         )
 
     def _wanted_views(self) -> PackViews:
-        """The present stage's views without leaks, with what the present phase wants of them."""
-        views = copy.copy(self.views(self.stage))
+        """The phase's views without leaks."""
+        views = copy.copy(self.views(self.phase.stage))
         self._refuse_leaks(views)
-        phase = self.trainer.lightning_module if self.trainer else None
-        views.with_images = getattr(phase, "needs_images", True)
-        views.with_masks = getattr(phase, "needs_masks", False)
-        self._load(views, self.own_scenes(self.stage))  # the masks; images are there by now, if they fit
+        views.with_images, views.with_masks = self.phase.with_images, self.phase.with_masks
+        self._load(views, self.own_scenes(self.phase.stage))  # the masks; images are there by now, if they fit
         return views
 
     def _workers(self, views: PackViews) -> int:
@@ -292,12 +314,13 @@ class MultiViewDataModule(LightningDataModule):
 
     def _refuse_leaks(self, views: PackViews) -> None:
         """No view may be trained on whose camera is that of a test view: it is the same picture."""
-        train, test = (self.split(self.stage, split) for split in ("train", "test"))
-        for scene in self.own_scenes(self.stage):
+        train, test = (self.split(self.phase.stage, split) for split in ("train", "test"))
+        for scene in self.own_scenes(self.phase.stage):
             same = views.same_camera(scene, train[scene], test[scene])
             if same:
+                name = self.scene_ids(self.phase.stage)[scene]
                 raise UsageError(
-                    f"scene {self.scene_ids(self.stage)[scene]}: test view {same[1]} and training view {same[0]} have "
+                    f"scene {name}: test view {same[1]} and training view {same[0]} have "
                     "the same camera: pack it without one of them, or leave it out with scaled-ig check --fix-drop"
                 )
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from data_modules.base import PhaseData
 from data_modules.packing.pack import write_pack
 from data_modules.raycast import draw_cameras
 from data_modules.sources.base import PosedViews, SceneEntry, SceneSource
 from scaled_ig.autoencoders import IdentityAutoencoder, SmallAutoencoder
 from scaled_ig.cameras import Cameras
+from scaled_ig.phases import Phase
 from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import MicroMacro
 from scaled_ig.representations.occupancy import HULL_RESOLUTION, pack
@@ -186,3 +188,9 @@ def tiny_run(tmp_path_factory, run_scaled_ig, tiny_config) -> Path:
     status, output = run_scaled_ig("fit", "--config", tiny_config, "--run_dir", folder)
     assert status == 0, output[-3000:]
     return folder
+
+
+def phase_data(phase: Phase, **options) -> PhaseData:
+    """What a run tells its data module of a phase."""
+    wanted = {"order": phase.number, "with_images": phase.needs_images, "with_masks": phase.needs_masks}
+    return PhaseData(stage=phase.stage, **wanted, **options)

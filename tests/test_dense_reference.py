@@ -13,11 +13,11 @@ from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.callbacks import TrainingClock
 from scaled_ig.optim.schedules import Exponential
-from scaled_ig.phases import AdamSettings, LatentSupervision, WarmUp
+from scaled_ig.phases import AdamSettings, LatentSupervision, RunSettings, WarmUp
 from scaled_ig.phases.base import LearningRates, Phase
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
-from tests.conftest import BallScenes
+from tests.conftest import BallScenes, phase_data
 from tests.rounding import EPSILON, assert_near, largest
 
 STEPS = 60
@@ -72,7 +72,7 @@ def train_dense(phase: Phase, data: ShapeNetCars, steps: Steps) -> None:
     optimizer = torch.optim.Adam(groups, eps=EPSILON)
     for step, (keys, rates) in enumerate(zip(steps.keys, steps.rates, strict=True)):
         (batch,) = data.batches(phase.stage, keys)
-        terms = phase.terms(batch, CounterNoise(phase.seed, phase.number, step))
+        terms = phase.terms(batch, CounterNoise(phase.settings.seed, phase.number, step))
         optimizer.zero_grad()
         torch.stack([weight * value for weight, value in terms.values()]).sum().backward()
         for group in optimizer.param_groups:
@@ -101,9 +101,10 @@ def test_rows_end_where_a_dense_table_does(make_phase, stage1_scenes, stage2_sce
     scene = tiny_scene(num_scenes=20)
     scene.measure_background()
     data = ShapeNetCars(str(pack), stage1_scenes=stage1_scenes, stage2_scenes=stage2_scenes, batch_size=4)
-    dense, phase, steps = make_dense(scene), make_phase(scene), Steps()
+    settings = RunSettings(AdamSettings(eps=EPSILON), seed=5)
+    dense, phase, steps = make_dense(scene), make_phase(scene, settings), Steps()
     before = {name: [own.detach().clone() for own in part] for name, part in trained(scene).items()}
-    data.stage, phase.seed, phase.adam = phase.stage, 5, AdamSettings(eps=EPSILON)
+    data = data.for_phase(phase_data(phase))
     trainer = Trainer(
         accelerator="cpu", devices=1, max_steps=STEPS, max_epochs=-1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
@@ -111,8 +112,7 @@ def test_rows_end_where_a_dense_table_does(make_phase, stage1_scenes, stage2_sce
     )  # fmt: skip
     trainer.fit(phase, datamodule=data)
 
-    reference = make_phase(dense)
-    reference.seed = phase.seed
+    reference = make_phase(dense, settings)
     train_dense(reference, data, steps)
     assert len({tuple(rates.values()) for rates in steps.rates}) > 1, "rates must change"
     for name, part in trained(scene).items():

@@ -15,8 +15,6 @@ from lightning.pytorch import Callback
 class TrainingClock(Callback):
     """Wall seconds of a phase, from before its latents are cached to its finish; evaluation does not count.
 
-    It must be the first of the callbacks: it finishes the phase before others look at what was trained.
-
     Args:
         seconds: Seconds that the phase has already taken, where it is resumed.
     """
@@ -34,7 +32,6 @@ class TrainingClock(Callback):
         self._start = time.perf_counter()
 
     def on_train_end(self, trainer, pl_module) -> None:
-        pl_module.finish()
         self._before, self._start = self.seconds, None
 
     @contextmanager

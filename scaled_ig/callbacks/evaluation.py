@@ -53,6 +53,7 @@ class Evaluation(Callback):
             self._measure(trainer, pl_module, "val", self.max_views)
 
     def on_train_end(self, trainer, pl_module) -> None:
+        pl_module.finish()
         if self.every_n_steps and trainer.global_step % self.every_n_steps:
             self._measure(trainer, pl_module, "val", self.max_views)
         self.measure_test(trainer, pl_module)

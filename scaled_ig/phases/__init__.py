@@ -1,7 +1,7 @@
 """The training phases, in the one order in which they run."""
 
 from scaled_ig.phases.autoencoder import AutoencoderTraining
-from scaled_ig.phases.base import AdamSettings, LearningRates, Phase
+from scaled_ig.phases.base import AdamSettings, LearningRates, Phase, RunSettings
 from scaled_ig.phases.distillation import Distillation, DistillationWeights
 from scaled_ig.phases.joint import Joint, JointWeights
 from scaled_ig.phases.latent_supervision import LatentSupervision
@@ -19,5 +19,6 @@ __all__ = [
     "LearningRates",
     "Phase",
     "RgbAlignment",
+    "RunSettings",
     "WarmUp",
 ]

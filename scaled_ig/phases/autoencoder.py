@@ -11,7 +11,7 @@ from torch import Tensor
 from scaled_ig.autoencoders import SmallAutoencoder
 from scaled_ig.batch import ViewBatch
 from scaled_ig.optim.schedules import Schedule, WarmUpCosine
-from scaled_ig.phases.base import LearningRates, Phase
+from scaled_ig.phases.base import LearningRates, Phase, RunSettings
 from scaled_ig.phases.losses import reconstruction_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
@@ -22,6 +22,7 @@ class AutoencoderTraining(Phase):
 
     Args:
         scene: The model; its autoencoder is a :class:`SmallAutoencoder`.
+        settings: Of the run.
         learning_rates: ``encoder`` and ``decoder`` count.
         schedule: Change of the rates over the phase.
         augment: Mirror images and permute their colour channels, so that few scenes serve.
@@ -35,11 +36,12 @@ class AutoencoderTraining(Phase):
     def __init__(
         self,
         scene: SceneModel,
+        settings: RunSettings = RunSettings(),  # noqa: B008
         learning_rates: LearningRates = LearningRates(encoder=1.5e-3, decoder=1.5e-3),  # noqa: B008
         schedule: Schedule | None = None,
         augment: bool = True,
     ) -> None:
-        super().__init__(scene, learning_rates, schedule or WarmUpCosine())
+        super().__init__(scene, settings, learning_rates, schedule or WarmUpCosine())
         self.augment = augment
 
     def on_train_start(self) -> None:

@@ -74,6 +74,21 @@ class AdamSettings:
     scene_rate: float = 1.0
 
 
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run tells each of its phases.
+
+    Args:
+        adam: Optimiser settings.
+        seed: Of the noise.
+        shared_frozen: Train the scenes' own parameters alone.
+    """
+
+    adam: AdamSettings = AdamSettings()
+    seed: int = 0
+    shared_frozen: bool = False
+
+
 def _sum_gradients(state, bucket):  # DDP refuses annotations that are text
     """DDP's hook: the sum over ranks. Its average, scaled back, would round otherwise on every number of ranks."""
     summed = dist.all_reduce(bucket.buffer(), async_op=True)
@@ -85,11 +100,9 @@ class Phase(LightningModule, ABC):
 
     Args:
         scene: The model.
+        settings: Of the whole run.
         learning_rates: Of every part that the phase trains.
         schedule: Their change over the phase.
-
-    ``adam``, ``seed`` and ``shared_frozen`` (train the scenes' own parameters alone) belong to the whole run: whoever
-    runs the phase sets them.
     """
 
     name: ClassVar[str]
@@ -98,11 +111,12 @@ class Phase(LightningModule, ABC):
     trains: ClassVar[tuple[str, ...]]
     watches: ClassVar[str] = "psnr"  # metric by which a scene is learned or not
 
-    def __init__(self, scene: SceneModel, learning_rates: LearningRates, schedule: Schedule) -> None:
+    def __init__(
+        self, scene: SceneModel, settings: RunSettings, learning_rates: LearningRates, schedule: Schedule
+    ) -> None:
         super().__init__()
-        self.scene = scene
+        self.scene, self.settings = scene, settings
         self.learning_rates, self.schedule = learning_rates, schedule
-        self.adam, self.seed, self.shared_frozen = AdamSettings(), 0, False
         self.learned: Tensor | None = None  # [N] scenes that are left out of batches
         self._anchor: nn.Parameter | None = None
         self._saved_rows: Path | None = None  # where the moments still are of a checkpoint that is being loaded
@@ -122,7 +136,7 @@ class Phase(LightningModule, ABC):
         """Weight and unweighted value of each term of the loss, by name."""
 
     def training_step(self, batch: ViewBatch, batch_index: int) -> Tensor:
-        noise = CounterNoise(self.seed, self.number, self.global_step)
+        noise = CounterNoise(self.settings.seed, self.number, self.global_step)
         own = batch if self.learned is None else batch[~self.learned[batch.scene_index]]
         share = self._share(len(own))
         if len(own):
@@ -205,7 +219,7 @@ class Phase(LightningModule, ABC):
         """Parts of ``trains`` that have a rate; the scenes' own alone where the shared ones are frozen."""
         own = self.scene.representation.scene_tables()
         parts = [name for name in self.trains if getattr(self.learning_rates, name)]
-        return tuple(name for name in parts if name in own or not self.shared_frozen)
+        return tuple(name for name in parts if name in own or not self.settings.shared_frozen)
 
     def setup(self, stage: str) -> None:
         """Shard the scenes and freeze what this phase does not train, before DDP wraps the module."""
@@ -242,7 +256,7 @@ class Phase(LightningModule, ABC):
             for name, parameters in self.parts().items()
             if name in self.trained and parameters
         ]
-        adam = self.adam
+        adam = self.settings.adam
         optimizer = SceneAdam(groups, adam.clock, (adam.beta1, adam.beta2), adam.eps)
         if self._saved_rows is not None:
             read_shards(self._moments(optimizer.param_groups, optimizer.state), self._saved_rows)
@@ -255,7 +269,7 @@ class Phase(LightningModule, ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _rate(self, name: str, own: bool) -> float:
-        return getattr(self.learning_rates, name) * (self.adam.scene_rate if own else 1.0)
+        return getattr(self.learning_rates, name) * (self.settings.adam.scene_rate if own else 1.0)
 
     def scene_adam(self) -> SceneAdam:
         """The optimiser, without Lightning's wrapper."""
@@ -276,8 +290,14 @@ class Phase(LightningModule, ABC):
     def on_train_epoch_end(self) -> None:
         self.scene_adam().flush()
 
+    def on_train_end(self) -> None:
+        self.finish()
+
     def finish(self) -> None:
-        """What is left to do after the last step; still a part of training."""
+        """What is left to do after the last step; still a part of training. Done twice it changes nothing.
+
+        Hooks of callbacks come before those of the phase: a callback that looks at what was trained calls it.
+        """
         self.scene_adam().flush()
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:

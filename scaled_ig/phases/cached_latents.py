@@ -51,7 +51,7 @@ class CachedLatents:
     def encode(self, phase: Phase) -> None:
         """Encode all training views of this rank's scenes, or find them encoded in the run's ``latents``."""
         scene, trainer = phase.scene, phase.trainer
-        if not phase.shared_frozen:  # it goes with an encoder that is frozen for good
+        if not phase.settings.shared_frozen:  # it goes with an encoder that is frozen for good
             scene.measure_background()
         if not self.can_cache(scene):
             return

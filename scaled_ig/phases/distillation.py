@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.optim.schedules import Schedule, WarmUpCosine
-from scaled_ig.phases.base import LearningRates, Phase
+from scaled_ig.phases.base import LearningRates, Phase, RunSettings
 from scaled_ig.phases.losses import rgb_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
@@ -35,6 +35,7 @@ class Distillation(Phase):
 
     Args:
         scene: The model; its autoencoder has a small decoder.
+        settings: Of the run.
         learning_rates: ``small_decoder`` counts.
         schedule: Change of the rate over the phase.
         weights: Weights of the losses.
@@ -51,11 +52,12 @@ class Distillation(Phase):
     def __init__(
         self,
         scene: SceneModel,
+        settings: RunSettings = RunSettings(),  # noqa: B008
         learning_rates: LearningRates = LearningRates(),  # noqa: B008
         schedule: Schedule | None = None,
         weights: DistillationWeights = DistillationWeights(),
     ) -> None:
-        super().__init__(scene, learning_rates, schedule or WarmUpCosine())
+        super().__init__(scene, settings, learning_rates, schedule or WarmUpCosine())
         self.weights = weights
         scene.autoencoder.require_small_decoder()
 

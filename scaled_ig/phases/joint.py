@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.optim.schedules import MultiStep, Schedule
-from scaled_ig.phases.base import LearningRates, Phase
+from scaled_ig.phases.base import LearningRates, Phase, RunSettings
 from scaled_ig.phases.losses import latent_loss, reconstruction_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
@@ -38,6 +38,7 @@ class Joint(Phase):
 
     Args:
         scene: The model.
+        settings: Of the run.
         learning_rates: Every part's.
         schedule: Change of the rates over the phase.
         weights: Weights of the losses.
@@ -52,12 +53,13 @@ class Joint(Phase):
     def __init__(
         self,
         scene: SceneModel,
+        settings: RunSettings = RunSettings(),  # noqa: B008
         learning_rates: LearningRates = LearningRates(micro=1e-4, head=1e-4),  # noqa: B008
         schedule: Schedule | None = None,
         weights: JointWeights = JointWeights(),
         background_every: int = 10,
     ) -> None:
-        super().__init__(scene, learning_rates, schedule or MultiStep())
+        super().__init__(scene, settings, learning_rates, schedule or MultiStep())
         self.weights, self.background_every = weights, background_every
 
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:

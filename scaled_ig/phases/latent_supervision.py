@@ -8,7 +8,7 @@ from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.optim.schedules import Exponential, Schedule
-from scaled_ig.phases.base import LearningRates, Phase
+from scaled_ig.phases.base import LearningRates, Phase, RunSettings
 from scaled_ig.phases.cached_latents import CachedLatents
 from scaled_ig.phases.latent_cache import Precision
 from scaled_ig.randomness import CounterNoise
@@ -20,6 +20,7 @@ class LatentSupervision(Phase):
 
     Args:
         scene: The model; its autoencoder stays as it is.
+        settings: Of the run.
         learning_rates: ``micro``, ``mixing``, ``bases`` and ``head`` count.
         schedule: Change of the rates over the phase.
         rays_per_view: Latent pixels of a view in a step; all where it is None, as in the papers.
@@ -37,13 +38,14 @@ class LatentSupervision(Phase):
     def __init__(
         self,
         scene: SceneModel,
+        settings: RunSettings = RunSettings(),  # noqa: B008
         learning_rates: LearningRates = LearningRates(),  # noqa: B008
         schedule: Schedule | None = None,
         rays_per_view: int | None = None,
         opacity_weight: float = 0.0,
         cache: Precision = "float32",
     ) -> None:
-        super().__init__(scene, learning_rates, schedule or Exponential())
+        super().__init__(scene, settings, learning_rates, schedule or Exponential())
         self.target = CachedLatents(rays_per_view, cache, opacity_weight)
 
     @property

@@ -10,7 +10,7 @@ from scaled_ig.autoencoders import DecoderChoice
 from scaled_ig.batch import ViewBatch
 from scaled_ig.errors import UsageError
 from scaled_ig.optim.schedules import Exponential, Schedule
-from scaled_ig.phases.base import LearningRates, Phase
+from scaled_ig.phases.base import LearningRates, Phase, RunSettings
 from scaled_ig.phases.cached_latents import CachedLatents
 from scaled_ig.phases.losses import latent_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
@@ -25,6 +25,7 @@ class RgbAlignment(Phase):
 
     Args:
         scene: The model.
+        settings: Of the run.
         learning_rates: All but ``encoder`` count.
         schedule: Change of the rates over the phase.
         decoder: What renderings are decoded with; the small one is not trained, nor is then the full one.
@@ -42,12 +43,13 @@ class RgbAlignment(Phase):
     def __init__(
         self,
         scene: SceneModel,
+        settings: RunSettings = RunSettings(),  # noqa: B008
         learning_rates: LearningRates = LearningRates(micro=1e-3, head=1e-3),  # noqa: B008
         schedule: Schedule | None = None,
         decoder: DecoderChoice = "full",
         latent_weight: float = 0.0,
     ) -> None:
-        super().__init__(scene, learning_rates, schedule or Exponential())
+        super().__init__(scene, settings, learning_rates, schedule or Exponential())
         self.decoder, self.latent_weight, self.target = decoder, latent_weight, CachedLatents()
         if not 0 <= latent_weight < 1:
             raise UsageError(

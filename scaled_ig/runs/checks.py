@@ -10,7 +10,7 @@ from data_modules.base import MultiViewDataModule
 from scaled_ig.bank.description import describe
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.errors import UsageError
-from scaled_ig.phases import AdamSettings
+from scaled_ig.phases import AdamSettings, RunSettings
 from scaled_ig.runs.plan import PHASES, STAGE1_PHASES, PhaseConfig, Waves, stage_of
 from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
@@ -31,7 +31,7 @@ def check_phases(phases: dict[str, PhaseConfig], scene: SceneModel, data: MultiV
     for name, phase in phases.items():
         if bool(phase.max_epochs) == bool(phase.max_steps):
             raise UsageError(f"phases.{name} needs either max_epochs or max_steps: set the other one to null")
-        module = phase.module(scene)  # which says what it lacks
+        module = phase.module(scene, RunSettings())  # which says what it lacks
         if not any(parameters for part, parameters in module.parts().items() if part in module.trained):
             raise UsageError(f"phases.{name} trains nothing: all its learning rates are 0; set it to null instead")
         if getattr(module, "decoder", None) == "small" and "joint" in phases and "distillation" not in phases:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from scaled_ig.errors import UsageError
-from scaled_ig.phases import Phase
+from scaled_ig.phases import Phase, RunSettings
 from scaled_ig.scene_model import SceneModel
 
 PHASES = ("autoencoder", "warm_up", "joint", "distillation", "latent_supervision", "rgb_alignment")
@@ -20,14 +20,14 @@ class PhaseConfig:
     """One training phase.
 
     Args:
-        module: The phase; it is given the scene model.
+        module: The phase; it is given the scene model and the run's settings.
         max_epochs: Length in epochs.
         max_steps: Length in optimiser steps, instead of epochs; of all waves together, where there are several.
         batch_size: Views of a global batch, if not the data module's own.
         views_per_scene: Views of a scene in a batch, if not the data module's own.
     """
 
-    module: Callable[[SceneModel], Phase]
+    module: Callable[[SceneModel, RunSettings], Phase]
     max_epochs: int | None = None
     max_steps: int | None = None
     batch_size: int | None = None

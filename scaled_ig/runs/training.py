@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import Tensor
 
-from data_modules.base import MultiViewDataModule
+from data_modules.base import MultiViewDataModule, PhaseData
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.callbacks import Dashboard, Evaluation, MetricsLog, Plateau, PlateauStop, RunLogger, TrainingClock
 from scaled_ig.callbacks.checkpoint import AtomicCheckpointIO, KeepLast, save
@@ -20,7 +20,7 @@ from scaled_ig.distributed.agreement import together
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.costs import bytes_per_scene
 from scaled_ig.metrics.images import Lpips
-from scaled_ig.phases import AdamSettings
+from scaled_ig.phases import AdamSettings, RunSettings
 from scaled_ig.phases.saved_rows import load_checkpoint
 from scaled_ig.rendering.kernels import describe_kernel
 from scaled_ig.runs.bank_writers import Keeper
@@ -172,18 +172,15 @@ class Fit:
 
     def _check_batches(self, jobs: list[Job]) -> None:
         for job in jobs:
-            self.data.choose_wave(job.scenes)
             config = self._config(job)
-            self.data.sampler(job.stage, config.batch_size, config.views_per_scene)  # type: ignore[arg-type]
+            self.data.for_phase(PhaseData(job.stage, config.batch_size, config.views_per_scene, job.scenes)).sampler()
 
     def _config(self, job: Job) -> PhaseConfig:
-        """How a job is trained; ``data`` holds its scenes."""
+        """How a job is trained."""
         phase = self.phases[job.phase]
         batch, views = phase.batch_size or self.data.batch_size, phase.views_per_scene or self.data.views_per_scene
         phase = replace(phase, batch_size=batch, views_per_scene=views)
-        if job.stage == 1:
-            return phase
-        return for_scenes(phase, len(self.data.scenes(2)), self.meant_for)  # type: ignore[arg-type]
+        return phase if job.scenes is None else for_scenes(phase, len(job.scenes), self.meant_for)  # type: ignore[arg-type]
 
     def _find_done(self, jobs: list[Job], resume: bool, scenes: dict[str, Any]) -> list[Job]:
         if resume:
@@ -216,13 +213,13 @@ class Fit:
             self.source.bank.load_shared(self.source.version, self.scene)
             self._holds = ("", 0)  # something to start from, but no scenes
 
-    def _enter(self, job: Job) -> None:
+    def _enter(self, job: Job, num_scenes: int) -> None:
         """Give the model the scenes of a job, where it holds others."""
         if self._holds == (job.version, job.wave):
             return
         stage = job.stage
         seed = 2 * self.seed + stage + 1000 * job.wave
-        self.scene.representation.new_scenes(len(self.data.scenes(stage)), seed, self._start(stage))
+        self.scene.representation.new_scenes(num_scenes, seed, self._start(stage))
         if stage == 2 and job.wave == 0:
             self.scene.load_state_dict(self._fresh, strict=False)
         self._holds = (job.version, job.wave)
@@ -254,15 +251,14 @@ class Fit:
         stage = job.stage
         gc.collect()  # the last Trainer is a cycle that holds its scenes' rows and moments
         seed_everything(self.seed, workers=True, verbose=False)
-        self.data.choose_wave(job.scenes)
-        self._enter(job)
         config = self._config(job)
-        self.data.stage = stage
-        usual = self.data.batch_size, self.data.views_per_scene
-        self.data.batch_size, self.data.views_per_scene = config.batch_size, config.views_per_scene  # type: ignore[assignment]
-        module = config.module(self.scene)
-        module.adam, module.seed = self.adam, self.seed
-        module.shared_frozen = self.shared_frozen or (job.wave > 0 and self.waves.shared == "freeze")
+        frozen = self.shared_frozen or (job.wave > 0 and self.waves.shared == "freeze")
+        module = config.module(self.scene, RunSettings(self.adam, self.seed, frozen))
+        wanted = {"order": module.number, "with_images": module.needs_images, "with_masks": module.needs_masks}
+        data = self.data.for_phase(
+            PhaseData(stage, config.batch_size, config.views_per_scene, job.scenes, **wanted)  # type: ignore[arg-type]
+        )
+        self._enter(job, len(data.scenes(stage)))
         clock = TrainingClock()
         plateau = self.plateau if stage == 2 else None
         evaluation = Evaluation(job.run.training, clock, self.eval_every_n_steps, lpips=self.lpips)
@@ -272,13 +268,13 @@ class Fit:
         trainer = self.make_trainer(
             max_epochs=-1 if config.max_steps else config.max_epochs,
             max_steps=config.max_steps or -1,
-            callbacks=[clock, MetricsLog(job.run.training, clock), evaluation, *stop, dashboard, keep],
+            # The clock behind what measures: it runs until the phase is finished.
+            callbacks=[MetricsLog(job.run.training, clock), evaluation, clock, *stop, dashboard, keep],
             plugins=[AtomicCheckpointIO()],
             default_root_dir=str(job.run.path),
         )
-        self._say(trainer, self._announcement(job, config))
-        trainer.fit(module, datamodule=self.data, ckpt_path=last, weights_only=True)
-        self.data.batch_size, self.data.views_per_scene = usual
+        self._say(trainer, self._announcement(job, config, data))
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         cut_at_the_end = not evaluation.scenes  # between its last step and its finish: there was nothing left to train
@@ -287,10 +283,10 @@ class Fit:
         self.scene.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
         if cut_at_the_end:
             evaluation.measure_test(trainer, module)
-        self.keep(self.scene, self.data, job, self._start(stage))
+        self.keep(self.scene, data, job, self._start(stage))
         own = bytes_per_scene(self.scene)  # of the scenes of all ranks
         if trainer.is_global_zero:
-            keep_quality(self.run, self.data, job, evaluation.scenes, clock.seconds)
+            keep_quality(self.run, data, job, evaluation.scenes, clock.seconds)
             keep_costs(self.run, self.scene, job, trainer.global_step, clock.seconds, trainer.world_size, own)
         self.scene.cpu()
         save(trainer, job.run.checkpoint(job.phase))  # last: the phase is done
@@ -301,10 +297,10 @@ class Fit:
         if self.logger is not None:
             self.logger.step_offset += trainer.global_step
 
-    def _announcement(self, job: Job, config: PhaseConfig) -> str:
-        stage = job.stage
+    @staticmethod
+    def _announcement(job: Job, config: PhaseConfig, data: MultiViewDataModule) -> str:
         length = f"{config.max_steps} steps" if config.max_steps else f"{config.max_epochs} epochs"
-        padding = self.data.sampler(stage, self.data.batch_size, self.data.views_per_scene).padding
+        padding = data.sampler().padding
         again = f", {padding} views of an epoch twice to fill its batches" if padding else ""
         wave = f", wave {job.wave + 1} of {job.waves}" if job.waves > 1 else ""
-        return f"{job.phase}: {len(self.data.scenes(stage))} scenes of stage {stage}{wave}, {length}{again}"
+        return f"{job.phase}: {len(data.scenes(job.stage))} scenes of stage {job.stage}{wave}, {length}{again}"

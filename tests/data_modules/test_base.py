@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from data_modules import layout
-from data_modules.base import MultiViewDataModule
+from data_modules.base import MultiViewDataModule, PhaseData
 from data_modules.basel import BaselFaces
 from data_modules.choice import SceneChoice
 from data_modules.layout import PackIndex, Shard
@@ -297,7 +297,7 @@ def test_views_are_those_of_the_scenes_in_the_order_asked_for(variants):
     assert keys == [(row, view) for row in range(3) for view in data.split(2, "test")[0]]
     own = data.views(2).__getitems__([(scene, view) for scene in (4, 0, 3) for view in data.split(2, "test")[scene]])
     assert torch.equal(torch.cat([batch.images for batch in batches]), own.images)
-    data.choose_wave(range(2, 6))
+    data = data.for_phase(PhaseData(2, wave=range(2, 6)))
     assert [len(batch) for batch in data.views_of(2, ids[:1], "train")] == [len(data.split(2, "train")[0])]
     with pytest.raises(UsageError, match=f"stage 2 has no scene '{ids[1]}': restore the pack"):
         next(data.views_of(2, ids, "test"))

@@ -1,12 +1,12 @@
 """Masks on their way from a pack to a phase: in memory or from files, only where asked, of training views alone."""
 
 import pickle
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from data_modules import layout
+from data_modules.base import PhaseData
 from data_modules.layout import PackIndex
 from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
@@ -59,12 +59,8 @@ def test_batches_carry_masks_only_where_asked(half_masked):
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize(("needs_images", "needs_masks"), [(True, True), (False, True), (True, False)])
 def test_a_phase_gets_what_it_says_it_needs(half_masked, in_memory, needs_images, needs_masks):
-    data = ShapeNetCars(str(half_masked), stage1_scenes=6, batch_size=6, in_memory=in_memory, num_workers=0)
-    phase = SimpleNamespace(needs_images=needs_images, needs_masks=needs_masks, number=0)
-    data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        lightning_module=phase, global_rank=0, world_size=1, num_devices=1, is_global_zero=True,
-        progress_bar_callback=None, strategy=SimpleNamespace(root_device=torch.device("cpu")),
-    )  # fmt: skip
+    usual = ShapeNetCars(str(half_masked), stage1_scenes=6, batch_size=6, in_memory=in_memory, num_workers=0)
+    data = usual.for_phase(PhaseData(with_images=needs_images, with_masks=needs_masks))
     batch = next(iter(data.train_dataloader()))
     assert (batch.images is not None, batch.masks is not None) == (needs_images, needs_masks)
     if needs_masks:

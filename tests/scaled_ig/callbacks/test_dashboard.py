@@ -19,6 +19,7 @@ from scaled_ig.callbacks.cost import TrainingClock
 from scaled_ig.callbacks.dashboard import Dashboard, orbit_frames, picture_grid
 from scaled_ig.callbacks.run_logger import RunLogger
 from scaled_ig.phases import AutoencoderTraining, Joint, WarmUp
+from tests.conftest import phase_data
 
 STEPS = 6
 
@@ -77,7 +78,7 @@ def data(tiny_pack):
 
 def train(phase, data, logger, folder: Path, **options) -> tuple[Trainer, TrainingClock]:
     """A real Trainer with the dashboard."""
-    data.stage = phase.stage
+    data = data.for_phase(phase_data(phase))
     clock = TrainingClock()
     trainer = Trainer(
         accelerator="cpu", devices=1, max_steps=STEPS, max_epochs=-1, logger=logger, enable_checkpointing=False,

@@ -9,7 +9,7 @@ from torch.nn.utils import vector_to_parameters
 
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.autoencoders import IdentityAutoencoder
-from scaled_ig.phases import AdamSettings, LearningRates, WarmUp
+from scaled_ig.phases import AdamSettings, LearningRates, RunSettings, WarmUp
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import SceneRepresentation, TriPlanes
@@ -77,8 +77,8 @@ def test_a_scene_with_a_head_of_its_own_trains_as_if_alone(representation, data)
         start = make(copy.deepcopy(representation), own_heads)
         for alone in (True, False):
             scene = copy.deepcopy(start)
-            phase = WarmUp(scene, learning_rates=LearningRates(micro=1.0, head=0.1))
-            phase.adam = AdamSettings(clock="per_scene", eps=EPSILON)
+            settings = RunSettings(AdamSettings(clock="per_scene", eps=EPSILON))
+            phase = WarmUp(scene, settings, LearningRates(micro=1.0, head=0.1))
             if alone:
                 phase.learned = torch.tensor([True, True, False, True])
             train(phase, data, steps=12)

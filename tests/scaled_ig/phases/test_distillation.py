@@ -15,9 +15,10 @@ from scaled_ig.callbacks import TrainingClock
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.evaluation import evaluate
 from scaled_ig.metrics.images import psnr
-from scaled_ig.phases import Distillation, Joint, LearningRates, RgbAlignment
+from scaled_ig.phases import Distillation, Joint, LearningRates, RgbAlignment, RunSettings
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
+from tests.conftest import phase_data
 from tests.rounding import checkpoint
 
 pytestmark = pytest.mark.usefixtures("_own_folder")
@@ -48,7 +49,7 @@ def scene(tiny_scene, data) -> SceneModel:
 
 
 def train(phase, data, steps: int) -> Trainer:
-    data.stage = phase.stage
+    data = data.for_phase(phase_data(phase))
     trainer = Trainer(
         accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
@@ -116,8 +117,7 @@ def test_quality_is_told_with_either_decoder(scene, data):
 )
 def test_alignment_computes_no_gradient_of_what_it_does_not_train(options, frozen, trained, scene, data):
     scene.autoencoder.small_decoder.fit_linear(torch.randn(4, 5, 8, 8), torch.randn(4, 3, 32, 32))
-    phase = RgbAlignment(scene, **options)
-    phase.shared_frozen = frozen
+    phase = RgbAlignment(scene, RunSettings(shared_frozen=frozen), **options)
     before = {name: value.clone() for name, value in scene.state_dict().items()}
     train(phase, data, 1)
     moved = {name for name, value in scene.state_dict().items() if not torch.equal(value, before[name])}

@@ -9,12 +9,12 @@ from lightning.pytorch import Callback, Trainer
 from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
 from data_modules.sources.transforms import TransformsSource
-from scaled_ig.callbacks import TrainingClock
 from scaled_ig.errors import UsageError
 from scaled_ig.phases import AutoencoderTraining, Joint, LatentSupervision, RgbAlignment, WarmUp
 from scaled_ig.phases.losses import latent_loss, reconstruction_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
+from tests.conftest import phase_data
 
 PHASES = (AutoencoderTraining, WarmUp, Joint, LatentSupervision, RgbAlignment)
 
@@ -43,12 +43,12 @@ def parameters(scene: SceneModel) -> dict[str, list[torch.Tensor]]:
 
 
 def train(phase, data, steps: int = 1, callbacks=()) -> Trainer:
-    """A real Trainer; the clock finishes the phase."""
-    data.stage = phase.stage
+    """A real Trainer."""
+    data = data.for_phase(phase_data(phase))
     trainer = Trainer(
         accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-        callbacks=[TrainingClock(), *callbacks],
+        callbacks=list(callbacks),
     )  # fmt: skip
     trainer.fit(phase, datamodule=data)
     return trainer
@@ -104,7 +104,13 @@ def test_phases_have_the_papers_names_and_rates(phase, scene):
     }
     for part, rate in table[phase].items():
         assert getattr(module.learning_rates, part) == rate
-    assert vars(module.adam) == {"clock": "exact_dense", "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "scene_rate": 1.0}
+    assert vars(module.settings.adam) == {
+        "clock": "exact_dense",
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "eps": 1e-8,
+        "scene_rate": 1.0,
+    }
 
 
 class Rates(Callback):
@@ -125,7 +131,8 @@ class Rates(Callback):
     ],
 )
 def test_every_groups_rate_at_every_epoch(phase, factor, scene, data):
-    data.batch_size, rates = 36, Rates()
+    rates = Rates()
+    data.batch_size = 36
     train(phase(scene), data, 45, [rates])
     assert data.steps_per_epoch() == 1
     assert len(rates.seen) == 45
