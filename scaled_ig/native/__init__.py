@@ -23,6 +23,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from scaled_ig.distributed.cores import processor_lines, processor_name
+
 _FOLDER = Path(__file__).parent
 _FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -92,8 +94,7 @@ def _compiles() -> bool:
 
 def _processor() -> str:
     """What ``-march=native`` depends on: a home folder may be shared by different machines."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else [platform.processor()]
+    lines = processor_lines() or [processor_name()]
     return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))} or lines))
 
 
