@@ -80,9 +80,9 @@ def striped_ring() -> AnalyticScene:
 SCENES = {"blobs": blobs(0), "textured_ball": textured_ball(), "striped_ring": striped_ring()}
 
 
-def cameras_above(num_views: int, seed: int = 0) -> Cameras:
+def cameras_above(num_views: int) -> Cameras:
     """Cameras at random places of the upper half of a sphere that look at the origin."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     azimuth, height = torch.rand(2, num_views, generator=generator, dtype=torch.float64)
     azimuth, height = 2 * torch.pi * azimuth, 0.98 * height
     flat = (1 - height**2).sqrt()

@@ -8,7 +8,6 @@ What of it lies in the page cache by then is not controlled: times are as found.
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import time
@@ -30,6 +29,7 @@ from scaled_ig.bank.index import BankVersion
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.bank.scene_records import encode
 from scaled_ig.bank.table import BankRecord, insert
+from scaled_ig.distributed.cores import processor_name
 from scaled_ig.distributed.ownership import num_shards, scenes_of_shard
 from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import MicroMacro
@@ -107,7 +107,7 @@ def main() -> None:
         sizes = {path.suffix: path.stat().st_size for path in options.bank.iterdir() if path.is_file()}
         blocks = [path.stat().st_size for path in options.bank.glob("blocks/*")]
         result = {
-            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+            "machine": f"{processor_name()}, {os.cpu_count()} cores",
             "date": date.today().isoformat(),
             "scenes": options.scenes,
             "blocks": len(blocks),

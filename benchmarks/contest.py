@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -14,6 +13,8 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
+
+from scaled_ig.distributed.cores import processor_name
 
 
 class Elsewhere:
@@ -80,16 +81,8 @@ def cpu_seconds(contestants: dict[str, Callable[[], object]], rounds: int, title
 def machine() -> dict[str, Any]:
     """Where and when a benchmark ran."""
     return {
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": f"{processor_name()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "date": date.today().isoformat(),
     }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

@@ -8,7 +8,6 @@ processes: ranks of one training. The ratios of block times are what to trust; b
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -28,6 +27,7 @@ from data_modules.packing.pack import write_pack
 from data_modules.packing.workers import Workers
 from data_modules.raycast import draw_cameras, scene_generator
 from data_modules.sources.base import PosedViews, SceneEntry, SceneSource
+from scaled_ig.distributed.cores import processor_name
 
 SIZE = 128
 BATCH = 32  # views of a rank
@@ -158,7 +158,7 @@ def main() -> None:
         index = PackIndex.open(options.pack)
         opening.append(time.perf_counter() - begun)
     result = {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, h5py {version('h5py')}",
+        "machine": f"{processor_name()}, {os.cpu_count()} cores, h5py {version('h5py')}",
         "date": date.today().isoformat(),
         "scenes": index.num_scenes,
         "views": int(index.offsets[-1]),

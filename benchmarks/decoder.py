@@ -30,8 +30,8 @@ GOOD_DECIBELS = 35.0  # quality at which the bf16 images' own error is told
 
 def pass_of(
     autoencoder: KLAutoencoder, latents: list[Tensor], bf16: bool, trained: bool, decoder: DecoderChoice = "full"
-) -> Callable[[], float]:
-    """Decoding and its backward pass, batch after batch, as a function that returns the mean loss.
+) -> Callable[[], None]:
+    """Decoding and its backward pass, batch after batch.
 
     Args:
         autoencoder: With both decoders.
@@ -42,18 +42,14 @@ def pass_of(
     """
     targets = [torch.rand(len(batch), 3, 128, 128) for batch in latents]
 
-    def step() -> float:
+    def step() -> None:
         autoencoder.requires_grad_(trained).zero_grad()
-        loss = torch.zeros(())
         for batch, target in zip(latents, targets, strict=True):
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 raw = batch.detach().requires_grad_()
                 decode = autoencoder.decode if decoder == "full" else autoencoder.decode_small
                 images = decode(raw if decoder == "full" else autoencoder.normalise(raw))
-            part = F.mse_loss(images, target) / len(latents)
-            part.backward()
-            loss += part.detach()
-        return float(loss)
+            (F.mse_loss(images, target) / len(latents)).backward()
 
     return step
 

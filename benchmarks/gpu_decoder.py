@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.decoder import STABLE_DIFFUSION
+from benchmarks.decoder import GOOD_DECIBELS, STABLE_DIFFUSION
 from benchmarks.gpu_contest import Bench
 from scaled_ig.autoencoders import KLAutoencoder
 
-GOOD_DECIBELS = 35.0  # quality at which the error of bf16 images is told
 TOY = STABLE_DIFFUSION | {"block_out_channels": [32, 32, 32, 32]}
 
 

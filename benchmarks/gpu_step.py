@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.gpu_contest import Bench, relative_difference
 from benchmarks.naive import NaiveScenes, channels_first
 from benchmarks.step_batches import SIZE, Batch, draw_batch, make_model
-from benchmarks.step_contestants import naive_loss, our_loss
+from benchmarks.step_contestants import RATE, SCENE_RATE, naive_loss, our_loss
 from scaled_ig.optim import Clock, SceneAdam
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.rendering.kernels import choose_kernel, reference
@@ -25,7 +25,6 @@ from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import MicroMacro
 from scaled_ig.scene_model import SceneModel
 
-RATE, SCENE_RATE = 1e-2, 6.0  # of Adam; factor for the scenes' own clock (method 5)
 VIEWS_PER_SCENE = 4
 LEARNED, STEPS = 16, 400  # scenes and steps of the check of quality
 

@@ -46,6 +46,7 @@ from scale_worker import BATCH, Kind, row_bytes, serve
 
 from data_modules.index_document import INDEX_FILE, SCHEMA_VERSION, json_sha256
 from data_modules.memory import available_bytes
+from scaled_ig.distributed.cores import processor_name
 
 VISITS = 250  # views that a scene is trained on
 VIEWS = 40  # of a scene
@@ -195,10 +196,8 @@ def count_bytes(folder: Path) -> dict[str, Any]:
 
 def machine() -> str:
     """Processor, cores and memory."""
-    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    models = [line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{models[0] if models else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB"
+    return f"{processor_name()}, {os.cpu_count()} cores, {memory:.0f} GiB"
 
 
 def main() -> None:

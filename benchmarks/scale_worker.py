@@ -218,13 +218,13 @@ class Contender:
         last = self.num_scenes - self.size
         if last == 0:
             return {}
-        keep = self.keep(0)
+        self.keep(0)
         with changing(self.bank) as change:
             assert change.table is not None
             one = next(change.table.scenes())
             rows = (replace(one, id=name) for name in self.ids[self.size : last])
             change.commit_scenes(change.index.versions, partial(insert, records=rows))
-        return {"first_keep": keep, "rows": self.enter(last)}
+        return {"rows": self.enter(last)}
 
     def finish(self) -> dict[str, Cost]:
         """Keep the last wave, in a bank that holds all others."""

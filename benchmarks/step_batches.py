@@ -23,12 +23,12 @@ class Latents(nn.Module):
     latent_channels, downsampling = CHANNELS, 8
 
 
-def make_model(num_scenes: int, recommended: bool = False, samples: int = 24) -> SceneModel:
+def make_model(num_scenes: int, recommended: bool = False) -> SceneModel:
     """The papers' model, or the recommended one: one pass inside the ball; planes that fit it, of the same texels."""
     size: dict[str, Any] = {"plane_resolution": 32, "extent": 0.5} if recommended else {}
     scenes = MicroMacro(**size, plane_std=0.3, mixing_std=50**-0.5)
     scenes.new_scenes(num_scenes)
-    plan = InsideBall(samples) if recommended else FullRay()
+    plan = InsideBall(24) if recommended else FullRay()
     return SceneModel(scenes, Latents(), plan, "fast")  # type: ignore[arg-type]
 
 

@@ -18,14 +18,13 @@ def measure(run: Path, most_bytes: int) -> dict[str, Any]:
         most_bytes: Goal for a scene.
     """
     rows = {}
-    for version, encoding, size, psnr, difference in measure_encodings(run / "bank", 16, None):
-        if encoding == "int8_difference":
-            stored = float(size.replace(",", ""))
-            rows[version] = {
-                "work": f"a scene of {run.name}, {version}: int8 of its difference from the mean scene, compressed",
-                "ratio": PAPERS_BYTES / stored,
-                "bytes": stored,
-                "check": f"{difference} dB at {psnr} dB",
-                "passed": float(difference) >= -0.05 and stored <= most_bytes,
+    for cost in measure_encodings(run / "bank", 16, None):
+        if cost.encoding == "int8_difference":
+            rows[cost.version] = {
+                "work": f"a scene of {run.name}, {cost.version}: int8 of differences from the mean scene, compressed",
+                "ratio": PAPERS_BYTES / cost.bytes_per_scene,
+                "bytes": cost.bytes_per_scene,
+                "check": f"{cost.psnr_gain:+.4f} dB at {cost.psnr:.3f} dB",
+                "passed": cost.psnr_gain >= -0.05 and cost.bytes_per_scene <= most_bytes,
             }
     return rows

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import storage
 from benchmarks.quality import RECIPES, UNIT
 from benchmarks.quality_costs import build
 from benchmarks.quality_plot import draw, table
 from benchmarks.rgb_rates import Row, Tries
+from scaled_ig.runs.encodings import EncodingCost
 from tests.conftest import LEAKS
 
 ROOT = Path(__file__).parents[1]
@@ -105,3 +107,17 @@ def test_the_frontier_is_told_and_drawn(tmp_path):
     assert "| cars | whole ball | 31.00 | 0.10 (3) | 2.00 | 0.50 | 4 | 1.0 | 1,000 |" in table(rows).splitlines()
     draw(rows, ROOT / "docs/results/baselines-demo.csv", tmp_path / "frontier.png")
     assert (tmp_path / "frontier.png").stat().st_size > 10_000
+
+
+def test_a_stored_scene_is_held_to_both_goals(monkeypatch):
+    costs = [
+        EncodingCost("stage1", "float32", 122_920.0, 30.0, 0.0),
+        EncodingCost("stage1", "int8_difference", 24_000.0, 29.96, -0.04),
+        EncodingCost("stage2", "int8_difference", 24_000.0, 29.94, -0.06),
+        EncodingCost("added-1", "int8_difference", 25_001.0, 30.01, 0.01),
+    ]
+    monkeypatch.setattr(storage, "measure_encodings", lambda *_: costs)
+    rows = storage.measure(Path("run"), most_bytes=25_000)
+    assert {name: row["passed"] for name, row in rows.items()} == {"stage1": True, "stage2": False, "added-1": False}
+    assert rows["stage1"]["ratio"] == 20
+    assert rows["stage1"]["check"] == "-0.0400 dB at 29.960 dB"

@@ -116,7 +116,17 @@ def info(folder: Path, measure: bool = False, sample: int | None = None, pack: s
         from scaled_ig.runs.encodings import measure_encodings
 
         heading = ["version", "encoding", "bytes a scene", "PSNR dB", "to float32"]
-        print(aligned(heading, measure_encodings(folder, sample or 16, pack), "llrrr"))
+        rows = [
+            [
+                cost.version,
+                cost.encoding,
+                f"{cost.bytes_per_scene:,.0f}",
+                f"{cost.psnr:.3f}",
+                f"{cost.psnr_gain:+.4f}",
+            ]
+            for cost in measure_encodings(folder, sample or 16, pack)
+        ]
+        print(aligned(heading, rows, "llrrr"))
     return 0
 
 

@@ -93,30 +93,19 @@ def _film(record, data) -> str:
 
 def _machine(record) -> str:
     """What trained the run, and what writes the page: they need not be the same."""
+    import os
+
     import torch
 
-    trained, own = record.costs.get("machine", {}), _processor()
+    from scaled_ig.distributed.cores import processor_name
+
+    trained, own = record.costs.get("machine", {}), f"{processor_name()}, {os.cpu_count()} cores"
     ranks = trained.get("ranks", 1)
     device = trained.get("name") or {"cpu": "the processor"}.get(
         trained.get("device"), trained.get("device", "unknown")
     )
     on = f"Trained on {device}, {ranks} process{'es' if ranks > 1 else ''}"
     return f"{on}, PyTorch {trained.get('torch', 'unknown')}. Page written on {own}, PyTorch {torch.__version__}."
-
-
-def _processor() -> str:
-    """Model and cores of this machine's processor."""
-    import os
-    import platform
-    from pathlib import Path
-
-    model, file = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    if file.is_file():
-        names = [
-            line.partition(":")[2].strip() for line in file.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    return f"{model}, {os.cpu_count()} cores"
 
 
 def _commands(record, no_prior, rgb, compare, pack, out) -> list[str]:

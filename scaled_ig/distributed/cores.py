@@ -5,12 +5,15 @@ cannot: all of them wait for the one whose core somebody else has. Beside one bu
 slower than one, so cores that others keep busy are left to them.
 
 Without torch, for OpenMP reads how its threads shall wait when torch is imported.
+
+The name of their processor is read here too, beside all else that Linux says of it.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import platform
 import re
 import sys
 import time
@@ -128,6 +131,17 @@ def _at_least_one(number: float) -> int:
 
 
 # -- what the kernel says ----------------------------------------------------------------------------------------------
+
+
+def processor_lines(root: Path = Path("/")) -> list[str]:
+    """What Linux says of the CPUs, line by line; nothing on other systems."""
+    return _text(root / "proc/cpuinfo").splitlines()
+
+
+def processor_name(root: Path = Path("/")) -> str:
+    """Make of the processor; its architecture where Linux does not name it, as on ARM."""
+    names = (line.partition(":")[2].strip() for line in processor_lines(root) if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
 
 
 def allowed_cpus(root: Path = Path("/")) -> set[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import statistics
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from scaled_ig.bank.scene_records import float32_bytes
 from scaled_ig.bank.table import RecordTable
 from scaled_ig.bank.writing import of_all
 from scaled_ig.cameras import orbit
+from scaled_ig.distributed.cores import processor_name
 from scaled_ig.scene_model import SceneModel
 
 
@@ -152,7 +152,5 @@ def _median_milliseconds(work: Callable[[], object], repeats: int, device: torch
 
 def describe_machine(device: torch.device) -> dict[str, str | int]:
     """Where figures were measured: processor or GPU, cores that torch uses, version of torch."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else model
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     return {"device": str(device), "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__}

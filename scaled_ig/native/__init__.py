@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from scaled_ig.distributed.cores import processor_lines, processor_name
 from scaled_ig.files import replacing
 
 _FOLDER = Path(__file__).parent
@@ -91,8 +92,7 @@ def _compiles() -> bool:
 
 def _processor() -> str:
     """What ``-march=native`` depends on: a home folder may be shared by different machines."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else [platform.processor()]
+    lines = processor_lines() or [processor_name()]
     return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))} or lines))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,7 +16,26 @@ from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
 from scaled_ig.runs.record import RunRecord
 
 
-def measure_encodings(bank: Path, sample: int, pack: str | None) -> list[list[str]]:
+@dataclass(frozen=True)
+class EncodingCost:
+    """What an encoding of a version's scenes costs.
+
+    Args:
+        version: Name of the version.
+        encoding: Name of the encoding.
+        bytes_per_scene: Mean over scenes.
+        psnr: Of test views, dB, mean over views, then over scenes.
+        psnr_gain: Difference to the PSNR of float32, dB.
+    """
+
+    version: str
+    encoding: str
+    bytes_per_scene: float
+    psnr: float
+    psnr_gain: float
+
+
+def measure_encodings(bank: Path, sample: int, pack: str | None) -> list[EncodingCost]:
     """Encode scenes in every way, and render their test views from what is left of them.
 
     Args:
@@ -24,8 +44,7 @@ def measure_encodings(bank: Path, sample: int, pack: str | None) -> list[list[st
         pack: Folder of the pack, where it has been moved since.
 
     Returns:
-        A row for each version and encoding: names, bytes a scene, PSNR in dB (mean over views, then over scenes), and
-        its difference from that of float32.
+        One for each version and encoding.
 
     Raises:
         UsageError: The bank is none of a run, or the pack is not there.
@@ -34,32 +53,24 @@ def measure_encodings(bank: Path, sample: int, pack: str | None) -> list[list[st
         raise UsageError(f"--measure needs the views of a run, and {bank} is in none: give the folder of its run")
     record = RunRecord.open(bank.parent, measured=False)
     data = record.open_data(pack)
-    rows = []
+    costs = []
     for stage in record.learned_stages():
         for version in record.versions(stage):
-            rows += _rows(version, _measure_version(record.bank, version, data, stage, sample))
+            costs += _measure_version(record.bank, version, data, stage, sample)
     for version in record.added_versions():
         try:
             data = record.open_added_data(version)
         except UsageError as error:
             print(f"{version} is left out: {error}")
             continue
-        rows += _rows(version, _measure_version(record.bank, version, data, 2, sample))
-    return rows
-
-
-def _rows(version: str, results: dict[str, tuple[float, float]]) -> list[list[str]]:
-    exact = results["float32"][1]
-    return [
-        [version, encoding, f"{size:,.0f}", f"{psnr:.3f}", f"{psnr - exact:+.4f}"]
-        for encoding, (size, psnr) in results.items()
-    ]
+        costs += _measure_version(record.bank, version, data, 2, sample)
+    return costs
 
 
 def _measure_version(
     bank: SceneBank, version: str, data: MultiViewDataModule, stage: int, sample: int
-) -> dict[str, tuple[float, float]]:
-    """Bytes a scene and PSNR of each encoding."""
+) -> list[EncodingCost]:
+    """What each encoding costs."""
     ids = [record.id for record in spread(bank.scenes(version), sample)]
     scene, mean = bank.load_version(version, ids), bank.mean(version)
     tables, texels = scene.representation.scene_tables(), scene.representation.texels
@@ -76,4 +87,5 @@ def _measure_version(
                     tables[name].weight[row] = values
         means = over_scenes(per_scene(evaluate(scene, data.views_of(stage, ids, "test"))))
         results[encoding] = size / len(ids), means["psnr"]
-    return results
+    exact = results["float32"][1]
+    return [EncodingCost(version, name, size, psnr, psnr - exact) for name, (size, psnr) in results.items()]

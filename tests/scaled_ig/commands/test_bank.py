@@ -90,14 +90,14 @@ def test_measured_is_what_is_rendered_from_the_records(run, tiny_pack, monkeypat
     whole = over_scenes(per_scene(evaluate(scene, data.batches(2, keys))))["psnr"]
     part = [key for key in keys if key[0] in (0, 3)]
     ends = over_scenes(per_scene(evaluate(scene, data.batches(2, part))))["psnr"]
-    rows = measure_encodings(run / "bank", 16, None)
-    assert rows[4][:2] == ["stage2", "float32"]
-    assert float(rows[4][3]) == pytest.approx(whole, abs=6e-4)
-    assert float(measure_encodings(run / "bank", 2, None)[4][3]) == pytest.approx(ends, abs=6e-4)
+    costs = measure_encodings(run / "bank", 16, None)
+    assert (costs[4].version, costs[4].encoding) == ("stage2", "float32")
+    assert costs[4].psnr == pytest.approx(whole, abs=1e-4)
+    assert measure_encodings(run / "bank", 2, None)[4].psnr == pytest.approx(ends, abs=1e-4)
     assert abs(whole - ends) > 1e-3
     monkeypatch.setattr("scaled_ig.bank.scene_records._STEPS", {"int8": 1, "int8_difference": 1})
     rough = measure_encodings(run / "bank", 16, None)
-    assert abs(float(rough[6][4])) > 10 * abs(float(rows[6][4])) + 1e-3, "steps of one value a sign must be seen"
+    assert abs(rough[6].psnr_gain) > 10 * abs(costs[6].psnr_gain) + 1e-3, "steps of one value a sign must be seen"
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """How many cores there are to use, on machines that are folders of what Linux says."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from scaled_ig.distributed import cores
-from scaled_ig.distributed.cores import Moment, idle_cores, usable_cores, usable_cpus
+from scaled_ig.distributed.cores import Moment, idle_cores, processor_name, usable_cores, usable_cpus
 
 OWN = 7.0  # CPU seconds of this process
 
@@ -34,6 +35,19 @@ def machine(folder: Path, allowed: str, threads_a_core: int = 1, files: dict[str
 def test_what_a_process_is_bound_to(tmp_path, allowed, threads_a_core, cpus, on_cores):
     root = machine(tmp_path, allowed, threads_a_core)
     assert (usable_cpus(root), usable_cores(root)) == (cpus, on_cores)
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ({"proc/cpuinfo": 2 * "processor\t: 0\nmodel\t\t: 17\nmodel name\t: AMD EPYC: 7B13\n\n"}, "AMD EPYC: 7B13"),
+        ({"proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd\n"}, None),
+        ({}, None),
+    ],
+)
+def test_the_processor_has_a_name(tmp_path, said, name):
+    root = machine(tmp_path, "0-63", files=said)
+    assert processor_name(root) == (name or platform.processor() or platform.machine())
 
 
 def second(path: str, **quotas: str) -> dict[str, str]:
