@@ -63,7 +63,7 @@ def test_an_unknown_verb_is_a_mistake(capsys, arguments):
         ),
         ("pack meshes X --out Y --yaw nan", "yaw must be float or null, not nan"),
         ("pack meshes X --out Y --veiws 3", "unknown argument '--veiws': did you mean 'views'?"),
-        ("check PACK --html maybe", "unknown argument 'maybe': scaled-ig check --help lists the known ones"),
+        ("check PACK --fix-drop maybe", "unknown argument 'maybe': scaled-ig check --help lists the known ones"),
         ("render BANK --scene", "argument --scene: expected one argument"),
     ],
 )

@@ -26,7 +26,7 @@ class CheckResult:
         index: the pack.
         findings: in the order of files and scenes; those of the whole pack last.
         reasons: scenes that are not sound, by their number, and why.
-        reports: scenes that could be read as they were packed.
+        reports: on the scenes of all files that could be read, by their number.
     """
 
     index: PackIndex
@@ -41,22 +41,17 @@ class CheckResult:
 
 
 def find_findings(
-    index: PackIndex,
-    shown: Iterable[int] = (),
-    pictured: Iterable[int] = (),
-    processes: int | None = None,
-    quiet: bool = False,
+    index: PackIndex, shown: Iterable[int] = (), processes: int | None = None, quiet: bool = False
 ) -> CheckResult:
     """Reads every byte of a pack and compares it with what it should be.
 
     Args:
         index: of the pack.
         shown: scenes whose report shall have some views.
-        pictured: scenes whose report shall have a thumbnail.
         processes: child processes; one a core unless given.
         quiet: no progress bar.
     """
-    tasks = deque(_task(index, shard, frozenset(shown), frozenset(pictured)) for shard in index.shards)
+    tasks = deque(_task(index, shard, frozenset(shown)) for shard in index.shards)
     of_files: dict[str, list[Finding]] = {}
     reports: dict[int, SceneReport] = {}
     opened: dict[Path, int] = {}  # the scene that is read now
@@ -79,7 +74,7 @@ def find_findings(
     return _result(index, {file: _joined(own) for file, own in of_files.items()}, reports)
 
 
-def _task(index: PackIndex, shard: Shard, shown: frozenset[int], pictured: frozenset[int]) -> ShardTask:
+def _task(index: PackIndex, shard: Shard, shown: frozenset[int]) -> ShardTask:
     own = slice(shard.first_scene, shard.last_scene)
     return ShardTask(
         shard=shard,
@@ -92,7 +87,6 @@ def _task(index: PackIndex, shard: Shard, shown: frozenset[int], pictured: froze
         scene_radius=index.scene_radius,
         start=shard.first_scene,
         shown=shown & set(range(shard.first_scene, shard.last_scene)),
-        pictured=pictured & set(range(shard.first_scene, shard.last_scene)),
     )
 
 
@@ -122,5 +116,4 @@ def _result(index: PackIndex, of_files: dict[str, Finding], reports: dict[int, S
         ordered += [of_files[name]] if name in of_files else []
         ordered += [finding for scene in scenes for finding in by_scene.get(scene, [])]
         reasons |= {scene: f"{name} {of_files[name].what}" for scene in scenes if scene not in reports}
-    readable = {scene: reports[scene] for scene in sorted(reports) if reports[scene].positions is not None}
-    return CheckResult(index, (*ordered, *untested_findings(index)), dict(sorted(reasons.items())), readable)
+    return CheckResult(index, (*ordered, *untested_findings(index)), dict(sorted(reasons.items())), reports)

@@ -17,9 +17,9 @@ BEYOND_MASK = (214, 226, 245)  # what white becomes outside of the mask
 SHOWN_SCENES = 24
 
 
-def spread_scenes(num_scenes: int, at_most: int) -> list[int]:
-    """Scenes spread evenly over a pack."""
-    return np.unique(np.linspace(0, num_scenes - 1, min(at_most, num_scenes)).astype(int)).tolist()
+def spread_scenes(num_scenes: int) -> list[int]:
+    """Scenes for the sheet, spread evenly over a pack."""
+    return np.unique(np.linspace(0, num_scenes - 1, min(SHOWN_SCENES, num_scenes)).astype(int)).tolist()
 
 
 def draw_contact_sheet(result: CheckResult, path: Path) -> None:
@@ -34,7 +34,7 @@ def draw_contact_sheet(result: CheckResult, path: Path) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    chosen = spread_scenes(result.index.num_scenes, SHOWN_SCENES)
+    chosen = spread_scenes(result.index.num_scenes)
     columns = 2 if len(chosen) > 8 else 1
     rows = -(-len(chosen) // columns)
     gap = CELL // 8
@@ -65,12 +65,12 @@ def _scene_strip(result: CheckResult, scene: int) -> Image.Image:
     if report is None or report.shown is None:
         return strip
     shown = report.shown
-    for column, (view, pixels) in enumerate(zip(shown.numbers, shown.images, strict=True)):
+    for column, pixels in enumerate(shown.images):
         cell = Image.new("RGB", (CELL, CELL), "white")
         image = Image.fromarray(pixels if shown.masks is None else _tinted(pixels, shown.masks[column]))
         factor = CELL / max(image.size)
         image = image.resize([max(1, round(side * factor)) for side in image.size], Image.Resampling.LANCZOS)
-        _draw_axes(image, shown.camera_to_world[view], shown.intrinsics[view], index.scene_radius)
+        _draw_axes(image, shown.camera_to_world[column], shown.intrinsics[column], index.scene_radius)
         cell.paste(image)
         strip.paste(cell, (column * CELL, CAPTION_HEIGHT))
     return strip

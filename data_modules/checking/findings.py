@@ -59,7 +59,7 @@ class ShardTask:
     """What the index says of one shard, from scene ``start`` of the pack on.
 
     ``scene_ids``, ``categories``, ``digests``, ``masked`` and ``num_views`` are those of all scenes of the shard. Of
-    the scenes ``shown`` some views come back, of ``pictured`` a thumbnail.
+    the scenes ``shown`` some views come back.
     """
 
     shard: Shard
@@ -72,7 +72,6 @@ class ShardTask:
     scene_radius: float
     start: int
     shown: frozenset[int]
-    pictured: frozenset[int]
 
     @property
     def offsets(self) -> NDArray[np.int64]:
@@ -81,13 +80,12 @@ class ShardTask:
 
 
 class ShownScene(NamedTuple):
-    """Some views of a scene, spread evenly, and all of its cameras.
+    """Some views of a scene, spread evenly.
 
-    ``numbers`` [n] of the views, ``images`` uint8 [n, H, W, 3], ``masks`` uint8 [n, H, W] or None, ``camera_to_world``
-    [V, 4, 4], ``intrinsics`` [V, 4].
+    ``images`` uint8 [n, H, W, 3], ``masks`` uint8 [n, H, W] or None, ``camera_to_world`` [n, 4, 4], ``intrinsics``
+    [n, 4].
     """
 
-    numbers: NDArray[np.int64]
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8] | None
     camera_to_world: NDArray[np.float32]
@@ -101,15 +99,11 @@ class SceneReport:
     Attributes:
         scene: its number in the pack.
         findings: what is wrong with it.
-        record: where it came from; empty for a damaged scene, whose other attributes are None.
-        positions: float32 [V, 3] of the cameras.
-        shown: views for the sheet, if they were asked for.
-        thumbnail: uint8 [72, 72, 3], if it was asked for.
+        record: where it came from; empty for a damaged scene.
+        shown: views for the sheet, if they were asked for; None for a damaged scene.
     """
 
     scene: int
     findings: tuple[Finding, ...]
     record: dict[str, Any]
-    positions: NDArray[np.float32] | None = None
     shown: ShownScene | None = None
-    thumbnail: NDArray[np.uint8] | None = None

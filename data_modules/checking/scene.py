@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from data_modules.checking.cameras import CameraFault, camera_faults
 from data_modules.checking.findings import LEAVE_OUT, REPACK, Finding, SceneReport, ShardTask, ShownScene
@@ -15,11 +14,9 @@ from data_modules.checking.masks import contradiction_faults, mask_faults
 from data_modules.sources.base import PosedViews
 
 SHOWN_VIEWS = 6  # of a scene on the contact sheet
-THUMBNAIL = 72
 REACH_VIEWS = 8
 NEARLY_WHITE = 240  # photographs and JPEG files are rarely pure
 MOST_OUTSIDE = 0.05  # of the object's pixels
-GOOD_SIDE = (0.55, -0.75, 0.37)  # from where an object is best recognized: before it, beside it and above it
 
 
 def check_scene(views: PosedViews, task: ShardTask, scene: int, source: bytes) -> Iterator[Any]:
@@ -46,15 +43,8 @@ def check_scene(views: PosedViews, task: ShardTask, scene: int, source: bytes) -
     findings = tuple(Finding(file, name, tuple(np.flatnonzero(f.views).tolist()), f.what, f.remedy) for f in faults)
     chosen = np.unique(np.linspace(0, len(views.images) - 1, SHOWN_VIEWS).astype(int))
     masks = None if views.masks is None else views.masks[chosen]
-    shown = ShownScene(chosen, views.images[chosen], masks, views.camera_to_world, views.intrinsics)
-    yield SceneReport(
-        scene,
-        findings,
-        record,
-        views.camera_to_world[:, :3, 3],
-        shown if scene in task.shown else None,
-        _thumbnail(views, task.scene_radius) if scene in task.pictured else None,
-    )
+    shown = ShownScene(views.images[chosen], masks, views.camera_to_world[chosen], views.intrinsics[chosen])
+    yield SceneReport(scene, findings, record, shown if scene in task.shown else None)
 
 
 def _record(source: bytes) -> dict[str, Any] | None:
@@ -136,22 +126,3 @@ def _first_places(values: list[bytes]) -> list[int]:
     """Where each value stands for the first time."""
     places: dict[bytes, int] = {}
     return [places.setdefault(value, place) for place, value in enumerate(values)]
-
-
-def _thumbnail(views: PosedViews, radius: float) -> NDArray[np.uint8]:
-    """The view from the side from which objects are best recognized, cropped to the ball that holds the object."""
-    position = views.camera_to_world[:, :3, 3]
-    best = int(np.nan_to_num(position @ np.array(GOOD_SIDE) / np.linalg.norm(position, axis=1), nan=-1).argmax())
-    image = Image.fromarray(views.images[best])
-    x, y, z = -position[best] @ views.camera_to_world[best, :3, :3]
-    if z > radius:
-        focal, principal = views.intrinsics[best, :2] * image.size, views.intrinsics[best, 2:] * image.size
-        middle, half = principal + focal * (x, y) / z, float(focal.max()) * radius / z
-        box = np.array([*(middle - half), *(middle + half)])
-        if half >= 1 and (box[:2] >= 0).all() and (box[2:] <= image.size).all():
-            left, upper, right, lower = (round(float(edge)) for edge in box)
-            image = image.crop((left, upper, right, lower))
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    canvas = Image.new("RGB", (THUMBNAIL, THUMBNAIL), "white")
-    canvas.paste(image, ((THUMBNAIL - image.width) // 2, (THUMBNAIL - image.height) // 2))
-    return np.asarray(canvas)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from scaled_ig.commands.sentences import counted
 from scaled_ig.errors import UsageError
+from scaled_ig.files import write_whole
 
 if TYPE_CHECKING:
     from data_modules.checking.check import CheckResult
@@ -12,15 +13,13 @@ if TYPE_CHECKING:
 SHOWN_LINES = 200
 
 
-def check(
-    pack: str, *, sheet: str | None = None, html: bool = False, fix_drop: bool = False, out: str | None = None
-) -> int:
+def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: str | None = None) -> int:
     """Verifies a pack, says what is wrong with it, and draws a contact sheet with the world's axes.
 
     Args:
         pack: folder of the pack.
-        sheet: PNG file of the contact sheet; contact_sheet.png in the pack unless given.
-        html: also write explorer.html beside the sheet: scenes, cameras, licences and findings on one page.
+        sheet: PNG file of the contact sheet; contact_sheet.png in the pack unless given. More than 200 findings, of
+            which the screen shows the first, are written to findings.txt beside it.
         fix_drop: also write a pack without the scenes that have findings, to the folder ``out``.
         out: folder of that pack; empty, or not there.
 
@@ -29,7 +28,7 @@ def check(
         raises ``UsageError``, which ends the program with code 2.
     """
     from data_modules.checking.check import find_findings
-    from data_modules.checking.contact_sheet import SHOWN_SCENES, spread_scenes
+    from data_modules.checking.contact_sheet import draw_contact_sheet, spread_scenes
     from data_modules.layout import PackIndex
     from data_modules.packing.folder import require_empty
 
@@ -38,45 +37,33 @@ def check(
     if out is not None:
         require_empty(Path(out))
     index = PackIndex.open(pack)
-    pictured: list[int] = []
-    if html:
-        from scaled_ig.report.explorer import MOST_THUMBNAILS
-
-        pictured = spread_scenes(index.num_scenes, MOST_THUMBNAILS)
-    result = find_findings(index, spread_scenes(index.num_scenes, SHOWN_SCENES), pictured)
-    _print_findings(result)
-    pages: list[Path] = []
-    try:
-        if out is not None:
-            _drop(result, out)
-        pages = _draw(result, Path(sheet) if sheet is not None else Path(pack) / "contact_sheet.png", html)
-    finally:  # every byte was read for the verdict: nothing that cannot be written shall cost it
-        print("; ".join([f"{pack}: {_summary(result)}", *([", ".join(map(str, pages))] if pages else [])]))
+    result = find_findings(index, spread_scenes(index.num_scenes))
+    path, drawn = Path(sheet) if sheet is not None else Path(pack) / "contact_sheet.png", ""
+    try:  # every byte was read for the verdict: nothing that cannot be written shall cost it, or the new pack
+        try:
+            _print_findings(result, path.parent / "findings.txt")
+        finally:
+            if out is not None:
+                _drop(result, out)
+            draw_contact_sheet(result, path)
+            drawn = f"; {path}"
+    finally:
+        print(f"{pack}: {_summary(result)}{drawn}")
     return (1 if result.num_sound else 2) if result.findings else 0
 
 
-def _print_findings(result: "CheckResult") -> None:
+def _print_findings(result: "CheckResult", path: Path) -> None:
+    """Prints the first findings, and writes all of them to a file where there are more."""
     for finding in result.findings[:SHOWN_LINES]:
         print(finding)
-    if len(result.findings) > SHOWN_LINES:
-        print(f"and {len(result.findings) - SHOWN_LINES:,} more findings, which --html lists")
-
-
-def _draw(result: "CheckResult", sheet: Path, html: bool) -> list[Path]:
-    """Files that were written."""
-    from data_modules.checking.contact_sheet import draw_contact_sheet
-
-    draw_contact_sheet(result, sheet)
-    if not html:
-        return [sheet]
-    from scaled_ig.report.explorer import write_explorer
-
-    page = sheet.with_name("explorer.html")
-    try:
-        write_explorer(result, page)
-    except OSError as error:
-        raise UsageError(f"{page} cannot be written ({error}): name a sheet in another folder with --sheet") from None
-    return [sheet, page]
+    more = len(result.findings) - SHOWN_LINES
+    if more > 0:
+        try:
+            write_whole(path, "".join(f"{finding}\n" for finding in result.findings))
+        except OSError as error:
+            reason = error.strerror or error
+            raise UsageError(f"{path} cannot be written ({reason}): name another folder with --sheet") from None
+        print(f"and {more:,} more finding{'s' * (more > 1)}, all of them in {path}")
 
 
 def _drop(result: "CheckResult", out: str) -> None:

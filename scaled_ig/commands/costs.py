@@ -1,15 +1,14 @@
-"""``scaled-ig costs``: what the scenes of runs cost, itemised, beside the papers' own accounting."""
+"""``scaled-ig costs``: what the scenes of runs cost, itemised."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scaled_ig.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAPERS = "papers"
 UNITS = ("wall_minutes", "bytes")
 
 
@@ -20,11 +19,10 @@ def costs(runs: list[str], *, stage1: str | None = None, baseline: str | None = 
     landscape.png and landscape.csv (PSNR against minutes and bytes a scene).
 
     Args:
-        runs: Folders of finished runs; or the word papers alone, for the papers' figures as they give them and as they
-            add up.
+        runs: Folders of finished runs.
         stage1: Run with the stage 1 of those runs that have none, where the one that they began from is gone.
         baseline: Run, such as RGB tri-planes, of which is said from how many scenes on the others cost less.
-        out: Folder to write to; the folder costs of the first run unless given, none for the papers.
+        out: Folder to write to; the folder costs of the first run unless given.
 
     Returns:
         Exit code 0.
@@ -32,12 +30,8 @@ def costs(runs: list[str], *, stage1: str | None = None, baseline: str | None = 
     Raises:
         UsageError: A run is not finished, its stage 1 or its bank is gone, or an option has no effect.
     """
+    import json
     from pathlib import Path
-
-    if PAPERS in runs:
-        if len(runs) > 1 or stage1 or baseline:
-            raise UsageError("the papers' figures stand alone: give scaled-ig costs papers with --out at most")
-        return _papers(Path(out) if out else None)
 
     from scaled_ig.report import cost_table
     from scaled_ig.report.run_costs import break_even
@@ -55,9 +49,11 @@ def costs(runs: list[str], *, stage1: str | None = None, baseline: str | None = 
             table["break_even"] = break_even(one, rival)
     target = Path(out) if out else Path(runs[0]) / "costs"
     print(cost_table.markdown(tables))
-    _write(target, {"runs": tables}, cost_table.csv_text(tables))
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "cost_table.json").write_text(json.dumps({"runs": tables}, indent=1, ensure_ascii=False) + "\n")
+    (target / "cost_table.csv").write_text(cost_table.csv_text(tables))
     curves, points = _charted(found)
-    _draw(target, curves, points, _most_scenes(found, tables), "τ, μ: a further scene", "stage 1 shared out over N2")
+    _draw(target, curves, points, _most_scenes(found, tables))
     print(f"{target}: cost_table, growth, landscape")
     return 0
 
@@ -99,46 +95,7 @@ def _charted(found):
     return curves, points
 
 
-def _papers(out: Path | None) -> int:
-    """The papers' figures as they give them, and as they add up."""
-    from scaled_ig.metrics.accounting import MEGABYTE
-    from scaled_ig.report import cost_table, papers
-    from scaled_ig.report.cost_figures import Curve, Point
-
-    lines = papers.accounting()
-    print(cost_table.markdown_lines(papers.ACCOUNTING, lines))
-    if out is None:
-        return 0
-    records = [dict(zip(papers.ACCOUNTING, line, strict=True)) for line in lines]
-    _write(out, {"papers": records}, cost_table.csv_lines(papers.ACCOUNTING, lines))
-    curves = [
-        Curve("Ours", papers.MINUTES, papers.ALL_VERSIONS),
-        Curve("Tri-Planes (RGB)", papers.RGB_MINUTES, papers.RGB_BYTES),
-    ]
-    summed = {"Ours": papers.ALL_VERSIONS.at(papers.N), "Tri-Planes": papers.RGB_BYTES.at(papers.N)}
-    points = [
-        Point(
-            name,
-            total.psnr,
-            (1000 * total.minutes / papers.N, summed.get(name, total.weight_bytes()) / papers.N / MEGABYTE),
-            (1000 * total.minutes / papers.N, 1000 * total.megabytes / papers.N),
-        )
-        for name, total in papers.TABLE_4.items()
-    ]
-    _draw(out, curves, points, 5 * papers.N, "as it adds up, 2000 scenes", "as Table 4 has it")
-    return 0
-
-
-def _write(folder: Path, content: dict[str, Any], table: str) -> None:
-    """Put the table into a folder, for programs."""
-    import json
-
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "cost_table.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    (folder / "cost_table.csv").write_text(table)
-
-
-def _draw(folder: Path, curves, points, most: int, dot: str, ring: str) -> None:
+def _draw(folder: Path, curves, points, most: int) -> None:
     """Put the charts and their numbers into a folder, as far as there is something to show."""
     from scaled_ig.report import cost_figures
     from scaled_ig.report.cost_table import csv_lines
@@ -152,6 +109,7 @@ def _draw(folder: Path, curves, points, most: int, dot: str, ring: str) -> None:
         ]
         (folder / "growth.csv").write_text(csv_lines(head, rows))
     if points:
+        dot, ring = "τ, μ: a further scene", "stage 1 shared out over N2"
         (folder / "landscape.png").write_bytes(cost_figures.draw_landscape(points, dot, ring))
         head = ["", "PSNR dB", *(f"{unit} a scene, {how}" for how in (dot, ring) for unit in ("minutes", "MB"))]
         lines = [[point.label, point.psnr, *point.cost, *(point.other or (None, None))] for point in points]

@@ -50,8 +50,3 @@ class Growth:
         if behind <= 0:
             return first if gain >= 0 else None
         return first + math.ceil(behind / gain) if gain > 0 else None
-
-
-def saved(ours: float, theirs: float) -> float:
-    """Part of a cost that is saved, at most 1; negative where ours is more."""
-    return 1 - ours / theirs

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,39 @@ def test_axes_are_drawn_where_the_camera_sees_them(written, tmp_path):
         patch = sheet[CAPTION_HEIGHT + int(row) - 1 : CAPTION_HEIGHT + int(row) + 2, int(column) - 1 : int(column) + 2]
         signal_of_colour = patch @ (2 * np.array([red, green, blue]) - 1)
         assert signal_of_colour.max() > -60, "a pixel of the axis' colour stands out of the grey"
+
+
+def test_cameras_without_numbers_have_no_axes_on_the_sheet(tmp_path):
+    broken = noisy_views(3)
+    broken.camera_to_world[:] = np.nan
+    pack = make_pack(tmp_path / "pack", {"a": noisy_views(0), "b": broken})
+    assert check(str(pack)) == 1
+    sheet = np.asarray(Image.open(pack / "contact_sheet.png")).astype(int)
+    colours = [np.ptp(sheet[end - CELL : end], axis=-1).max() for end in (CELL + CAPTION_HEIGHT, len(sheet))]
+    assert colours[0] > 150 > 100 > colours[1], "views are nearly grey, axes are not"
+
+
+# -- findings ---------------------------------------------------------------------------------------------------------
+
+
+def test_findings_that_the_screen_does_not_show_are_in_a_file(tmp_path, capsys, monkeypatch):
+    scenes = sound_scenes()
+    scenes["b"].images[2] = 255
+    pack = make_pack(tmp_path / "pack", scenes)
+    assert check(str(pack)) == 1
+    assert not (pack / "findings.txt").exists()
+    capsys.readouterr()
+
+    def many(*given):
+        result = find_findings(*given, quiet=True)
+        return replace(result, findings=result.findings * 1434)
+
+    monkeypatch.setattr("data_modules.checking.check.find_findings", many)
+    assert check(str(pack), sheet=str(tmp_path / "elsewhere" / "sheet.png")) == 1
+    *shown, more, _ = capsys.readouterr().out.strip().splitlines()
+    path = tmp_path / "elsewhere" / "findings.txt"
+    assert more == f"and 1,234 more findings, all of them in {path}"
+    assert (len(shown), path.read_text().splitlines()) == (200, 1434 * shown[:1])
 
 
 # -- the index --------------------------------------------------------------------------------------------------------
@@ -198,20 +232,22 @@ def test_a_name_cannot_write_to_the_terminal(tmp_path):
 # -- what cannot be written -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", ["contact_sheet.png", "explorer.html"])
-def test_a_page_that_cannot_be_written_costs_neither_the_verdict_nor_the_new_pack(tmp_path, capsys, page):
+@pytest.mark.parametrize("file", ["contact_sheet.png", "findings.txt"])
+def test_a_file_that_cannot_be_written_costs_neither_the_verdict_nor_the_new_pack(tmp_path, capsys, monkeypatch, file):
+    monkeypatch.setattr("scaled_ig.commands.check.SHOWN_LINES", 1)
     scenes = sound_scenes()
-    scenes["b"].images[2] = 255
+    scenes["b"].images[2], scenes["b"].images[3] = 255, 200
     pack = make_pack(tmp_path / "pack", scenes)
-    (pack / page).mkdir()
-    with pytest.raises(UsageError, match=rf"{page} cannot be written .*--sheet"):
-        check(str(pack), html=True, fix_drop=True, out=str(tmp_path / "new"))
+    (pack / file).mkdir()
+    with pytest.raises(UsageError, match=rf"{file} cannot be written .*--sheet"):
+        check(str(pack), fix_drop=True, out=str(tmp_path / "new"))
     assert layout.PackIndex.open(tmp_path / "new").scene_ids == ("a", "c")
-    finding, kept, last = capsys.readouterr().out.strip().splitlines()
+    finding, *_, kept, last = capsys.readouterr().out.strip().splitlines()
     assert "scene b: view 2: nothing is shown" in finding
     assert kept.startswith(str(tmp_path / "new"))
-    assert last.endswith("1 finding, 1 scene not sound")
-    assert check(str(pack), html=True, sheet=str(tmp_path / "sheets" / "sheet.png")) == 1
+    assert "2 findings, 1 scene not sound" in last
+    assert check(str(pack), sheet=str(tmp_path / "sheets" / "sheet.png")) == 1
+    assert len((tmp_path / "sheets" / "findings.txt").read_text().splitlines()) == 2
 
 
 def test_a_new_pack_that_cannot_be_written_costs_no_verdict(tmp_path, written, capsys):

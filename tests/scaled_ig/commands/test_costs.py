@@ -142,21 +142,6 @@ def test_a_run_of_stage_2_has_the_stage_1_that_it_began_from(itemised, tmp_path)
         costs([str(ours)], stage1=str(ours))
 
 
-def test_the_papers_stand_alone(capsys, tmp_path):
-    assert costs(["papers"], out=str(tmp_path)) == 0
-    printed = capsys.readouterr().out
-    assert "| m1, MB | 361 |" in printed
-    assert "634.6" in printed
-    assert {path.name for path in tmp_path.iterdir()} == {
-        *("cost_table.json", "cost_table.csv", "growth.png", "growth.csv", "landscape.png", "landscape.csv")
-    }
-    rows = list(csv.DictReader((tmp_path / "growth.csv").open()))
-    at_n1 = next(row for row in rows if row["scenes"] == "500")
-    assert float(at_n1["Ours / minutes"]) == 31.2 * 60
-    with pytest.raises(UsageError, match="stand alone"):
-        costs(["papers", "run"])
-
-
 def test_labels_cover_neither_each_other_nor_a_line(monkeypatch):
     kept = []
     monkeypatch.setattr(plt, "close", kept.append)
