@@ -15,9 +15,10 @@ from data_modules.checking.check import CheckResult
 from data_modules.checking.findings import SceneReport, printable
 from data_modules.checking.scene import THUMBNAIL
 from data_modules.layout import split_views
-from scaled_ig.report import page
+from scaled_ig.files import write_whole
+from scaled_ig.report import explorer_figures as page
 from scaled_ig.report.explorer_cameras import cameras_section
-from scaled_ig.report.page import DASH, TIMES
+from scaled_ig.report.explorer_figures import DASH, TIMES
 
 MOST_THUMBNAILS = 2000
 SPRITE_COLUMNS, SPRITE_ROWS = 25, 20
@@ -67,7 +68,7 @@ def write_explorer(result: CheckResult, path: Path) -> None:
     """
     title = result.index.path.resolve().name
     parts = [STYLE, header(result, title), numbers(result), findings(result), scenes(result), cameras_section(result)]
-    page.write_text(path, page.html_page(f"{title}: pack", [*parts, origins(result), files(result), left_out(result)]))
+    write_whole(path, page.html_page(f"{title}: pack", [*parts, origins(result), files(result), left_out(result)]))
 
 
 def header(result: CheckResult, title: str) -> str:

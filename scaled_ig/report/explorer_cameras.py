@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from data_modules.checking.check import CheckResult
 from data_modules.checking.findings import printable
 from data_modules.layout import split_views
-from scaled_ig.report import page
+from scaled_ig.report import explorer_figures as page
 from scaled_ig.report.explorer_figures import TEST, TRAIN, Bar, bars_of, draw_frusta, draw_histogram
 
 DRAWN_SCENES = 3
