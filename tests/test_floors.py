@@ -18,7 +18,7 @@ FLOORS = [
     (("bank", "metrics", "phases"), {"safetensors", "lightning"}),
     (("callbacks",), {"wandb", "tqdm", "PIL", "imageio"}),
     (("runs",), {"yaml", "data_modules"}),
-    (("report",), {"matplotlib"}),
+    (("report",), {"matplotlib", "jinja2"}),
     (("commands", "cli"), {"jsonargparse"}),
 ]
 ORDERED = {0, 4, 8}  # floors where a room may also import those before it

@@ -49,6 +49,7 @@ def render(
     from tqdm import tqdm
 
     from scaled_ig.bank.scene_bank import SceneBank, find_bank, spread
+    from scaled_ig.files import write_whole
     from scaled_ig.report import pictures
     from scaled_ig.report.orbits import orbit_cameras
 
@@ -62,7 +63,8 @@ def render(
     orbits = list(tqdm(pictures.render_orbits(opened, ids, cameras), "scenes", len(ids), unit="scene", leave=False))
     if is_grid:
         columns = pictures.columns_of(count) if len(ids) == 1 else count
-        pictures.write_picture(path, pictures.mosaic([view for orbit in orbits for view in orbit], columns))
+        grid = pictures.mosaic([view for orbit in orbits for view in orbit], columns)
+        write_whole(path, pictures.encode(grid))
     else:
         pictures.write_film(path, pictures.film_frames(orbits), frames_per_second)
     print(f"{path}: {ids[0] if len(ids) == 1 else f'{len(ids)} scenes'}, {count} views")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 FILM_VIEWS = 60
 FILM_FRAMES_PER_SECOND = 20
 MOST_SCENES = 24
@@ -36,10 +38,11 @@ def report(
     """
     from pathlib import Path
 
-    from scaled_ig.report import comparison, insight, measure, page, sections, tables
+    from scaled_ig.files import write_whole
+    from scaled_ig.report import comparison, figures, measure, page, sections
     from scaled_ig.report.awareness import measure_awareness
     from scaled_ig.report.base_planes import measure_bases
-    from scaled_ig.report.views import view_rows
+    from scaled_ig.report.views import ERROR_GAIN, view_rows
     from scaled_ig.runs.record import RunRecord
 
     record = RunRecord.open(run)
@@ -49,35 +52,40 @@ def report(
     orbits = _film(record, data)
     print("comparing latents from view to view, and base planes", flush=True)
     latents = measure_awareness(record, data)
-    planes = {stage: own for stage in record.stages() if (own := measure_bases(record, data, stage))}
-    insight.write_numbers(record, latents, planes)
+    planes = {stage: bases for stage in record.stages() if (bases := measure_bases(record, data, stage))}
+    numbers = {f"s{stage}": bases.numbers for stage, bases in planes.items()}
+    record.folder.write_json("insight.json", {"consistency": latents and latents.numbers, "bases": numbers})
     print("drawing views and charts", flush=True)
     path = Path(out) if out else record.folder.path / "report.html"
-    again = _commands(record, no_prior, rgb, compare, pack, out)
-    parts = [
-        sections.header(record, _machine(record), again),
-        sections.headline(record),
-        orbits,
-        sections.views(view_rows(record, data)),
-        sections.quality(record),
-        sections.curves(record),
-        insight.latents_across_views(latents),
-        insight.what_bases_learn(planes),
-        tables.compare(record, contenders),
-        tables.costs(record),
-    ]
-    page.write_text(path, page.html_page(f"scaled-ig: {record.folder.path.resolve().name}", parts))
+    content = {
+        "name": record.folder.path.resolve().name,
+        "machine": _machine(record),
+        "commands": _commands(record, no_prior, rgb, compare, pack, out),
+        "header": sections.header(record),
+        "headline": sections.headline(record),
+        "orbits": orbits,
+        "views": view_rows(record, data),
+        "error_gain": ERROR_GAIN,
+        "quality": sections.quality(record),
+        "training": sections.training(record),
+        "latents": latents,
+        "planes": planes,
+        "bases_chart": figures.draw_bases(planes) if planes else None,
+        "comparison": sections.comparison(record, contenders),
+        "costs": sections.costs(record),
+    }
+    write_whole(path, page.html(content))
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens without a network")
     return 0
 
 
-def _film(record, data) -> str:
-    """Write ``orbit.mp4``; returns its part of the page."""
+def _film(record, data) -> dict[str, Any]:
+    """Write ``orbit.mp4``; returns it with its first frame as a JPEG, and how many scenes of how many it shows."""
     from tqdm import tqdm
 
     from scaled_ig.bank.scene_bank import spread
     from scaled_ig.metrics.nearest_view import cameras_of
-    from scaled_ig.report import orbits, pictures, sections
+    from scaled_ig.report import orbits, pictures
 
     stage = record.stages()[-1]
     ids = [scene["id"] for scene in record.scenes(stage)]
@@ -87,8 +95,8 @@ def _film(record, data) -> str:
     rendered = list(tqdm(pictures.render_orbits(record.bank, shown, path), "orbits", len(shown), unit="scene"))
     film = record.folder.path / "orbit.mp4"
     pictures.write_film(film, pictures.film_frames(rendered), FILM_FRAMES_PER_SECOND)
-    still = pictures.mosaic([orbit[0] for orbit in rendered])
-    return sections.orbits(film.read_bytes(), still, len(shown), stage, len(ids))
+    still = pictures.encode(pictures.mosaic([orbit[0] for orbit in rendered]), "JPEG")
+    return {"film": film.read_bytes(), "still": still, "shown": len(shown), "stage": stage, "scenes": len(ids)}
 
 
 def _machine(record) -> str:

@@ -1,11 +1,10 @@
-"""Pictures and films: tiles, mosaics, files written whole or not at all, and data URIs."""
+"""Pictures and films: tiles, mosaics, and data URIs."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cameras import Cameras
+from scaled_ig.files import replacing
 
 Picture = NDArray[np.uint8]
 
@@ -82,28 +82,24 @@ def film_frames(orbits: Sequence[Picture]) -> Iterator[Picture]:
 
 def write_film(path: Path, frames: Iterable[Picture], frames_per_second: int) -> None:
     """Write frames as ``.mp4`` (H.264, yuv420p, plays everywhere) or ``.gif`` (endless)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
+    with replacing(path) as draft:  # whose name does not say the format
         if path.suffix.lower() == ".gif":
-            imageio.mimwrite(temporary, list(frames), duration=1000 / frames_per_second, loop=0)
-        else:
-            options = ["-crf", "20", "-movflags", "+faststart"]
-            writer: Any
-            with imageio.get_writer(
-                temporary,
-                fps=frames_per_second,
-                codec="libx264",
-                quality=None,
-                pixelformat="yuv420p",
-                macro_block_size=2,
-                output_params=options,
-            ) as writer:
-                for frame in frames:
-                    writer.append_data(frame)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            imageio.mimwrite(draft, list(frames), ".gif", duration=1000 / frames_per_second, loop=0)
+            return
+        options = ["-f", "mp4", "-crf", "20", "-movflags", "+faststart"]
+        writer: Any
+        with imageio.get_writer(
+            draft,
+            ".mp4",
+            fps=frames_per_second,
+            codec="libx264",
+            quality=None,
+            pixelformat="yuv420p",
+            macro_block_size=2,
+            output_params=options,
+        ) as writer:
+            for frame in frames:
+                writer.append_data(frame)
 
 
 def encode(picture: Picture, kind: str = "PNG") -> bytes:
@@ -112,14 +108,6 @@ def encode(picture: Picture, kind: str = "PNG") -> bytes:
     options = {"quality": 92} if kind == "JPEG" else {"optimize": True}
     Image.fromarray(picture).save(stream, kind, **options)
     return stream.getvalue()
-
-
-def write_picture(path: Path, picture: Picture) -> None:
-    """Write a PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_bytes(encode(picture))
-    os.replace(temporary, path)
 
 
 def data_uri(content: bytes, kind: str) -> str:

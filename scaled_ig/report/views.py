@@ -15,7 +15,6 @@ from data_modules.base import MultiViewDataModule
 from scaled_ig.bank.scene_bank import spread
 from scaled_ig.batch import ViewBatch
 from scaled_ig.metrics.images import psnr
-from scaled_ig.report.page import TIMES
 from scaled_ig.report.pictures import Picture, to_pictures
 from scaled_ig.runs.record import RunRecord
 from scaled_ig.scene_model import to_image
@@ -140,7 +139,7 @@ def _row(drawn: dict[str, Any], colours: LatentColours, scene_psnr: float) -> Vi
     pictures = {
         "ground truth": to_pictures(truth)[0],
         "rendering": to_pictures(rendered)[0],
-        f"error {TIMES} {ERROR_GAIN}": show_error(rendered[0], truth[0]),
+        f"error × {ERROR_GAIN}": show_error(rendered[0], truth[0]),
     }
     if not drawn["is_rgb"]:
         pictures["rendered latent"] = colours(drawn["rendered_latent"])[0]

@@ -50,7 +50,7 @@ def reported(tmp_path_factory, tiny_run):
     run, rgb, without = (
         copy_run(tiny_run, folder / name, gain) for name, gain in (("run", 0), ("rgb", 1.25), ("without", -0.75))
     )
-    assert report(str(run), rgb=str(rgb), no_prior=str(without), compare=[f"twin={run}"]) == 0
+    assert report(str(run), rgb=str(rgb), no_prior=str(without), compare=[f"the <run>'s twin={run}"]) == 0
     return run, (run / "report.html").read_text()
 
 
@@ -129,6 +129,21 @@ def test_sentences_follow_from_the_numbers(reported):
     assert "whole images" in text
     assert "within 0.05 dB of this run" in text  # its twin
     assert not re.search("faster|speed|outperform", DATA_URI.sub("", text))
+
+
+def test_names_are_text_and_commands_can_be_repeated(reported):
+    _, text = reported
+    label = "the &lt;run&gt;’s twin"
+    assert text.count(label) == 2, "in the table, and in its sentence"
+    assert "<run>" not in text
+    (lines,) = re.findall("<pre>(.*?)</pre>", text, re.DOTALL)
+    assert "’" not in lines
+
+
+def test_cells_without_a_number_are_told_apart(reported):
+    _, text = reported
+    assert text.count('<td class="none">not on this machine</td>') == 2, "LPIPS was left out, of both stages"
+    assert text.count('<td class="none">–</td>') == 3, "stage 1 has no RGB tri-planes; this run and its twin no lead"
 
 
 def test_table_names_plain_planes_beside_sizes(reported):
