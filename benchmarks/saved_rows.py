@@ -24,8 +24,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from scaled_ig.callbacks.checkpoint import AtomicCheckpointIO
 from scaled_ig.optim import SceneAdam
+from scaled_ig.phases.checkpoints import AtomicCheckpointIO
 from scaled_ig.phases.saved_rows import Place, put_together, read_shards, take_own, write_shards
 from scaled_ig.representations.scene_table import SceneTable
 

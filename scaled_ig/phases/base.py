@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from scaled_ig.batch import ViewBatch
 from scaled_ig.optim import Clock, SceneAdam, coalesced
 from scaled_ig.optim.schedules import Schedule
+from scaled_ig.phases.checkpoints import CheckpointRows
 from scaled_ig.phases.hulls import carve_hulls
 from scaled_ig.phases.losses import total_variation
-from scaled_ig.phases.saved_rows import Place, are_too_many, put_together, read_shards, take_own, write_shards
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.rendering.renderer import Jitter
 from scaled_ig.representations import PlaneRepresentation
 from scaled_ig.representations.occupancy import Hulls
-from scaled_ig.representations.scene_table import SceneTable
 from scaled_ig.scene_model import SceneModel
 
 
@@ -119,7 +117,7 @@ class Phase(LightningModule, ABC):
         self.learning_rates, self.schedule = learning_rates, schedule
         self.learned: Tensor | None = None  # [N] scenes that are left out of batches
         self._anchor: nn.Parameter | None = None
-        self._saved_rows: Path | None = None  # where the moments still are of a checkpoint that is being loaded
+        self.rows = CheckpointRows(scene.representation)
 
     @property
     def needs_images(self) -> bool:
@@ -224,7 +222,8 @@ class Phase(LightningModule, ABC):
     def setup(self, stage: str) -> None:
         """Shard the scenes and freeze what this phase does not train, before DDP wraps the module."""
         self.scene.representation.shard(self.trainer.global_rank, self.trainer.world_size)
-        self._ddp_params_and_buffers_to_ignore = [f"{name}.weight" for name in self._tables()]
+        tables = self.scene.representation.scene_tables()
+        self._ddp_params_and_buffers_to_ignore = [f"scene.representation.{name}.weight" for name in tables]
         for name, parameters in self.parts().items():
             for parameter in parameters:
                 parameter.requires_grad_(name in self.trained)
@@ -245,10 +244,6 @@ class Phase(LightningModule, ABC):
         ]
         return shared if self._anchor is None else [self._anchor]
 
-    def _tables(self) -> dict[str, SceneTable]:
-        """Scene tables by their name in this module's state."""
-        return {name: module for name, module in self.named_modules() if isinstance(module, SceneTable)}
-
     def configure_optimizers(self):
         tables = self.scene.representation.scene_tables()
         groups = [
@@ -258,9 +253,7 @@ class Phase(LightningModule, ABC):
         ]
         adam = self.settings.adam
         optimizer = SceneAdam(groups, adam.clock, (adam.beta1, adam.beta2), adam.eps)
-        if self._saved_rows is not None:
-            read_shards(self._moments(optimizer.param_groups, optimizer.state), self._saved_rows)
-            self._saved_rows = None
+        self.rows.load_moments(optimizer)
         steps_per_epoch = self.trainer.datamodule.steps_per_epoch()  # type: ignore[attr-defined]
         total = (
             self.trainer.max_steps if self.trainer.max_steps > 0 else (self.trainer.max_epochs or 1) * steps_per_epoch
@@ -319,7 +312,7 @@ class Phase(LightningModule, ABC):
         for values in gradients:
             values.mul_(factor)
 
-    # -- checkpoints look as if one process had trained --------------------------------------------------------------
+    # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.optimizers:
@@ -330,45 +323,12 @@ class Phase(LightningModule, ABC):
             "num_scenes": self.scene.representation.num_scenes,
         }
         checkpoint["state_dict"].pop("_anchor", None)  # whoever goes on may be alone
-        places, folder = self._places(checkpoint), self._checkpoint_folder()
-        if are_too_many(places):
-            name = self.trainer.strategy.broadcast(f"rows-{uuid.uuid4().hex[:8]}")
-            write_shards(places, folder / name)
-            checkpoint["scaled_ig"]["rows"] = name
-        else:
-            put_together(places, folder)
+        self.rows.save(checkpoint, self._checkpoint_folder())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        name, places = checkpoint["scaled_ig"].get("rows"), self._places(checkpoint)
         if self._anchor is not None:
             checkpoint["state_dict"]["_anchor"] = self._anchor.detach()
-        if name is None:
-            take_own(places)
-            return
-        self._saved_rows = self._checkpoint_folder() / name
-        weights = [place for place in places if place.container is checkpoint["state_dict"]]
-        for place in weights:
-            place.rows = place.table.weight.detach()
-        read_shards(weights, self._saved_rows)
+        self.rows.load(checkpoint, self._checkpoint_folder())
 
     def _checkpoint_folder(self) -> Path:
         return Path(self.trainer.checkpoint_callback.dirpath)  # type: ignore[union-attr, arg-type]
-
-    def _places(self, checkpoint: dict[str, Any]) -> list[Place]:
-        """Where a checkpoint holds rows of scenes: parameters and the optimiser's state."""
-        weights = checkpoint["state_dict"]
-        places = [Place(name, table, weights, f"{name}.weight") for name, table in self._tables().items()]
-        for state in checkpoint.get("optimizer_states", []):
-            state["state"] = {key: dict(own) for key, own in state["state"].items()}
-            places += self._moments(state["param_groups"], state["state"])
-        return places
-
-    def _moments(self, groups: list[dict[str, Any]], state: dict[Any, dict[str, Tensor]]) -> list[Place]:
-        """Where an optimiser, or what was saved of it, holds rows of scenes."""
-        tables = self.scene.representation.scene_tables()
-        return [
-            Place(f"{group['name']}.{slot}", tables[group["name"]], state[key], slot)
-            for group in groups
-            for key in (group["params"] if group["rows"] else ())
-            for slot in state[key]
-        ]

@@ -1,20 +1,39 @@
-"""Checkpoints that are there whole or not at all."""
+"""Checkpoints of phases: whole or not there, as if one process had trained, read without running code from them.
+
+``state_dict`` and ``optimizer_states`` are Lightning's; ``scaled_ig`` names phase, stage, number of scenes and, where
+rows lie in files of their own, the folder of these.
+"""
 
 from __future__ import annotations
 
 import shutil
+import uuid
 from pathlib import Path
+from pickle import UnpicklingError
+from textwrap import shorten
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.optim import Optimizer
 
 from scaled_ig.distributed.agreement import together
 from scaled_ig.errors import UsageError
 from scaled_ig.files import replacing
-from scaled_ig.phases.saved_rows import read_checkpoint
+from scaled_ig.phases.saved_rows import (
+    Place,
+    are_too_many,
+    put_together,
+    read_shards,
+    reason_of,
+    take_own,
+    write_shards,
+)
+from scaled_ig.representations import SceneRepresentation
+from scaled_ig.scene_model import SceneModel
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -127,3 +146,133 @@ class KeepLast(ModelCheckpoint):
         if self._saved:
             self._saved = False
             _settle(trainer)
+
+
+class CheckpointRows:
+    """The scenes' rows in the checkpoints of a phase: what is saved has those of all ranks, what is loaded those of one.
+
+    Args:
+        representation: The scenes.
+    """
+
+    def __init__(self, representation: SceneRepresentation) -> None:
+        self.representation = representation
+        self._moments_in: Path | None = None  # folder that still holds the moments of what was loaded
+
+    def save(self, checkpoint: dict[str, Any], folder: Path) -> None:
+        """Put the rows of all ranks into a checkpoint, or into files beside it where they are too many. Collective.
+
+        Args:
+            checkpoint: With the rows of this rank.
+            folder: Of the phase's checkpoints.
+
+        Raises:
+            UsageError: A disk is full.
+        """
+        places = self._places(checkpoint)
+        if not are_too_many(places):
+            put_together(places, folder)
+            return
+        name = [f"rows-{uuid.uuid4().hex[:8]}"]
+        if dist.is_available() and dist.is_initialized():
+            dist.broadcast_object_list(name)
+        write_shards(places, folder / name[0])
+        checkpoint["scaled_ig"]["rows"] = name[0]
+
+    def load(self, checkpoint: dict[str, Any], folder: Path) -> None:
+        """Leave the rows of this rank in a checkpoint. Collective.
+
+        Args:
+            checkpoint: As :meth:`save` left it.
+            folder: Of the phase's checkpoints.
+
+        Raises:
+            UsageError: Files are missing or damaged.
+        """
+        name, places = checkpoint["scaled_ig"].get("rows"), self._places(checkpoint)
+        if name is None:
+            take_own(places)
+            return
+        self._moments_in = folder / name
+        weights = [place for place in places if place.container is checkpoint["state_dict"]]
+        for place in weights:
+            place.rows = place.table.weight.detach()
+        read_shards(weights, self._moments_in)
+
+    def load_moments(self, optimizer: Optimizer) -> None:
+        """Fill the moments of a new optimiser, where :meth:`load` found them in files of their own. Collective."""
+        if self._moments_in is not None:
+            read_shards(self._moments(optimizer.param_groups, optimizer.state), self._moments_in)
+            self._moments_in = None
+
+    def _places(self, checkpoint: dict[str, Any]) -> list[Place]:
+        """Where a checkpoint holds rows of scenes: parameters and the optimiser's state."""
+        weights, tables = checkpoint["state_dict"], self.representation.scene_tables()
+        names = {f"scene.representation.{name}": table for name, table in tables.items()}
+        places = [Place(name, table, weights, f"{name}.weight") for name, table in names.items()]
+        for saved in checkpoint.get("optimizer_states", []):
+            saved["state"] = {key: dict(slots) for key, slots in saved["state"].items()}
+            places += self._moments(saved["param_groups"], saved["state"])
+        return places
+
+    def _moments(self, groups: list[dict[str, Any]], state: Any) -> list[Place]:
+        """Where an optimiser, or what was saved of it, holds rows of scenes."""
+        tables = self.representation.scene_tables()
+        return [
+            Place(f"{group['name']}.{slot}", tables[group["name"]], state[key], slot)
+            for group in groups
+            for key in (group["params"] if group["rows"] else ())
+            for slot in state[key]
+        ]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Content of a checkpoint without running code from it; tensors stay in the file until they are used.
+
+    Raises:
+        UsageError: It is damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
+        way_out = "copy it again, or remove it to train its phase again"
+        raise UsageError(f"{path} cannot be read ({reason_of(error)}): {way_out}") from None
+
+
+def load_checkpoint(scene: SceneModel, path: Path, with_scenes: bool) -> None:
+    """Load a finished phase's checkpoint into a model.
+
+    Args:
+        scene: The model; its tables know their rank.
+        path: The checkpoint.
+        with_scenes: Load the rows of this rank's scenes too, or what scenes share alone.
+
+    Raises:
+        UsageError: It was trained with another model.
+    """
+    state = read_checkpoint(path)
+    prefix, tables = "scene.", scene.representation.scene_tables()
+    weights = {name.removeprefix(prefix): v for name, v in state["state_dict"].items() if name.startswith(prefix)}
+    places = [
+        Place(f"scene.representation.{name}", table, weights, f"representation.{name}.weight")
+        for name, table in tables.items()
+    ]
+    try:
+        if with_scenes:
+            zero = {name: torch.zeros(table.row_shape) for name, table in tables.items()}
+            scene.representation.new_scenes(state["scaled_ig"]["num_scenes"], start=zero)
+        rows = state["scaled_ig"].get("rows")
+        if with_scenes and rows is None:
+            take_own(places)
+        else:
+            for place in places:
+                place.rows = place.table.weight.detach()  # as it is
+        if with_scenes and rows is not None:
+            read_shards(places, path.parent / rows)
+        scene.load_state_dict(weights)
+    except (RuntimeError, KeyError) as error:
+        reason = shorten(str(error).splitlines()[-1], 120)  # it would list every name
+        raise UsageError(
+            f"{path} does not fit this scene model ({reason}): use the representation and autoencoder that it was "
+            "trained with"
+        ) from None

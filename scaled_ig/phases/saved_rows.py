@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
-from textwrap import shorten
 from typing import Any
 
 import torch
@@ -33,7 +31,6 @@ from scaled_ig.distributed.agreement import together
 from scaled_ig.distributed.ownership import num_shards, scenes_of_shard, shards_of_rank
 from scaled_ig.errors import UsageError
 from scaled_ig.representations.scene_table import SceneTable
-from scaled_ig.scene_model import SceneModel
 
 SHARDED_ABOVE_BYTES = 8 * 2**30
 
@@ -143,7 +140,7 @@ def write_shards(places: Sequence[Place], folder: Path) -> None:
             dcp.save(rows, storage_writer=writer)
     except (OSError, dcp.CheckpointException) as error:  # the same on all ranks
         shutil.rmtree(folder, ignore_errors=True)
-        raise UsageError(f"{folder} cannot be written ({_reason(error)}): free space and go on") from None
+        raise UsageError(f"{folder} cannot be written ({reason_of(error)}): free space and go on") from None
     for place in places:
         place.rows = place.rows.new_empty(0, *place.rows.shape[1:])
 
@@ -174,7 +171,7 @@ def read_shards(places: Sequence[Place], folder: Path) -> None:
         with _without_advice():
             dcp.load(targets, storage_reader=HuggingFaceStorageReader(str(folder)))
     except (OSError, dcp.CheckpointException) as error:  # the same on all ranks
-        raise UsageError(f"{folder} cannot be read ({_reason(error)}): copy it again beside its checkpoint") from None
+        raise UsageError(f"{folder} cannot be read ({reason_of(error)}): copy it again beside its checkpoint") from None
 
 
 def _require_whole(folder: Path) -> None:
@@ -184,7 +181,7 @@ def _require_whole(folder: Path) -> None:
             with safe_open(file, "pt"):
                 pass
     except (SafetensorError, OSError) as error:
-        raise UsageError(f"{folder} cannot be read ({_reason(error)}): copy it again beside its checkpoint") from None
+        raise UsageError(f"{folder} cannot be read ({reason_of(error)}): copy it again beside its checkpoint") from None
 
 
 @contextmanager
@@ -195,60 +192,8 @@ def _without_advice() -> Iterator[None]:
         yield
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """First line of what one of the ranks found."""
     if isinstance(error, dcp.CheckpointException):
         error = next(iter(error.failures.values()))[0]
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Content of a checkpoint without running code from it; tensors stay in the file until they are used.
-
-    Raises:
-        UsageError: It is damaged.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
-        way_out = "copy it again, or remove it to train its phase again"
-        raise UsageError(f"{path} cannot be read ({_reason(error)}): {way_out}") from None
-
-
-def load_checkpoint(scene: SceneModel, path: Path, with_scenes: bool) -> None:
-    """Load a finished phase's checkpoint into a model.
-
-    Args:
-        scene: The model; its tables know their rank.
-        path: The checkpoint.
-        with_scenes: Load the rows of this rank's scenes too, or what scenes share alone.
-
-    Raises:
-        UsageError: It was trained with another model.
-    """
-    state = read_checkpoint(path)
-    prefix, tables = "scene.", scene.representation.scene_tables()
-    weights = {name.removeprefix(prefix): v for name, v in state["state_dict"].items() if name.startswith(prefix)}
-    places = [
-        Place(f"scene.representation.{name}", table, weights, f"representation.{name}.weight")
-        for name, table in tables.items()
-    ]
-    try:
-        if with_scenes:
-            zero = {name: torch.zeros(table.row_shape) for name, table in tables.items()}
-            scene.representation.new_scenes(state["scaled_ig"]["num_scenes"], start=zero)
-        rows = state["scaled_ig"].get("rows")
-        if with_scenes and rows is None:
-            take_own(places)
-        else:
-            for place in places:
-                place.rows = place.table.weight.detach()  # as it is
-        if with_scenes and rows is not None:
-            read_shards(places, path.parent / rows)
-        scene.load_state_dict(weights)
-    except (RuntimeError, KeyError) as error:
-        reason = shorten(str(error).splitlines()[-1], 120)  # it would list every name
-        raise UsageError(
-            f"{path} does not fit this scene model ({reason}): use the representation and autoencoder that it was "
-            "trained with"
-        ) from None

@@ -15,13 +15,12 @@ from torch import Tensor
 from data_modules.base import MultiViewDataModule, PhaseData
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.callbacks import Dashboard, Evaluation, MetricsLog, Plateau, PlateauStop, RunLogger, TrainingClock
-from scaled_ig.callbacks.checkpoint import AtomicCheckpointIO, KeepLast, save
 from scaled_ig.distributed.agreement import together
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.costs import bytes_per_scene
 from scaled_ig.metrics.images import Lpips
 from scaled_ig.phases import AdamSettings, RunSettings
-from scaled_ig.phases.saved_rows import load_checkpoint
+from scaled_ig.phases.checkpoints import AtomicCheckpointIO, KeepLast, load_checkpoint, save
 from scaled_ig.rendering.kernels import describe_kernel
 from scaled_ig.runs.bank_writers import Keeper
 from scaled_ig.runs.checks import check_phases, check_plateau, check_visible, refuse_other_scenes, scenes_of

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from scaled_ig.callbacks.checkpoint import AtomicCheckpointIO
 from scaled_ig.errors import UsageError
 from scaled_ig.optim import SceneAdam
 from scaled_ig.phases import saved_rows
-from scaled_ig.phases.saved_rows import Place, put_together, read_checkpoint, read_shards, write_shards
+from scaled_ig.phases.checkpoints import AtomicCheckpointIO, read_checkpoint
+from scaled_ig.phases.saved_rows import Place, put_together, read_shards, write_shards
 from scaled_ig.representations.scene_table import SceneTable
 from tests.rounding import PHASES, assert_near, assert_same_moments, assert_same_run, checkpoint
 from tests.test_ddp import on, the_error, use_callback
@@ -20,16 +20,16 @@ from tests.test_ddp import on, the_error, use_callback
 # The program with every rank's rows in files of its own; killed where a checkpoint lacks nothing but itself.
 SHARDED = """
 import os, signal, sys
-from scaled_ig.phases import base, saved_rows
+from scaled_ig.phases import checkpoints, saved_rows
 from scaled_ig.cli import main
 
-def write_and_die(places, folder, write=base.write_shards):
+def write_and_die(places, folder, write=checkpoints.write_shards):
     second = (folder.parent / "last.ckpt").is_file()  # asked before the ranks meet: afterwards the first one writes it
     write(places, folder)
     if folder.parent.name == os.environ.get("DIES_IN") and second:
         os.kill(os.getpid(), signal.SIGKILL)
 
-saved_rows.SHARDED_ABOVE_BYTES, base.write_shards = 0, write_and_die
+saved_rows.SHARDED_ABOVE_BYTES, checkpoints.write_shards = 0, write_and_die
 main(sys.argv[1:])
 """
 
