@@ -1,4 +1,4 @@
-"""Scenes of coloured balls in closed form, a small pack of them, and a run of all phases on that pack."""
+"""Scenes of coloured balls in closed form, a small pack of them, and a run of five phases on that pack."""
 
 import os
 import signal
@@ -175,7 +175,7 @@ def run_scaled_ig():
 
 @pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory, tiny_pack) -> Path:
-    """A configuration of all five phases on the tiny pack."""
+    """A configuration of all phases but the distillation, on the tiny pack."""
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
     path.write_text(TINY_RUN.replace("init_args: {stage1", f"init_args: {{path: {tiny_pack}, stage1"))
     return path
@@ -183,7 +183,7 @@ def tiny_config(tmp_path_factory, tiny_pack) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory, run_scaled_ig, tiny_config) -> Path:
-    """A finished run of all five phases by one process."""
+    """A finished run of these five phases by one process."""
     folder = tmp_path_factory.mktemp("runs") / "one"
     status, output = run_scaled_ig("fit", "--config", tiny_config, "--run_dir", folder)
     assert status == 0, output[-3000:]

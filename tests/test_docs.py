@@ -18,7 +18,8 @@ from scaled_ig.commands import pack as packing
 from scaled_ig.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "experiments/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "experiments/README.md")]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
 CHECKED = ("cameras", "masks", "scene", "shard", "index", "check")
 CHECKS = [ROOT / "data_modules/checking" / f"{name}.py" for name in CHECKED]
 LARGEST_PICTURE, ALL_PICTURES = 150_000, 800_000
