@@ -117,7 +117,7 @@ class Phase(LightningModule, ABC):
         self.learning_rates, self.schedule = learning_rates, schedule
         self.learned: Tensor | None = None  # [N] scenes that are left out of batches
         self._anchor: nn.Parameter | None = None
-        self.rows = CheckpointRows(scene.representation)
+        self.rows = CheckpointRows(scene)
 
     @property
     def needs_images(self) -> bool:

@@ -32,7 +32,6 @@ from scaled_ig.phases.saved_rows import (
     take_own,
     write_shards,
 )
-from scaled_ig.representations import SceneRepresentation
 from scaled_ig.scene_model import SceneModel
 
 
@@ -149,14 +148,14 @@ class KeepLast(ModelCheckpoint):
 
 
 class CheckpointRows:
-    """The scenes' rows in the checkpoints of a phase: what is saved has those of all ranks, what is loaded those of one.
+    """The scenes' rows in checkpoints of a phase: what is saved has those of all ranks, what is loaded those of one.
 
     Args:
-        representation: The scenes.
+        scene: The model.
     """
 
-    def __init__(self, representation: SceneRepresentation) -> None:
-        self.representation = representation
+    def __init__(self, scene: SceneModel) -> None:
+        self.scene = scene
         self._moments_in: Path | None = None  # folder that still holds the moments of what was loaded
 
     def save(self, checkpoint: dict[str, Any], folder: Path) -> None:
@@ -207,7 +206,7 @@ class CheckpointRows:
 
     def _places(self, checkpoint: dict[str, Any]) -> list[Place]:
         """Where a checkpoint holds rows of scenes: parameters and the optimiser's state."""
-        weights, tables = checkpoint["state_dict"], self.representation.scene_tables()
+        weights, tables = checkpoint["state_dict"], self.scene.representation.scene_tables()
         names = {f"scene.representation.{name}": table for name, table in tables.items()}
         places = [Place(name, table, weights, f"{name}.weight") for name, table in names.items()]
         for saved in checkpoint.get("optimizer_states", []):
@@ -217,7 +216,7 @@ class CheckpointRows:
 
     def _moments(self, groups: list[dict[str, Any]], state: Any) -> list[Place]:
         """Where an optimiser, or what was saved of it, holds rows of scenes."""
-        tables = self.representation.scene_tables()
+        tables = self.scene.representation.scene_tables()
         return [
             Place(f"{group['name']}.{slot}", tables[group["name"]], state[key], slot)
             for group in groups
