@@ -20,8 +20,8 @@ from data_modules.layout import PackIndex, split_views
 from data_modules.memory import available_bytes, available_shared_bytes
 from data_modules.samplers import ResumableLoader, SceneBatches
 from data_modules.stages import deal_stages
-from data_modules.views import PackViews, ViewKey
-from scaled_ig.batch import ViewBatch
+from data_modules.views import PackViews
+from scaled_ig.batch import ViewBatch, ViewKey
 from scaled_ig.cameras import Cameras
 from scaled_ig.distributed.agreement import together
 from scaled_ig.distributed.cores import usable_cpus

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from data_modules.views import ViewKey
+from scaled_ig.batch import ViewKey
 from scaled_ig.distributed.ownership import num_shards, owned_scenes, scenes_of_shard, shards_of_rank
 from scaled_ig.errors import UsageError
 

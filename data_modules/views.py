@@ -16,11 +16,10 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from data_modules.layout import CAMERA_TO_WORLD, INTRINSICS, MASKS, NEAR_FAR, VIEWS, PackIndex
-from scaled_ig.batch import ViewBatch
+from scaled_ig.batch import ViewBatch, ViewKey
 from scaled_ig.cameras import Cameras
 from scaled_ig.errors import UsageError
 
-ViewKey = tuple[int, int]
 """Scene index within the scene set, view index within the scene."""
 
 OPEN_FILES = 32  # of a process at a time; the usual limit of a process is 1024

@@ -10,6 +10,14 @@ from torch import Tensor
 
 from scaled_ig.cameras import Cameras
 
+ViewKey = tuple[int, int]
+"""Row of a scene in the scene set, and number of a view within it."""
+
+
+def view_ids(scene_index, view_index):
+    """A number for each view, which no other has: of a pair of numbers, or of two tensors [B] long."""
+    return scene_index << 32 | view_index
+
 
 @dataclass(frozen=True)
 class ViewBatch:
@@ -60,6 +68,15 @@ class ViewBatch:
     def __getitem__(self, chosen: Tensor) -> ViewBatch:
         """Some of the views, by a mask [B]."""
         return self._each(lambda values: values[chosen])
+
+    @property
+    def view_ids(self) -> Tensor:
+        """A number for each view [B], which no other has."""
+        return view_ids(self.scene_index, self.view_index)
+
+    def ray_ids(self, pixels: Tensor) -> Tensor:
+        """A number for each of some pixels [B or 1, R] of the views, [B, R]."""
+        return view_ids(self.scene_index, self.view_index << 20)[:, None] + pixels
 
     @property
     def pixels(self) -> Tensor:

@@ -8,6 +8,7 @@ constants of Wellons' ``lowbias32``) applied in turn to each part of the counter
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -19,6 +20,15 @@ def _mix(x):
     x = (x ^ (x >> 16)) * 0x7FEB352D & _MASK
     x = (x ^ (x >> 15)) * 0x846CA68B & _MASK
     return x ^ (x >> 16)
+
+
+class Stream(IntEnum):
+    """Uses of noise: numbers of one use say nothing of those of another."""
+
+    SAMPLES = 0  # places of a ray's first samples within their bins; changes of an image, where no ray is drawn
+    IMPORTANCE = 1  # places of its further ones
+    RAYS = 7  # rays of a view that are drawn
+    CELLS = 8  # places in the cells of a density grid
 
 
 @dataclass(frozen=True)
@@ -35,13 +45,13 @@ class CounterNoise:
     phase: int = 0
     step: int = 0
 
-    def uniform(self, sample_ids: Tensor, count: int, stream: int = 0) -> Tensor:
+    def uniform(self, sample_ids: Tensor, count: int, stream: Stream) -> Tensor:
         """Numbers in [0, 1).
 
         Args:
             sample_ids: [...] long, what each row of numbers belongs to, e.g. a ray.
             count: Numbers per sample.
-            stream: Separates uses of the same samples.
+            stream: What they are for.
 
         Returns:
             [..., count] float32.

@@ -9,12 +9,11 @@ from typing import Any, Protocol
 from torch import Tensor
 from torch.nn import functional as F
 
-from scaled_ig.batch import ViewBatch
+from scaled_ig.batch import ViewBatch, ViewKey
 from scaled_ig.cameras import Cameras
 from scaled_ig.metrics.evaluation import per_scene
 from scaled_ig.metrics.images import psnr
 
-Key = tuple[int, int]
 """Scene (index), view."""
 
 
@@ -23,10 +22,10 @@ class Views(Protocol):
 
     with_images: bool
 
-    def __getitems__(self, keys: Sequence[Key]) -> ViewBatch: ...
+    def __getitems__(self, keys: Sequence[ViewKey]) -> ViewBatch: ...
 
 
-def cameras_of(views: Views, keys: Sequence[Key]) -> Cameras:
+def cameras_of(views: Views, keys: Sequence[ViewKey]) -> Cameras:
     """Cameras of some views, without reading the images."""
     views = copy.copy(views)
     views.with_images = False

@@ -13,7 +13,7 @@ from scaled_ig.batch import ViewBatch
 from scaled_ig.optim.schedules import Schedule, WarmUpCosine
 from scaled_ig.phases.base import LearningRates, Phase, RunSettings
 from scaled_ig.phases.losses import reconstruction_loss
-from scaled_ig.randomness import CounterNoise
+from scaled_ig.randomness import CounterNoise, Stream
 from scaled_ig.scene_model import SceneModel
 
 
@@ -78,7 +78,7 @@ class AutoencoderTraining(Phase):
     @staticmethod
     def _augment(batch: ViewBatch, noise: CounterNoise) -> Tensor:
         images = batch.pixels
-        u = noise.uniform((batch.scene_index << 32) | batch.view_index, 4)
+        u = noise.uniform(batch.view_ids, 4, Stream.SAMPLES)
         images = torch.where(u[:, 0, None, None, None] < 0.5, images.flip(-1), images)
         order = u[:, 1:].argsort(1)[..., None, None].expand(-1, -1, *images.shape[2:])
         return images.gather(1, order)

@@ -166,9 +166,8 @@ class Phase(LightningModule, ABC):
     def jitter(self, batch: ViewBatch, noise: CounterNoise, pixels: Tensor | None = None) -> Jitter:
         """Noise for the rays of a batch: all latent pixels, or ``pixels`` [B, R]."""
         size = self.scene.latent_resolution**2
-        view = (batch.scene_index << 32) | (batch.view_index << 20)
-        inside = torch.arange(size, device=view.device)[None] if pixels is None else pixels
-        return Jitter(noise, view[:, None] + inside)
+        pixels = torch.arange(size, device=batch.scene_index.device)[None] if pixels is None else pixels
+        return Jitter(noise, batch.ray_ids(pixels))
 
     def smoothness(self, batch: ViewBatch) -> Tensor:
         """Total variation of the planes of a batch's scenes (the authors' code; absent from the papers).

@@ -15,7 +15,7 @@ from scaled_ig.distributed.agreement import together
 from scaled_ig.phases.base import Phase
 from scaled_ig.phases.hulls import LATENT_REACH, draw_near
 from scaled_ig.phases.latent_cache import LatentCache, Precision
-from scaled_ig.randomness import CounterNoise
+from scaled_ig.randomness import CounterNoise, Stream
 from scaled_ig.rendering.renderer import Opacity
 from scaled_ig.scene_model import SceneModel
 
@@ -89,7 +89,7 @@ class CachedLatents:
         """[B, R] latent pixels that this step looks at; all where it is None."""
         if self.rays_per_view is None:
             return None
-        drawn = noise.uniform(_views(batch), self.rays_per_view, stream=7)
+        drawn = noise.uniform(batch.view_ids, self.rays_per_view, Stream.RAYS)
         if batch.masks is None or not self._draws_near(scene):
             return (drawn * scene.latent_resolution**2).long()
         return draw_near(batch, drawn)
@@ -129,8 +129,3 @@ def _trusted(scene: SceneModel, batch: ViewBatch) -> ViewBatch:
     if hulls is None or batch.masked is None:
         return batch
     return replace(batch, masked=batch.masked & (hulls.bits != 255).flatten(1).any(1))
-
-
-def _views(batch: ViewBatch) -> Tensor:
-    """A number of its own for each view [B]."""
-    return (batch.scene_index << 32) | batch.view_index

@@ -18,12 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from scaled_ig.bank.description import describe
-from scaled_ig.batch import ViewBatch
+from scaled_ig.batch import ViewBatch, ViewKey, view_ids
 from scaled_ig.errors import UsageError
 from scaled_ig.files import replacing
 from scaled_ig.scene_model import SceneModel
 
-Key = tuple[int, int]
 """Scene (index), view."""
 
 Precision = Literal["float32", "float16"]
@@ -50,9 +49,9 @@ class LatentCache:
 
     def fill(
         self,
-        shards: dict[int, list[Key]],
+        shards: dict[int, list[ViewKey]],
         digests: Sequence[str],
-        read: Callable[[list[Key]], Iterable[ViewBatch]],
+        read: Callable[[list[ViewKey]], Iterable[ViewBatch]],
     ) -> None:
         """Find or make the latents of shards of scenes.
 
@@ -67,7 +66,7 @@ class LatentCache:
         device, filled = self.scene.background.device, 0
         shards = {shard: sorted(keys) for shard, keys in shards.items()}
         keys_of_all = [key for keys in shards.values() for key in keys]
-        self._keys = torch.tensor([_code(*key) for key in keys_of_all], dtype=torch.long, device=device)
+        self._keys = torch.tensor([view_ids(*key) for key in keys_of_all], dtype=torch.long, device=device)
         assert bool((self._keys.diff() > 0).all()), "shards are blocks of scenes, in order"
         for shard, keys in shards.items():
             path, wanted = self.folder / f"shard-{shard}.safetensors", self._digest(keys, digests)
@@ -93,7 +92,7 @@ class LatentCache:
         Raises:
             KeyError: A view was not among those encoded.
         """
-        wanted = _code(batch.scene_index, batch.view_index)
+        wanted = batch.view_ids
         rows = torch.searchsorted(self._keys, wanted).clamp(max=len(self._keys) - 1)
         missing = self._keys[rows] != wanted
         if missing.any():
@@ -102,7 +101,7 @@ class LatentCache:
         latents = self._latents.index_select(0, rows.to(self._latents.device))
         return latents.to(rows.device).float()
 
-    def _digest(self, keys: list[Key], digests: Sequence[str]) -> str:
+    def _digest(self, keys: list[ViewKey], digests: Sequence[str]) -> str:
         """What the latents of these views depend on."""
         views = [(digests[scene], view) for scene, view in keys]
         settings = (self._encoder, self.precision, self.scene.resolution, views)
@@ -144,11 +143,6 @@ def encoder_digest(scene: SceneModel) -> str:
 
 def _bytes(tensor: Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-
-def _code(scene, view):
-    """One number for a view."""
-    return (scene << 32) | view
 
 
 def _find(path: Path, wanted: str) -> tuple[Tensor | None, str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scaled_ig.cameras import Rays
-from scaled_ig.randomness import CounterNoise
+from scaled_ig.randomness import CounterNoise, Stream
 from scaled_ig.rendering.compositing import Composite
 from scaled_ig.rendering.field_head import FieldHead, SceneHeads
 from scaled_ig.rendering.fields import Field, Planes, Points
@@ -214,11 +214,11 @@ class Renderer(nn.Module):
     def _depths(self, field: Field, t_near: Tensor, t_far: Tensor, jitter: Jitter | None) -> Tensor:
         """Ascending depths [R, S] of the sampling plan; no gradient flows through where samples lie."""
 
-        def noise(count: int, stream: int) -> Tensor | None:
+        def noise(count: int, stream: Stream) -> Tensor | None:
             return None if jitter is None else jitter.noise.uniform(jitter.ray_ids, count, stream)
 
         first, second = self.sampling.num_first, self.sampling.num_importance
-        t = stratified(t_near, t_far, first, noise(first, 0))
+        t = stratified(t_near, t_far, first, noise(first, Stream.SAMPLES))
         if not second:
             return t
-        return field.resample(t, field.densities(t), second, noise(second, 1))
+        return field.resample(t, field.densities(t), second, noise(second, Stream.IMPORTANCE))

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from data_modules.base import MultiViewDataModule
 from scaled_ig.autoencoders import Autoencoder
 from scaled_ig.bank.scene_bank import spread
-from scaled_ig.batch import ViewBatch
+from scaled_ig.batch import ViewBatch, ViewKey
 from scaled_ig.metrics.consistency import OPAQUE, Match, Surface, disagreement, match_pixels
-from scaled_ig.metrics.nearest_view import Key, cameras_of
+from scaled_ig.metrics.nearest_view import cameras_of
 from scaled_ig.phases.checkpoints import read_checkpoint
 from scaled_ig.report.pictures import Picture, to_pictures
 from scaled_ig.report.views import LatentColours
@@ -117,14 +117,14 @@ def encoder_before(run: RunRecord, autoencoder: Autoencoder) -> Autoencoder | No
     return before
 
 
-def _directions(data: MultiViewDataModule, stage: int, scene: int) -> tuple[list[Key], Tensor]:
+def _directions(data: MultiViewDataModule, stage: int, scene: int) -> tuple[list[ViewKey], Tensor]:
     """All views of a scene, and unit vectors [V, 3] from the origin to their cameras."""
     views = sorted(view for split in ("train", "val", "test") for view in data.split(stage, split)[scene])
     keys = [(scene, view) for view in views]
     return keys, F.normalize(cameras_of(data.views(stage), keys).camera_to_world[:, :3, 3], dim=-1)
 
 
-def _neighbours(data: MultiViewDataModule, stage: int, scene: int) -> tuple[list[tuple[Key, Key]], list[float]]:
+def _neighbours(data: MultiViewDataModule, stage: int, scene: int) -> tuple[list[tuple[ViewKey, ViewKey]], list[float]]:
     """Views of a scene, each with its nearest, and the degrees between them."""
     keys, directions = _directions(data, stage, scene)
     cosines = (directions @ directions.T).fill_diagonal_(-2)

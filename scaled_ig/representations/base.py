@@ -86,7 +86,7 @@ class SceneRepresentation(nn.Module, ABC):
         Args:
             scene_index: [S] long, the scenes of the step, without repetition.
             densities: Raw densities [S, P] of these scenes at positions [S, P, 3], world units.
-            noise: Noise of the step, to be drawn for scenes; the renderer draws for rays, in streams 0 and 1.
+            noise: Noise of the step, to be drawn for scenes in a stream of their own.
         """
 
     @property

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scaled_ig.randomness import CounterNoise
+from scaled_ig.randomness import CounterNoise, Stream
 from scaled_ig.representations.base import SceneRepresentation
 from scaled_ig.representations.scene_table import SceneTable
 
@@ -42,7 +42,7 @@ class InstantNgp(SceneRepresentation):
     """
 
     PRIMES = (1, 2_654_435_761, 805_459_861)
-    DECAY, VISITED, STREAM = 0.95, 1 / 16, 8
+    DECAY, VISITED = 0.95, 1 / 16
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class InstantNgp(SceneRepresentation):
     def refresh(self, scene_index: Tensor, densities: Callable[[Tensor], Tensor], noise: CounterNoise) -> None:
         side, cells = self.density_resolution, self.density_resolution**3
         count = max(1, int(cells * self.VISITED))
-        drawn = noise.uniform(scene_index, 4 * count, self.STREAM).unflatten(1, (count, 4))
+        drawn = noise.uniform(scene_index, 4 * count, Stream.CELLS).unflatten(1, (count, 4))
         cell = (drawn[..., 0] * cells).long()
         corner = torch.stack([cell // side**2, cell // side % side, cell % side], -1)
         positions = ((corner + drawn[..., 1:]) / side * 2 - 1) * self.extent

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from scaled_ig.randomness import CounterNoise
+from scaled_ig.randomness import CounterNoise, Stream
 
 
 def ids(count: int) -> torch.Tensor:
@@ -15,11 +15,11 @@ def ids(count: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("noise", [CounterNoise(0), CounterNoise(7, 3, 12345), CounterNoise(2**31, 1, 2)])
 def test_numbers_are_uniform(noise):
-    u = noise.uniform(ids(20_000), 8)
+    u = noise.uniform(ids(20_000), 8, Stream.SAMPLES)
     assert u.dtype == torch.float32
     assert u.min() >= 0
     assert u.max() < 1
-    for values in (u.flatten(), u[:, 0], u[:, 7], noise.uniform(torch.tensor([5]), 20_000)[0]):
+    for values in (u.flatten(), u[:, 0], u[:, 7], noise.uniform(torch.tensor([5]), 20_000, Stream.RAYS)[0]):
         counts = torch.histc(values, 64, 0, 1).double()
         expected = len(values) / 64
         chi_squared = float(((counts - expected) ** 2 / expected).sum())
@@ -27,18 +27,18 @@ def test_numbers_are_uniform(noise):
 
 
 def test_neighbours_are_not_correlated():
-    u = CounterNoise(1, 2, 3).uniform(ids(20_000), 6).double()
+    u = CounterNoise(1, 2, 3).uniform(ids(20_000), 6, Stream.SAMPLES).double()
     correlation = torch.corrcoef(torch.cat([u, u.roll(1, 0), u.roll(-16, 0)], 1).T) - torch.eye(18)
     assert correlation.abs().max() < 5 / 20_000**0.5
 
 
 def test_a_sample_does_not_see_its_company():
     noise, samples = CounterNoise(1, 2, 3), ids(500)
-    every = noise.uniform(samples, 5, stream=1)
+    every = noise.uniform(samples, 5, Stream.IMPORTANCE)
     chosen = torch.randperm(500, generator=torch.Generator().manual_seed(0))[:37]
-    assert torch.equal(noise.uniform(samples[chosen], 5, stream=1), every[chosen])
-    assert torch.equal(noise.uniform(samples.view(20, 25), 5, stream=1), every.view(20, 25, 5))
-    assert torch.equal(noise.uniform(samples, 9, stream=1)[:, :5], every)
+    assert torch.equal(noise.uniform(samples[chosen], 5, Stream.IMPORTANCE), every[chosen])
+    assert torch.equal(noise.uniform(samples.view(20, 25), 5, Stream.IMPORTANCE), every.view(20, 25, 5))
+    assert torch.equal(noise.uniform(samples, 9, Stream.IMPORTANCE)[:, :5], every)
 
 
 def test_every_part_of_the_key_counts():

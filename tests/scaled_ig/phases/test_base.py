@@ -10,7 +10,7 @@ from torch.nn.utils import vector_to_parameters
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.autoencoders import IdentityAutoencoder
 from scaled_ig.phases import AdamSettings, LearningRates, RunSettings, WarmUp
-from scaled_ig.randomness import CounterNoise
+from scaled_ig.randomness import CounterNoise, Stream
 from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import SceneRepresentation, TriPlanes
 from scaled_ig.representations.planes import sample_planes
@@ -38,7 +38,7 @@ class Visited(SceneRepresentation):
     def refresh(self, scene_index, densities, noise):
         assert not torch.is_grad_enabled()
         assert len(scene_index.unique()) == len(scene_index)
-        self.where = noise.uniform(scene_index, 3, stream=2)[:, None] - 0.5
+        self.where = noise.uniform(scene_index, 3, Stream.CELLS)[:, None] - 0.5
         found = torch.cat([torch.ones(len(scene_index), 1), densities(self.where)], 1)
         self.seen.weight.index_add_(0, self.seen.row_of(scene_index), found)
 
