@@ -169,9 +169,9 @@ class SceneModel(nn.Module):
 
     def shared_state(self) -> dict[str, Tensor]:
         """All that scenes share: autoencoder, head, bases, background."""
-        own = [f"representation.{name}." for name in self.representation.scene_tables()]
-        own += ["renderer.head."] if self.own_heads else []
-        return {name: value for name, value in self.state_dict().items() if not name.startswith(tuple(own))}
+        scene_prefixes = [f"representation.{name}." for name in self.representation.scene_tables()]
+        scene_prefixes += ["renderer.head."] if self.own_heads else []
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(tuple(scene_prefixes))}
 
 
 def _float32(anything: Tensor) -> torch.autocast:
