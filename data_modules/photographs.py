@@ -1,4 +1,7 @@
-"""People's own photographs: images brought to one square size, cameras of any world brought into this project's."""
+"""People's own photographs: images brought to one square size, cameras of any world brought into this project's.
+
+Letters: V views, H rows and W columns of pixels, R pixels along a side of the packed images.
+"""
 
 from typing import Any
 

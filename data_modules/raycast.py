@@ -2,6 +2,8 @@
 
 One primary ray a sample; Lambert shading in world space with fixed lights, no shadows, nothing specular, so that a
 surface point has one colour from every view.
+
+Letters: V views, H rows and W columns of pixels, R rays.
 """
 
 import hashlib

@@ -3,6 +3,8 @@
 A point of the object is seen, or hidden by the object, in every view, so that its pixel belongs to every mask. The
 *visual hull* is what no mask cuts away; it holds all of the object. Cells are cut away only where a view sees them
 whole and none of their pixels is in the mask, so that a hull of coarse cells holds the object, too.
+
+Letters: V views, H rows and W columns of pixels, G cells along a side of a hull.
 """
 
 from typing import Any

@@ -1,4 +1,7 @@
-"""Views of a pack as a dataset: read from its files by any number of processes, or decoded once into memory."""
+"""Views of a pack as a dataset: read from its files by any number of processes, or decoded once into memory.
+
+Letters: S scenes, B views of a batch, H rows and W columns of pixels.
+"""
 
 from __future__ import annotations
 

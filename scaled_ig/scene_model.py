@@ -1,4 +1,7 @@
-"""The whole model: scenes, the renderer and the autoencoder whose latents they live in. Knows nothing of Lightning."""
+"""The whole model: scenes, the renderer and the autoencoder whose latents they live in. Knows nothing of Lightning.
+
+Letters: B views, R pixels of each, C channels, h rows and w columns of latents, H and W of images.
+"""
 
 from __future__ import annotations
 

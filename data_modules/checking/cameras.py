@@ -1,4 +1,7 @@
-"""What can be wrong with the cameras of a scene, and which camera convention would make it right."""
+"""What can be wrong with the cameras of a scene, and which camera convention would make it right.
+
+Letters: V views.
+"""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple

@@ -1,4 +1,7 @@
-"""What every reader of scenes gives to the packer: a list of scenes, and each scene as a mesh or as posed views."""
+"""What every reader of scenes gives to the packer: a list of scenes, and each scene as a mesh or as posed views.
+
+Letters: V views or vertices, H rows and W columns of pixels, F faces of a mesh.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace

@@ -1,4 +1,7 @@
-"""Surfaces built from grids, and Wavefront files made of them."""
+"""Surfaces built from grids, and Wavefront files made of them.
+
+Letters: V vertices, T triangles, R rows and C columns of a grid, P points of a profile.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ endian.
 
 Beside a hull the body has only the texels that samples within it read, in the order in which they lie; the others come
 back as 0. ``int8_difference`` then keeps of a step what its neighbours do not foretell.
+
+Letters: K texels along a plane, F features.
 """
 
 from __future__ import annotations

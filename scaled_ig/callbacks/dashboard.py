@@ -1,4 +1,7 @@
-"""What a run looks like while it trains: rates, seconds and pictures in Weights & Biases."""
+"""What a run looks like while it trains: rates, seconds and pictures in Weights & Biases.
+
+Letters: B views, C channels, h or H rows and w or W columns of pixels, F frames.
+"""
 
 from __future__ import annotations
 

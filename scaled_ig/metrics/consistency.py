@@ -1,7 +1,7 @@
 """Whether views agree on what they share: values carried from one view to its neighbour by known depth.
 
 Images of a scene agree but for sampling and reflections. Latents need not, and it is what a 3D-aware autoencoder is for
-(the predecessor's §3.1 and figure 3).
+(the predecessor's §3.1 and figure 3). Letters: P pairs of views, C channels, h rows and w columns of pixels.
 """
 
 from __future__ import annotations
@@ -95,9 +95,8 @@ def disagreement(values: Tensor, other_values: Tensor, match: Match) -> Tensor:
     unrelated = (values - mean).square() + (carried - mean_carried).square() + (mean - mean_carried).square()
     # The mean of equal values is not exactly that value.
     rounding = torch.finfo(values.dtype).eps * (values.square() * visible).sum((0, 2, 3))
-    return (squared * visible).sum((0, 2, 3)) / torch.maximum((unrelated * visible).sum((0, 2, 3)), rounding).clamp(
-        min=1e-30
-    )
+    most = torch.maximum((unrelated * visible).sum((0, 2, 3)), rounding).clamp(min=1e-30)
+    return (squared * visible).sum((0, 2, 3)) / most
 
 
 def _read(images: Tensor, places: Tensor) -> Tensor:

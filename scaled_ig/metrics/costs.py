@@ -99,9 +99,9 @@ def bank_bytes(folder: Path) -> dict[str, dict[str, int]]:
     named = {INDEX_FILE, index.table, *(f"{BLOCKS}/{name}" for name in table.blocks())}
     named |= {version.shared_file for version in versions.values()}
     other_files = files_of(folder) - named
-    return items | (
-        {"other": {name: (folder / name).stat().st_size for name in sorted(other_files)}} if other_files else {}
-    )
+    if not other_files:
+        return items
+    return items | {"other": {name: (folder / name).stat().st_size for name in sorted(other_files)}}
 
 
 def versions_by_file(versions: dict[str, BankVersion]) -> list[list[str]]:

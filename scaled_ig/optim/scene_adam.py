@@ -6,6 +6,8 @@ the same rate is another method at another number of scenes (method 5). Hence tw
 - ``exact_dense``: equal to ``torch.optim.Adam`` on the whole table. The zero-gradient updates that a row missed are
   applied, all at once, before it is read.
 - ``per_scene``: each scene has its own step count, so that it trains as if it were alone.
+
+Letters: N scenes, R rows of a step, F features; m and v are the first and second moments.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Latents that were encoded once, and L_latent against them."""
+"""Latents that were encoded once, and L_latent against them.
+
+Letters: B views, R rays of each, C channels, h rows and w columns of latents, H and W of images.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Visual hulls of the scenes that a phase trains, and rays that meet them."""
+"""Visual hulls of the scenes that a phase trains, and rays that meet them.
+
+Letters: B views, R rays of each, H rows and W columns of pixels, h and w of blocks of them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Test views beside what the model makes of them: rendering, error, latents, depth."""
+"""Test views beside what the model makes of them: rendering, error, latents, depth.
+
+Letters: N views, C channels, h rows and w columns of latents, H and W of images.
+"""
 
 from __future__ import annotations
 
