@@ -61,7 +61,10 @@ def train(pack: Path, beside: list[int]) -> None:
                 self.begun, self.theirs = cores.Moment.now(), used_by(beside)
             elif trainer.global_step == BEFORE + STEPS:
                 now = cores.Moment.now()
-                seconds, ours = now.clock - self.begun.clock, now.own - self.begun.own + used_by(beside) - self.theirs
+                seconds, ours = (
+                    now.clock - self.begun.clock,
+                    now.own_seconds - self.begun.own_seconds + used_by(beside) - self.theirs,
+                )
                 strangers = max(0.0, now.busy - self.begun.busy - ours) / seconds
                 found = {"threads": torch.get_num_threads(), "rate": STEPS / seconds, "strangers": strangers}
                 print(json.dumps(found), flush=True)

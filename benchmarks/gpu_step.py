@@ -20,7 +20,7 @@ from benchmarks.step_contestants import RATE, SCENE_RATE, naive_loss, our_loss
 from scaled_ig.optim import Clock, SceneAdam
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.rendering.kernels import choose_kernel, reference
-from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
+from scaled_ig.rendering.kernels.reference import PlaneRays, Target
 from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import MicroMacro
 from scaled_ig.scene_model import SceneModel
@@ -203,7 +203,7 @@ def renderer(bench: Bench) -> dict[str, Any]:
 
     def gradients(kernel: Any, table: Tensor) -> tuple[Tensor, ...]:
         given = PlaneRays(table, slot, inside, head, background, scenes.axes)
-        return torch.autograd.grad(kernel.squared_error(given, t, Wanted(target)), wanted)
+        return torch.autograd.grad(kernel.squared_error(given, t, Target(target)), wanted)
 
     fast = choose_kernel("fast", planes, head)
     contestants = {"plain": lambda: gradients(reference, planes), "fast": lambda: gradients(fast, planes)}

@@ -100,11 +100,11 @@ class MultiViewDataModule(LightningDataModule):
 
     def for_phase(self, phase: PhaseData) -> Self:
         """A data module that yields what a phase trains on; this one stays as it is. Both share what is in memory."""
-        made = copy.copy(self)
-        made.phase = phase
-        made.batch_size = phase.batch_size or self.batch_size
-        made.views_per_scene = phase.views_per_scene or self.views_per_scene
-        return made
+        clone = copy.copy(self)
+        clone.phase = phase
+        clone.batch_size = phase.batch_size or self.batch_size
+        clone.views_per_scene = phase.views_per_scene or self.views_per_scene
+        return clone
 
     # -- scenes and views --------------------------------------------------------------------------------------------
 
@@ -132,17 +132,17 @@ class MultiViewDataModule(LightningDataModule):
             everything = list(range(self.index.num_scenes))
             pool = everything if self.choice is None else self.choice.scenes(self.index, everything)
             self._stages = deal_stages(self.index, pool, self.stage1_scenes, self.stage2_scenes, self.split_seed)
-        wanted = {1: self.stage1_scenes, 2: self.stage2_scenes or 1}[stage]
-        if isinstance(wanted, int) and len(self._stages[stage]) < wanted:
+        least = {1: self.stage1_scenes, 2: self.stage2_scenes or 1}[stage]
+        if isinstance(least, int) and len(self._stages[stage]) < least:
             raise UsageError(
                 f"{self.path} has {self.index.num_scenes} scenes, too few for stage1_scenes {self.stage1_scenes} and "
                 f"stage2_scenes {self.stage2_scenes}: lower --data.stage{stage}_scenes or pack more"
             )
-        chosen = self._stages[stage]
-        if not chosen:
+        scenes = self._stages[stage]
+        if not scenes:
             raise UsageError(f"{self.path}: data.stage{stage}_scenes leaves stage {stage} without a scene: raise it")
         wave = self.phase.wave
-        return chosen if wave is None or stage == 1 else chosen[wave.start : wave.stop]
+        return scenes if wave is None or stage == 1 else scenes[wave.start : wave.stop]
 
     def scene_ids(self, stage: int) -> list[str]:
         """Ids of a stage's scenes."""
@@ -325,16 +325,16 @@ class MultiViewDataModule(LightningDataModule):
                 )
 
 
-def _require_sense(given: dict[str, Any]) -> None:
+def _require_sense(arguments: dict[str, Any]) -> None:
     """Raise UsageError for a number that means nothing."""
     least = {"batch_size": 1, "views_per_scene": 1, "stage1_scenes": 0, "stage2_scenes": 1}
     least |= {"num_workers": 0, "split_seed": 0, "seed": 0}
     for name, low in least.items():
-        if isinstance(given[name], int) and given[name] < low:
-            raise UsageError(f"data.{name} {given[name]} must be {low} or more")
-    if not 0 <= given["val_fraction"] < 1:
+        if isinstance(arguments[name], int) and arguments[name] < low:
+            raise UsageError(f"data.{name} {arguments[name]} must be {low} or more")
+    if not 0 <= arguments["val_fraction"] < 1:
         raise UsageError(
-            f"data.val_fraction {given['val_fraction']} must be a part of the training views, 0 to below 1"
+            f"data.val_fraction {arguments['val_fraction']} must be a part of the training views, 0 to below 1"
         )
 
 

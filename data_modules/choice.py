@@ -37,31 +37,31 @@ class SceneChoice:
         Raises:
             UsageError: There is no such scene, or nothing or too much is chosen.
         """
-        given = [name for name in ("range", "ids", "file") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise UsageError(f"scenes are chosen by one of {' and '.join(given)}: leave out the others")
-        if not given and self.category is None:
+        options = [name for name in ("range", "ids", "file") if getattr(self, name) is not None]
+        if len(options) > 1:
+            raise UsageError(f"scenes are chosen by one of {' and '.join(options)}: leave out the others")
+        if not options and self.category is None:
             raise UsageError("a choice of scenes needs one of range, ids, file and category: give one")
         if not (self.ids is None or self.ids):
             raise UsageError("scenes ids chooses none: name some scenes")
-        chosen = list(pool)
+        scenes = list(pool)
         if self.category is not None:
-            chosen = [scene for scene in chosen if index.categories[scene] == self.category]
-            if not chosen:
-                known = ", ".join(sorted(set(index.categories)))
-                raise UsageError(f"{index.path} has no scene of category {self.category!r}: choose among {known}")
+            scenes = [scene for scene in scenes if index.categories[scene] == self.category]
+            if not scenes:
+                categories = ", ".join(sorted(set(index.categories)))
+                raise UsageError(f"{index.path} has no scene of category {self.category!r}: choose among {categories}")
         if self.range is not None:
             first, last = self.range
-            if not 0 <= first < last <= len(chosen):
+            if not 0 <= first < last <= len(scenes):
                 raise UsageError(
-                    f"scenes range [{first}, {last}] does not fit the {len(chosen)} scenes of {index.path}"
+                    f"scenes range [{first}, {last}] does not fit the {len(scenes)} scenes of {index.path}"
                 )
-            return chosen[first:last]
+            return scenes[first:last]
         if self.ids is not None:
-            return _by_id(index, chosen, self.ids, "scenes ids")
+            return _by_id(index, scenes, self.ids, "scenes ids")
         if self.file is not None:
-            return _by_id(index, chosen, _read_ids(Path(self.file)), self.file)
-        return chosen
+            return _by_id(index, scenes, _read_ids(Path(self.file)), self.file)
+        return scenes
 
 
 def _by_id(index: PackIndex, pool: Sequence[int], ids: Sequence[str], origin: str) -> list[int]:

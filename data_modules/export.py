@@ -40,14 +40,14 @@ def export_transforms(index: PackIndex, out: Path, scene_ids: list[str] | None =
     Raises:
         UsageError: ``out`` is taken, a scene is not in the pack, an id is no path below ``out``, or a shard is damaged.
     """
-    chosen = _chosen(index, scene_ids)
-    for scene in chosen:
+    scenes = _rows_of(index, scene_ids)
+    for scene in scenes:
         _require_path(index.scene_ids[scene])
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not empty: name another --out")
-    with tqdm(desc="exporting", total=len(chosen), unit="scene") as bar:
+    with tqdm(desc="exporting", total=len(scenes), unit="scene") as bar:
         for shard in index.shards:
-            members = [scene for scene in chosen if shard.first_scene <= scene < shard.last_scene]
+            members = [scene for scene in scenes if shard.first_scene <= scene < shard.last_scene]
             if not members:
                 continue
             shard.verify()
@@ -59,13 +59,13 @@ def export_transforms(index: PackIndex, out: Path, scene_ids: list[str] | None =
                     _write_scene(folder, views, records[scene - shard.first_scene], index.shapes[scene])
                     bar.update()
     categories: dict[str, list[str]] = {}
-    for scene in chosen:
+    for scene in scenes:
         categories.setdefault(index.categories[scene], []).append(index.scene_ids[scene])
     write_json(out / MAP_FILE, categories)
-    return len(chosen)
+    return len(scenes)
 
 
-def _chosen(index: PackIndex, scene_ids: list[str] | None) -> list[int]:
+def _rows_of(index: PackIndex, scene_ids: list[str] | None) -> list[int]:
     """Rows of the scenes in the order of the pack."""
     if scene_ids is None:
         return list(range(index.num_scenes))

@@ -87,8 +87,8 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read ({error}): restore it or write the pack again") from None
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version not in READABLE_VERSIONS:
-        known = " and ".join(map(str, READABLE_VERSIONS))
-        raise UsageError(f"{path} is of version {version}, this program reads {known}: write the pack again")
+        versions = " and ".join(map(str, READABLE_VERSIONS))
+        raise UsageError(f"{path} is of version {version}, this program reads {versions}: write the pack again")
     if document.get("sha256") != json_sha256(document):
         raise UsageError(f"{path} is damaged (its sha256 is another): restore it or write the pack again")
     fault = next(index_faults(document), None)  # anybody can compute a digest

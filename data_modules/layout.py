@@ -2,6 +2,8 @@
 
 A pack is a folder of shards ``pack-00000.h5`` with up to 100 scenes each, and the index ``pack.json``, which lists all
 scenes and the digest of every file. Scenes are ragged: ``/scene/offset`` says which views belong to which scene.
+
+Letters: S scenes, N views of all of them, V views of one, H rows and W columns of pixels.
 """
 
 import hashlib

@@ -1,4 +1,7 @@
-"""People's own photographs: images brought to one square size, cameras of any world brought into this project's."""
+"""People's own photographs: images brought to one square size, cameras of any world brought into this project's.
+
+Letters: V views, H rows and W columns of pixels, R pixels along a side of the packed images.
+"""
 
 from typing import Any
 
@@ -136,13 +139,13 @@ def _center(poses: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _up(poses: NDArray[np.float64]) -> NDArray[np.float64]:
     """Unit vector [3] that points up."""
-    right, own = poses[:, :3, 0], -poses[:, :3, 1].mean(axis=0)
+    right, up = poses[:, :3, 0], -poses[:, :3, 1].mean(axis=0)
     spread, directions = np.linalg.eigh(right.T @ right / len(right))
     if spread[1] >= LEVEL_SPREAD:
-        return directions[:, 0] if directions[:, 0] @ own >= 0 else -directions[:, 0]
-    if np.linalg.norm(own) < 0.1:
+        return directions[:, 0] if directions[:, 0] @ up >= 0 else -directions[:, 0]
+    if np.linalg.norm(up) < 0.1:
         raise UsageError("the cameras' up directions cancel each other: turn the photographs or leave out --normalize")
-    return own / np.linalg.norm(own)
+    return up / np.linalg.norm(up)
 
 
 def _turn_to_z(up: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,8 @@
 
 One primary ray a sample; Lambert shading in world space with fixed lights, no shadows, nothing specular, so that a
 surface point has one colour from every view.
+
+Letters: V views, H rows and W columns of pixels, R rays.
 """
 
 import hashlib
@@ -127,13 +129,13 @@ class RayCaster:
         height, width = image_size
         directions, pixel = self._rays(camera_to_world, intrinsics, height, width)
         origins = np.broadcast_to(camera_to_world[:3, 3], directions.shape).astype(np.float32)
-        hit = self.scene.run(origins, directions, output=True)
-        seen = hit["primID"] >= 0
-        face, u, v = hit["primID"][seen], hit["u"][seen], hit["v"][seen]
+        hits = self.scene.run(origins, directions, output=True)
+        is_hit = hits["primID"] >= 0
+        face, u, v = hits["primID"][is_hit], hits["u"][is_hit], hits["v"][is_hit]
         barycentric = np.stack([1 - u - v, u, v], axis=1)
-        light = shade(self._normals(face, barycentric, directions[seen]))
+        light = shade(self._normals(face, barycentric, directions[is_hit]))
         radiance = self._albedo(face, barycentric) * light[:, None]
-        pixel, pixels = pixel[seen], height * width
+        pixel, pixels = pixel[is_hit], height * width
         count = np.bincount(pixel, minlength=pixels)[:, None]
         total = np.stack([np.bincount(pixel, radiance[:, c], minlength=pixels) for c in range(3)], axis=1)
         # Averaging hits in linear light and blending with white in display space leaves no dark fringe.

@@ -48,7 +48,7 @@ class SceneBatches:
             raise UsageError(f"batch_size {batch_size} and views_per_scene {views_per_scene} must be positive")
         if batch_size % views_per_scene:
             raise UsageError(f"batch_size {batch_size} must be a multiple of views_per_scene {views_per_scene}")
-        self._counts = np.array([len(own) for own in views])
+        self._counts = np.array([len(scene_views) for scene_views in views])
         if not self._counts.all():
             raise UsageError("a scene has no view to train on: pack more views of it, or leave it out")
         self.owned = owned_scenes(len(views), rank, world_size)
@@ -64,8 +64,8 @@ class SceneBatches:
 
         def suffice(groups: int) -> bool:
             shards = num_shards(num_scenes) // groups  # of a group
-            mine = (shards_of_rank(num_scenes, rank, world_size) for rank in range(world_size))
-            return all(-(-own.start // shards) < own.stop // shards for own in mine)
+            shards_of_ranks = (shards_of_rank(num_scenes, rank, world_size) for rank in range(world_size))
+            return all(-(-rank_shards.start // shards) < rank_shards.stop // shards for rank_shards in shards_of_ranks)
 
         if not suffice(self.groups):
             enough = self.groups
@@ -98,8 +98,8 @@ class SceneBatches:
         skip, self.skip = self.skip, 0
         for batch in range(skip, batches):
             part = np.concatenate([order[batch * size : (batch + 1) * size] for order in orders])
-            own = part[(part[:, 0] >= self.owned.start) & (part[:, 0] < self.owned.stop)]
-            yield [(scene, view) for scene, view in own.tolist()]
+            owned_views = part[(part[:, 0] >= self.owned.start) & (part[:, 0] < self.owned.stop)]
+            yield [(scene, view) for scene, view in owned_views.tolist()]
 
     def _scenes(self, group: int) -> slice:
         """Scenes of a group: neighbouring shards."""

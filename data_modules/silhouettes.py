@@ -3,6 +3,8 @@
 A point of the object is seen, or hidden by the object, in every view, so that its pixel belongs to every mask. The
 *visual hull* is what no mask cuts away; it holds all of the object. Cells are cut away only where a view sees them
 whole and none of their pixels is in the mask, so that a hull of coarse cells holds the object, too.
+
+Letters: V views, H rows and W columns of pixels, G cells along a side of a hull.
 """
 
 from typing import Any
@@ -40,8 +42,8 @@ def masks_from_white(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     background = np.zeros_like(white)
     for edge in (np.s_[:, 0], np.s_[:, -1], np.s_[:, :, 0], np.s_[:, :, -1]):
         background[edge] = white[edge]
-    known = -1
-    while known < (known := int(background.sum())):
+    num_known = -1
+    while num_known < (num_known := int(background.sum())):
         for axis in (1, 2):
             background |= white & _swept(background, white, axis)
             background |= white & np.flip(_swept(np.flip(background, axis), np.flip(white, axis), axis), axis)
@@ -115,12 +117,12 @@ class Carving:
 
     def cut(self, view: int, mask: NDArray[np.uint8], camera_to_world: NDArray[Any], intrinsics: NDArray[Any]) -> None:
         """Cuts away what a view sees outside of its mask [H, W]; its camera is [4, 4] and [4]."""
-        left, size = np.flatnonzero(self.times < self.at_most), (mask.shape[1], mask.shape[0])
-        low, high, ahead = _boxes(left, len(self.times), camera_to_world, intrinsics, size)
+        cells, size = np.flatnonzero(self.times < self.at_most), (mask.shape[1], mask.shape[0])
+        low, high, ahead = _boxes(cells, len(self.times), camera_to_world, intrinsics, size)
         whole = ahead & (low >= 0).all(axis=1) & (high <= size).all(axis=1)
         outside = _sums(mask > 0, low[whole] - self.dilation, high[whole] + self.dilation) == 0
-        self.times.flat[left[whole][outside]] += 1
-        self.view.flat[left[whole][outside]] = view
+        self.times.flat[cells[whole][outside]] += 1
+        self.view.flat[cells[whole][outside]] = view
 
 
 def contradicted(
@@ -138,8 +140,8 @@ def contradicted(
 
 def inner(mask: NDArray[np.uint8]) -> Flags:
     """Pixels of a mask whose neighbours are in it, bool [H, W]: edges and specks are not to be relied upon."""
-    held = np.pad(mask > 0, 1, mode="edge")
-    rows = held[:-2] & held[1:-1] & held[2:]
+    padded = np.pad(mask > 0, 1, mode="edge")
+    rows = padded[:-2] & padded[1:-1] & padded[2:]
     return rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
 
 

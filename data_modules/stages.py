@@ -34,21 +34,21 @@ def deal_stages(
         UsageError: There are too few scenes, or one shape or one content would be in both stages.
     """
     named = {s: c.scenes(index, pool) for s, c in ((1, stage1), (2, stage2)) if isinstance(c, SceneChoice)}
-    taken = {index.shapes[scene] for scenes in named.values() for scene in scenes}
+    used_shapes = {index.shapes[scene] for scenes in named.values() for scene in scenes}
     shapes: dict[str, list[int]] = {}
     for scene in pool:
-        if index.shapes[scene] not in taken:
+        if index.shapes[scene] not in used_shapes:
             shapes.setdefault(index.shapes[scene], []).append(scene)
     order = list(shapes)
     if split_seed is not None:
         order = np.random.default_rng(split_seed).permutation(sorted(shapes)).tolist()
-    drawn: dict[int, list[int]] = {1: [], 2: []}
+    pools: dict[int, list[int]] = {1: [], 2: []}
     for shape in order:
-        first = isinstance(stage1, int) and len(drawn[1]) < stage1
-        drawn[1 if first else 2] += shapes[shape]
-    drawn[1] = drawn[1][:stage1] if isinstance(stage1, int) else []
-    drawn[2] = drawn[2][:stage2] if not isinstance(stage2, SceneChoice) else []
-    dealt = {stage: sorted(named.get(stage, drawn[stage])) for stage in (1, 2)}
+        first = isinstance(stage1, int) and len(pools[1]) < stage1
+        pools[1 if first else 2] += shapes[shape]
+    pools[1] = pools[1][:stage1] if isinstance(stage1, int) else []
+    pools[2] = pools[2][:stage2] if not isinstance(stage2, SceneChoice) else []
+    dealt = {stage: sorted(named.get(stage, pools[stage])) for stage in (1, 2)}
     _refuse_leaks(index, dealt)
     return dealt
 
@@ -58,8 +58,8 @@ def _refuse_leaks(index: PackIndex, dealt: dict[int, list[int]]) -> None:
         first = {names[scene]: scene for scene in dealt[1]}
         for scene in dealt[2]:
             if names[scene] in first:
-                ours, theirs = index.scene_ids[scene], index.scene_ids[first[names[scene]]]
+                second_id, first_id = index.scene_ids[scene], index.scene_ids[first[names[scene]]]
                 raise UsageError(
-                    f"{index.path}: {theirs} of stage 1 and {ours} of stage 2 {what}: choose stages that do not share "
-                    "them with --data.stage1_scenes and --data.stage2_scenes"
+                    f"{index.path}: {first_id} of stage 1 and {second_id} of stage 2 {what}: choose stages that do not "
+                    "share them with --data.stage1_scenes and --data.stage2_scenes"
                 )

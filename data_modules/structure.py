@@ -34,12 +34,12 @@ def dataset_faults(
     if not isinstance(dataset, h5py.Dataset):
         yield f"has no dataset {name}"
         return
-    found, size = dataset.dtype, dataset.shape
+    actual_type, size = dataset.dtype, dataset.shape
     plan = dataset.id.get_create_plist()  # once: h5py asks for it anew for every property
     if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
         yield f"its dataset {name} keeps its values in other files"
-    elif (found.kind if dtype == "S" else found) != dtype:
-        yield f"its dataset {name} is of type {found} instead of {'fixed-length text' if dtype == 'S' else dtype}"
+    elif (actual_type.kind if dtype == "S" else actual_type) != dtype:
+        yield f"its dataset {name} is of type {actual_type} instead of {'fixed-length text' if dtype == 'S' else dtype}"
     elif size is None or len(size) != len(shape) or any(b not in (None, a) for a, b in zip(size, shape, strict=True)):
         expected = str(shape).replace("None", "any")
         yield f"its dataset {name} has shape {size} instead of {expected}, which {asked_by} asks for"

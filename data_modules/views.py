@@ -1,4 +1,7 @@
-"""Views of a pack as a dataset: read from its files by any number of processes, or decoded once into memory."""
+"""Views of a pack as a dataset: read from its files by any number of processes, or decoded once into memory.
+
+Letters: S scenes, B views of a batch, H rows and W columns of pixels.
+"""
 
 from __future__ import annotations
 
@@ -168,14 +171,16 @@ class PackViews(Dataset[ViewBatch]):
 
     # -- cameras -----------------------------------------------------------------------------------------------------
 
-    def same_camera(self, scene: int, views: Sequence[int], others: Sequence[int]) -> tuple[int, int] | None:
-        """A view of a scene and one of ``others`` that have the same pose and intrinsics, if there are such two."""
-        every = np.array([*views, *others], dtype=np.int64)
+    def same_camera(self, scene: int, views: Sequence[int], other_views: Sequence[int]) -> tuple[int, int] | None:
+        """A view of a scene and one of ``other_views`` with the same pose and intrinsics, if there are such two."""
+        every = np.array([*views, *other_views], dtype=np.int64)
         cameras = self._cameras_of(np.full(len(every), scene), every)
         rows = torch.cat([cameras.camera_to_world.flatten(1), cameras.intrinsics], 1).numpy()
-        known = {row.tobytes(): view for row, view in zip(rows, views, strict=False)}
-        found = ((known.get(row.tobytes()), view) for row, view in zip(rows[len(views) :], others, strict=True))
-        return next(((view, other) for view, other in found if view is not None), None)
+        view_of_camera = {row.tobytes(): view for row, view in zip(rows, views, strict=False)}
+        pairs = (
+            (view_of_camera.get(row.tobytes()), view) for row, view in zip(rows[len(views) :], other_views, strict=True)
+        )
+        return next(((view, other_view) for view, other_view in pairs if view is not None), None)
 
     def _cameras_of(self, scene: NDArray[np.int64], view: NDArray[np.int64]) -> Cameras:
         if not self._has_cameras[scene].all():
@@ -190,8 +195,8 @@ class PackViews(Dataset[ViewBatch]):
             torch.from_numpy(self._file(shard)[VIEWS].file[name][:]) for name in (CAMERA_TO_WORLD, INTRINSICS, NEAR_FAR)
         ]
         for scene in np.flatnonzero(self._shard == shard).tolist():
-            here = slice(int(self._row[scene]), int(self._row[scene + 1]))
+            rows = slice(int(self._row[scene]), int(self._row[scene + 1]))
             start = int(self._pack_row[scene]) - first_view
-            for own, table in zip(vars(self._cameras).values(), tables, strict=True):
-                own[here] = table[start : start + here.stop - here.start]
+            for values, table in zip(vars(self._cameras).values(), tables, strict=True):
+                values[rows] = table[start : start + rows.stop - rows.start]
             self._has_cameras[scene] = True

@@ -1,4 +1,7 @@
-"""What travels from a data module to a phase."""
+"""What travels from a data module to a phase.
+
+Letters: B views, R pixels of each, H rows and W columns of an image.
+"""
 
 from __future__ import annotations
 
@@ -59,15 +62,15 @@ class ViewBatch:
             if self.masks.dim() != 3 or len(self.masks) != size or self.masks.is_floating_point():
                 raise ValueError(f"masks must be [{size}, H, W] uint8, got {list(self.masks.shape)} {self.masks.dtype}")
             if self.masked is None or self.masked.shape != (size,):
-                got = None if self.masked is None else list(self.masked.shape)
-                raise ValueError(f"masked must be [{size}] bool beside masks, got {got}")
+                shape = None if self.masked is None else list(self.masked.shape)
+                raise ValueError(f"masked must be [{size}] bool beside masks, got {shape}")
 
     def __len__(self) -> int:
         return len(self.cameras)
 
-    def __getitem__(self, chosen: Tensor) -> ViewBatch:
+    def __getitem__(self, mask: Tensor) -> ViewBatch:
         """Some of the views, by a mask [B]."""
-        return self._each(lambda values: values[chosen])
+        return self._map(lambda values: values[mask])
 
     @property
     def view_ids(self) -> Tensor:
@@ -105,12 +108,12 @@ class ViewBatch:
         return self.images
 
     def to(self, *args, **kwargs) -> ViewBatch:
-        return self._each(lambda values: values.to(*args, **kwargs))
+        return self._map(lambda values: values.to(*args, **kwargs))
 
     def pin_memory(self) -> ViewBatch:
-        return self._each(lambda values: values.pin_memory())
+        return self._map(lambda values: values.pin_memory())
 
-    def _each(self, change: Callable[[Any], Any]) -> ViewBatch:
+    def _map(self, change: Callable[[Any], Any]) -> ViewBatch:
         """The cameras and every tensor that is there, changed."""
         changed: list[Any] = [None if values is None else change(values) for values in vars(self).values()]
         return ViewBatch(*changed)

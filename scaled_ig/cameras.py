@@ -2,7 +2,7 @@
 
 World: right-handed, +Z up, objects in the ball of radius 0.5 around the origin. Camera: OpenCV axes (x right, y down,
 z forward). Intrinsics are divided by the image size, so that one camera serves every resolution: the 16×16 latent
-camera *is* the 128×128 camera (method 3).
+camera *is* the 128×128 camera (method 3). Letters: B cameras, R rays, S samples of each, P points.
 """
 
 from __future__ import annotations
@@ -91,15 +91,15 @@ class Cameras:
         return len(self.camera_to_world)
 
     def __getitem__(self, index) -> Cameras:
-        return self._each(lambda values: values[index])
+        return self._map(lambda values: values[index])
 
     def to(self, *args, **kwargs) -> Cameras:
-        return self._each(lambda values: values.to(*args, **kwargs))
+        return self._map(lambda values: values.to(*args, **kwargs))
 
     def pin_memory(self) -> Cameras:
-        return self._each(Tensor.pin_memory)
+        return self._map(Tensor.pin_memory)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Cameras:
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Cameras:
         near_far = None if self.near_far is None else change(self.near_far)
         return Cameras(change(self.camera_to_world), change(self.intrinsics), near_far)
 

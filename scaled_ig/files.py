@@ -83,7 +83,7 @@ def alone_in(folder: Path, lock_file: str, busy: str) -> Iterator[None]:
         UsageError: Another process is in it.
         OSError: It cannot be written.
     """
-    made = not folder.exists()
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder / lock_file, busy)
     try:
@@ -91,7 +91,7 @@ def alone_in(folder: Path, lock_file: str, busy: str) -> Iterator[None]:
     finally:
         (folder / lock_file).unlink(missing_ok=True)  # while it is locked, see _lock
         os.close(lock)
-        if made:
+        if is_new:
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
 

@@ -1,4 +1,7 @@
-"""The whole model: scenes, the renderer and the autoencoder whose latents they live in. Knows nothing of Lightning."""
+"""The whole model: scenes, the renderer and the autoencoder whose latents they live in. Knows nothing of Lightning.
+
+Letters: B views, R pixels of each, C channels, h rows and w columns of latents, H and W of images.
+"""
 
 from __future__ import annotations
 
@@ -169,9 +172,9 @@ class SceneModel(nn.Module):
 
     def shared_state(self) -> dict[str, Tensor]:
         """All that scenes share: autoencoder, head, bases, background."""
-        own = [f"representation.{name}." for name in self.representation.scene_tables()]
-        own += ["renderer.head."] if self.own_heads else []
-        return {name: value for name, value in self.state_dict().items() if not name.startswith(tuple(own))}
+        scene_prefixes = [f"representation.{name}." for name in self.representation.scene_tables()]
+        scene_prefixes += ["renderer.head."] if self.own_heads else []
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(tuple(scene_prefixes))}
 
 
 def _float32(anything: Tensor) -> torch.autocast:

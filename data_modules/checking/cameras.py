@@ -1,4 +1,7 @@
-"""What can be wrong with the cameras of a scene, and which camera convention would make it right."""
+"""What can be wrong with the cameras of a scene, and which camera convention would make it right.
+
+Letters: V views.
+"""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -145,12 +148,12 @@ def look_at_scene(
         bool [V]: the ball is before the camera and its image touches the picture; and the mean cosine between the
         optical axes and the way to the centre.
     """
-    seen = np.einsum("vij,vi->vj", poses[:, :3, :3], center - poses[:, :3, 3])
-    depth = seen[:, 2]
+    in_camera = np.einsum("vij,vi->vj", poses[:, :3, :3], center - poses[:, :3, 3])
+    depth = in_camera[:, 2]
     ahead = np.where(depth > 0, depth, 1.0)[:, None]
-    place = seen[:, :2] / ahead * intrinsics[:, :2] + intrinsics[:, 2:]
+    place = in_camera[:, :2] / ahead * intrinsics[:, :2] + intrinsics[:, 2:]
     margin = 0.5 + radius / ahead * intrinsics[:, :2]
-    straight = depth / np.maximum(np.linalg.norm(seen, axis=1), 1e-12)
+    straight = depth / np.maximum(np.linalg.norm(in_camera, axis=1), 1e-12)
     return (depth > 0) & (np.abs(place - 0.5) <= margin).all(axis=1), float(straight.mean())
 
 
@@ -174,9 +177,9 @@ def better_convention(
     matrices = file_matrices(poses, recorded)
 
     def score(convention: str) -> tuple[float, float]:
-        own = opencv_camera_to_world(matrices, convention)
-        center, radius = (nearest_to_axes(own)[0], 0.0) if moved else (np.zeros(3), scene_radius)
-        seeing, straight = look_at_scene(own, intrinsics, center, radius)
+        opencv_poses = opencv_camera_to_world(matrices, convention)
+        center, radius = (nearest_to_axes(opencv_poses)[0], 0.0) if moved else (np.zeros(3), scene_radius)
+        seeing, straight = look_at_scene(opencv_poses, intrinsics, center, radius)
         return straight, float(seeing.mean())
 
     best = max(CONVENTIONS, key=score)

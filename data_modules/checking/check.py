@@ -71,18 +71,18 @@ def find_findings(
                 reports[message.scene] = message
                 opened[shard.path] = message.scene + 1
                 progress.update()
-    return _result(index, {file: _joined(own) for file, own in of_files.items()}, reports)
+    return _result(index, {file: _joined(findings) for file, findings in of_files.items()}, reports)
 
 
 def _task(index: PackIndex, shard: Shard, shown: frozenset[int]) -> ShardTask:
-    own = slice(shard.first_scene, shard.last_scene)
+    scenes = slice(shard.first_scene, shard.last_scene)
     return ShardTask(
         shard=shard,
-        scene_ids=index.scene_ids[own],
-        categories=index.categories[own],
-        digests=index.digests[own],
-        masked=tuple(index.masked[own].tolist()),
-        num_views=tuple(index.num_views[own].tolist()),
+        scene_ids=index.scene_ids[scenes],
+        categories=index.categories[scenes],
+        digests=index.digests[scenes],
+        masked=tuple(index.masked[scenes].tolist()),
+        num_views=tuple(index.num_views[scenes].tolist()),
         image_size=index.image_size,
         scene_radius=index.scene_radius,
         start=shard.first_scene,
@@ -107,9 +107,9 @@ def _joined(findings: list[Finding]) -> Finding:
 def _result(index: PackIndex, of_files: dict[str, Finding], reports: dict[int, SceneReport]) -> CheckResult:
     """Findings in order, with those that only the whole pack shows."""
     by_scene = {scene: list(reports[scene].findings) for scene in sorted(reports)}
-    for scene, finding in shared_findings(index, {scene for scene, own in by_scene.items() if not own}):
+    for scene, finding in shared_findings(index, {scene for scene, findings in by_scene.items() if not findings}):
         by_scene.setdefault(scene, []).append(finding)
-    reasons = {scene: "; ".join(f.text for f in own) for scene, own in by_scene.items() if own}
+    reasons = {scene: "; ".join(f.text for f in findings) for scene, findings in by_scene.items() if findings}
     ordered: list[Finding] = []
     for shard in index.shards:
         name, scenes = shard.path.name, range(shard.first_scene, shard.last_scene)

@@ -34,13 +34,13 @@ def draw_contact_sheet(result: CheckResult, path: Path) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    chosen = spread_scenes(result.index.num_scenes)
-    columns = 2 if len(chosen) > 8 else 1
-    rows = -(-len(chosen) // columns)
+    scenes = spread_scenes(result.index.num_scenes)
+    columns = 2 if len(scenes) > 8 else 1
+    rows = -(-len(scenes) // columns)
     gap = CELL // 8
     strip_width, strip_height = SHOWN_VIEWS * CELL, CELL + CAPTION_HEIGHT
     sheet = Image.new("RGB", (columns * strip_width + (columns - 1) * gap, rows * strip_height), "white")
-    for place, scene in enumerate(chosen):
+    for place, scene in enumerate(scenes):
         strip = _scene_strip(result, scene)
         sheet.paste(strip, ((place // rows) * (strip_width + gap), (place % rows) * strip_height))
     try:

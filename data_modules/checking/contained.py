@@ -81,10 +81,10 @@ class _Child:
         if method == "forkserver":
             context.set_forkserver_preload(["numpy", "h5py", work.__module__])
         self.job = job
-        self.connection, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(theirs, work, job), daemon=True)  # type: ignore[attr-defined]
+        self.connection, child_end = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(child_end, work, job), daemon=True)  # type: ignore[attr-defined]
         self.process.start()
-        theirs.close()
+        child_end.close()
         self.began = False
         self.patience = START_SECONDS
         self.deadline = time.monotonic() + self.patience

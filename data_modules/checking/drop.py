@@ -78,15 +78,15 @@ def _copies(result: CheckResult, out: Path) -> Iterator[ShardCopy]:
     """Shards keep their limits, and with them their attributes; empty ones vanish."""
     index, number = result.index, 0
     for shard in index.shards:
-        kept = [scene for scene in range(shard.first_scene, shard.last_scene) if scene not in result.reasons]
-        if kept:
+        sound_scenes = [scene for scene in range(shard.first_scene, shard.last_scene) if scene not in result.reasons]
+        if sound_scenes:
             yield ShardCopy(
                 shard,
                 out / layout.shard_name(number),
                 number,
-                tuple(scene - shard.first_scene for scene in kept),
-                tuple({"id": index.scene_ids[scene], "category": index.categories[scene]} for scene in kept),
-                tuple(tuple((index.offsets[scene : scene + 2] - shard.first_view).tolist()) for scene in kept),
+                tuple(scene - shard.first_scene for scene in sound_scenes),
+                tuple({"id": index.scene_ids[scene], "category": index.categories[scene]} for scene in sound_scenes),
+                tuple(tuple((index.offsets[scene : scene + 2] - shard.first_view).tolist()) for scene in sound_scenes),
             )
             number += 1
 

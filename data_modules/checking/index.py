@@ -20,7 +20,7 @@ def shared_findings(index: PackIndex, sound: set[int]) -> Iterator[tuple[int, Fi
     Yields:
         The number of the scene, and the finding.
     """
-    usual = float(np.median(index.num_views))
+    usual_views = float(np.median(index.num_views))
     splits = [split_views(views, index.split_rule) for views in index.num_views.tolist()]
     any_test = any(len(test) for _, test in splits)
     by_id: dict[str, int] = {}
@@ -32,8 +32,8 @@ def shared_findings(index: PackIndex, sound: set[int]) -> Iterator[tuple[int, Fi
         elif scene in sound and digest in by_digest:
             twin = index.scene_ids[by_digest[digest]]
             faults.append((f"has the views and cameras of scene {twin}", f"pack it once, {LEAVE_OUT}"))
-        if views < FEW_VIEWS * usual:
-            faults.append((f"has {views} views, where most scenes have {usual:g}", f"add its views, {LEAVE_OUT}"))
+        if views < FEW_VIEWS * usual_views:
+            faults.append((f"has {views} views, where most scenes have {usual_views:g}", f"add its views, {LEAVE_OUT}"))
         for part, use in ((train, "train on"), (test, "test on")):
             if views and not len(part) and (any_test or use == "train on"):
                 what = f"has no view to {use}: {views} views, split rule {index.split_rule}"

@@ -20,11 +20,11 @@ def mask_faults(views: PosedViews) -> Iterator[CameraFault]:
     """Views whose mask holds nothing, although something is shown, or everything."""
     if views.masks is None:
         return
-    held = views.masks > 0
+    covered = views.masks > 0
     shown = (views.images < 255).any(axis=(1, 2, 3))
     for wrong, what in (
-        (~held.any(axis=(1, 2)) & shown, "the mask is empty, though something is shown"),
-        (held.all(axis=(1, 2)), "the mask is full, as if the object covered the whole picture"),
+        (~covered.any(axis=(1, 2)) & shown, "the mask is empty, though something is shown"),
+        (covered.all(axis=(1, 2)), "the mask is full, as if the object covered the whole picture"),
     ):
         if wrong.any():
             yield CameraFault(np.asarray(wrong), what, MASKS)
@@ -51,12 +51,12 @@ def contradiction_faults(views: PosedViews, scene_radius: float) -> Generator[st
     poses[:, :3, 3] *= HALF_SIDE / scene_radius
     wrong: Flags = np.zeros(len(poses), bool)
     while wrong.sum() <= MOST_SUSPECTS:
-        carving, left = Carving(), np.flatnonzero(~wrong).tolist()
-        for view in left:
+        carving, trusted = Carving(), np.flatnonzero(~wrong).tolist()
+        for view in trusted:
             carving.cut(view, views.masks[view], poses[view], views.intrinsics[view])
             yield BEAT
         pixels = np.zeros(len(poses))
-        for view in left:
+        for view in trusted:
             _count(pixels, carving, view, views.masks[view], poses[view], views.intrinsics[view])
             yield BEAT
         if not pixels.any():

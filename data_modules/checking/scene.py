@@ -41,9 +41,9 @@ def check_scene(views: PosedViews, task: ShardTask, scene: int, source: bytes) -
     if views.masks is not None and not faults:
         faults = yield from contradiction_faults(views, task.scene_radius)
     findings = tuple(Finding(file, name, tuple(np.flatnonzero(f.views).tolist()), f.what, f.remedy) for f in faults)
-    chosen = np.unique(np.linspace(0, len(views.images) - 1, SHOWN_VIEWS).astype(int))
-    masks = None if views.masks is None else views.masks[chosen]
-    shown = ShownScene(views.images[chosen], masks, views.camera_to_world[chosen], views.intrinsics[chosen])
+    places = np.unique(np.linspace(0, len(views.images) - 1, SHOWN_VIEWS).astype(int))
+    masks = None if views.masks is None else views.masks[places]
+    shown = ShownScene(views.images[places], masks, views.camera_to_world[places], views.intrinsics[places])
     yield SceneReport(scene, findings, record, shown if scene in task.shown else None)
 
 
@@ -73,11 +73,13 @@ def _twice(pictures: list[bytes], cameras: list[bytes], flat: NDArray[np.bool_])
     rows = range(len(pictures))
     same_camera = np.array([first_camera[row] < row for row in rows])
     same_picture = np.array([first_picture[row] < row for row in rows]) & ~flat
-    both = np.array([(pictures[row], cameras[row]) == (pictures[c], cameras[c]) for row, c in enumerate(first_camera)])
+    same_pair = np.array(
+        [(pictures[row], cameras[row]) == (pictures[c], cameras[c]) for row, c in enumerate(first_camera)]
+    )
     remedy = f"pack it without them, {LEAVE_OUT}"
     for wrong, firsts, what in (
-        (same_camera & both, first_camera, "picture and camera are those of another view"),
-        (same_camera & ~both, first_camera, "the camera is that of another view, the picture is not"),
+        (same_camera & same_pair, first_camera, "picture and camera are those of another view"),
+        (same_camera & ~same_pair, first_camera, "the camera is that of another view, the picture is not"),
         # A symmetric object looks alike from many sides: only where most pictures differ is it a mistake.
         (same_picture & ~same_camera & (len(set(pictures)) > len(pictures) / 2), first_picture,
          "the picture is that of another view, the camera is not"),

@@ -43,9 +43,9 @@ def check_shard(task: ShardTask) -> Iterator[Any]:
             yield OPENED
             for scene in range(task.start, task.shard.last_scene):
                 row = scene - task.shard.first_scene
-                own = {name: bytes(column[row]) for name, column in columns.items()}
+                record = {name: bytes(column[row]) for name, column in columns.items()}
                 try:
-                    yield from _check_scene(file, task, scene, own, bool(masked[row]))
+                    yield from _check_scene(file, task, scene, record, bool(masked[row]))
                 except Exception as error:
                     yield _damaged(task, scene, f"cannot be read ({_sentence(error)})")
     except Exception as error:  # h5py raises whatever the damage leads it to
@@ -108,8 +108,8 @@ def _attribute_faults(file: h5py.File, task: ShardTask) -> Iterator[str]:
         if attribute.dtype.kind not in "Sbiuf" or np.prod(attribute.shape, dtype=float) > ATTRIBUTE_ITEMS:
             yield f"its attribute {name} is of type {attribute.dtype} and shape {attribute.shape}"
         elif name in expected and not any(_is_equal(file.attrs[name], value) for value in expected[name]):
-            known = " or ".join(map(str, expected[name]))
-            yield f"its attribute {name} is {str(file.attrs[name])[:60]} instead of {known}"
+            values = " or ".join(map(str, expected[name]))
+            yield f"its attribute {name} is {str(file.attrs[name])[:60]} instead of {values}"
 
 
 def _is_equal(value: Any, expected: Any) -> bool:
@@ -162,19 +162,21 @@ def _damaged(task: ShardTask, scene: int, what: str, views: tuple[int, ...] | No
     return SceneReport(scene, (Finding(task.shard.path.name, name, views, what, RESTORE),), {})
 
 
-def _check_scene(file: h5py.File, task: ShardTask, scene: int, own: dict[str, bytes], has_masks: bool) -> Iterator[Any]:
+def _check_scene(
+    file: h5py.File, task: ShardTask, scene: int, record: dict[str, bytes], has_masks: bool
+) -> Iterator[Any]:
     """Reads one scene with beats in between, and reports on it."""
     row = scene - task.shard.first_scene
     first, last = (int(place) for place in task.offsets[row : row + 2])
-    for found, expected, what in (
+    for actual, expected, what in (
         (file[layout.OFFSET][row : row + 2].tolist(), [first, last], "table of views"),
-        (own[layout.SCENE_ID].decode(errors="replace"), task.scene_ids[row], "id"),
-        (own[layout.CATEGORY].decode(errors="replace"), task.categories[row], "category"),
-        (own[layout.SHA256].decode(errors="replace"), task.digests[row], "digest"),
+        (record[layout.SCENE_ID].decode(errors="replace"), task.scene_ids[row], "id"),
+        (record[layout.CATEGORY].decode(errors="replace"), task.categories[row], "category"),
+        (record[layout.SHA256].decode(errors="replace"), task.digests[row], "digest"),
         (has_masks, task.masked[row], "flag of masks"),
     ):
-        if found != expected:
-            yield _damaged(task, scene, f"its {what} is {found} in the file, but {expected} in {layout.INDEX_FILE}")
+        if actual != expected:
+            yield _damaged(task, scene, f"its {what} is {actual} in the file, but {expected} in {layout.INDEX_FILE}")
             return
     images = np.empty((last - first, *task.image_size, 3), np.uint8)
     masks = np.empty(images.shape[:3], np.uint8) if has_masks else None
@@ -195,7 +197,7 @@ def _check_scene(file: h5py.File, task: ShardTask, scene: int, own: dict[str, by
     if layout.scene_sha256(*vars(views).values()) != task.digests[row]:
         yield _damaged(task, scene, "its views, cameras or masks are not those that were packed (sha256)")
     else:
-        yield from check_scene(views, task, scene, own[layout.SOURCE])
+        yield from check_scene(views, task, scene, record[layout.SOURCE])
 
 
 def _unreadable_rows(views: h5py.Dataset, first: int, last: int) -> tuple[int, ...] | None:

@@ -84,15 +84,15 @@ def write_pack(
                 _clear(out)
     if not todo:
         tqdm.write(f"{out}: already packed, nothing was done: to pack files anew remove it, or name another --out")
-    done = PackIndex.open(out)
+    pack = PackIndex.open(out)
     listed = {scene["id"] for scene in scenes}
-    lost = [record for record in done.left_out if strict and record["id"] in listed]
+    lost = [record for record in pack.left_out if strict and record["id"] in listed]
     if lost:
         raise UsageError(
             f"{out} was packed without scene {lost[0]['id']} ({lost[0]['reason']}): repair the scene, and add it by a "
             "call with --append that lists it alone"
         )
-    return done
+    return pack
 
 
 def list_scenes(source: SceneSource) -> list[dict[str, str]]:
@@ -158,25 +158,25 @@ def missing_scenes(
     if job in index.document["jobs"]:
         return []
     listed = {scene["id"] for scene in scenes}
-    there, other = 0, []
+    num_packed, conflicts = 0, []
     for shard in index.shards:
         ids = index.scene_ids[shard.first_scene : shard.last_scene]
         if listed.isdisjoint(ids):
             continue
         for name, record in zip(ids, read_source_records(shard), strict=True):
             if name in listed:
-                there += 1
+                num_packed += 1
                 if not is_same(source, record):
-                    other.append(name)
-    if other:
+                    conflicts.append(name)
+    if conflicts:
         raise UsageError(
-            f"{index.path} holds scenes of the same ids, made of other files, e.g. {other[0]} ({len(other)} in all): "
-            "list only those that are missing, give others new ids, or name another --out"
+            f"{index.path} holds scenes of the same ids, made of other files, e.g. {conflicts[0]} "
+            f"({len(conflicts)} in all): list only those that are missing, give others new ids, or name another --out"
         )
-    if there:
-        tqdm.write(f"{there} of {len(scenes)} scenes are there already and passed over")
-    known = set(index.scene_ids)
-    return [scene for scene in scenes if scene["id"] not in known]
+    if num_packed:
+        tqdm.write(f"{num_packed} of {len(scenes)} scenes are there already and passed over")
+    packed_ids = set(index.scene_ids)
+    return [scene for scene in scenes if scene["id"] not in packed_ids]
 
 
 def _is_finished(out: Path, job: str) -> bool:
@@ -206,11 +206,11 @@ def _begin(out: Path, job: str, append: bool) -> dict[str, Any]:
     # SOURCE_DATE_EPOCH is the custom by which two builds get the same date, hence the same bytes.
     moment = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))
     # Files that no index names, of a job that was given up, are not written over either.
-    taken = [int(file.stem.rpartition("-")[2]) for file in out.glob("pack-*.h5")]
+    numbers = [int(file.stem.rpartition("-")[2]) for file in out.glob("pack-*.h5")]
     begun = {
         "created_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", moment),
         "job": job,
-        "first_shard": max(taken, default=-1) + 1,
+        "first_shard": max(numbers, default=-1) + 1,
     }
     write_json(out / JOB_FILE, begun)
     (out / SCENES_FOLDER).mkdir()

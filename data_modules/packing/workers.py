@@ -53,12 +53,12 @@ def settle_scenes(writer: SceneWriter, rows: list[int], workers: Workers) -> Gen
         return
     for row in rows:
         writer.parts.begun(row).unlink(missing_ok=True)
-    left = rows
-    while left:
-        done = yield from _settle_together(writer, left, workers)
-        left = [row for row in left if row not in done]
-        suspects = [row for row in left if writer.parts.begun(row).exists()]
-        if left and not suspects:
+    open_rows = rows
+    while open_rows:
+        settled = yield from _settle_together(writer, open_rows, workers)
+        open_rows = [row for row in open_rows if row not in settled]
+        suspects = [row for row in open_rows if writer.parts.begun(row).exists()]
+        if open_rows and not suspects:
             raise UsageError(
                 "worker processes are killed before they begin, most likely for want of memory: repeat the call with "
                 "fewer --processes or more --memory_per_process"
@@ -67,12 +67,12 @@ def settle_scenes(writer: SceneWriter, rows: list[int], workers: Workers) -> Gen
             if not (yield from _settle_together(writer, [row], Workers(1, workers.memory_gib))):
                 writer.parts.leave_out(row, writer.scene_ids[row], KILLED)
                 yield row
-        left = [row for row in left if row not in suspects]
+        open_rows = [row for row in open_rows if row not in suspects]
 
 
 def _settle_together(writer: SceneWriter, rows: list[int], workers: Workers) -> Generator[int, None, set[int]]:
     """Yields the rows as they are settled, until a worker dies; returns them."""
-    done: set[int] = set()
+    settled: set[int] = set()
     count = min(workers.processes, len(rows))
     context = get_context("spawn")
     with (
@@ -82,17 +82,17 @@ def _settle_together(writer: SceneWriter, rows: list[int], workers: Workers) -> 
         try:
             for future in as_completed([pool.submit(_write_scene, row) for row in rows]):
                 row = future.result()
-                done.add(row)
+                settled.add(row)
                 yield row
         except BrokenProcessPool:
             pass
         finally:
             pool.shutdown(cancel_futures=True)
     for row in rows:
-        if row not in done and writer.parts.is_settled(row):
-            done.add(row)
+        if row not in settled and writer.parts.is_settled(row):
+            settled.add(row)
             yield row
-    return done
+    return settled
 
 
 _worker: SceneWriter | None = None
@@ -108,9 +108,9 @@ def _start_worker(writer: SceneWriter, memory_gib: float | None) -> None:
 
         # RLIMIT_AS would also count files that are mapped and address space that is only reserved.
         highest = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        wanted = int(memory_gib * 2**30)
-        wanted = wanted if highest == resource.RLIM_INFINITY else min(wanted, highest)
-        resource.setrlimit(resource.RLIMIT_DATA, (wanted, highest))
+        limit = int(memory_gib * 2**30)
+        limit = limit if highest == resource.RLIM_INFINITY else min(limit, highest)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, highest))
 
 
 def _write_scene(row: int) -> int:
@@ -121,12 +121,12 @@ def _write_scene(row: int) -> int:
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
     """Read when a worker imports numpy: its products are many and small."""
-    before = os.environ.get("OPENBLAS_NUM_THREADS")
+    old_value = os.environ.get("OPENBLAS_NUM_THREADS")
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     try:
         yield
     finally:
-        if before is None:
+        if old_value is None:
             del os.environ["OPENBLAS_NUM_THREADS"]
         else:
-            os.environ["OPENBLAS_NUM_THREADS"] = before
+            os.environ["OPENBLAS_NUM_THREADS"] = old_value

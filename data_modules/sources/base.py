@@ -1,4 +1,7 @@
-"""What every reader of scenes gives to the packer: a list of scenes, and each scene as a mesh or as posed views."""
+"""What every reader of scenes gives to the packer: a list of scenes, and each scene as a mesh or as posed views.
+
+Letters: V views or vertices, H rows and W columns of pixels, F faces of a mesh.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
@@ -135,10 +138,10 @@ def normalize(mesh: Mesh, up: str, yaw_degrees: float = 0.0, box_of: Mesh | None
     if up == "y":
         turn = turn @ np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
     measured = mesh if box_of is None else box_of
-    used = measured.vertices[np.unique(measured.faces)] @ turn.T
-    if not len(used) or not np.isfinite(used).all():
+    used_vertices = measured.vertices[np.unique(measured.faces)] @ turn.T
+    if not len(used_vertices) or not np.isfinite(used_vertices).all():
         raise UsageError("the mesh has no triangle or a vertex that is not a finite number: repair or remove it")
-    low, high = used.min(axis=0), used.max(axis=0)
+    low, high = used_vertices.min(axis=0), used_vertices.max(axis=0)
     diagonal = float(np.linalg.norm(high - low))
     if diagonal == 0.0:
         raise UsageError("all vertices of the mesh are one point: repair or remove it")

@@ -1,4 +1,7 @@
-"""Faces drawn from a Basel Face Model file (2009, 2017, 2019, or any model of the same layout)."""
+"""Faces drawn from a Basel Face Model file (2009, 2017, 2019, or any model of the same layout).
+
+Letters: V vertices, F faces, K coefficients of shape or colour, M triangles of a file.
+"""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache

@@ -196,7 +196,7 @@ def _is_below(name: str) -> bool:
 def _open_zip(path: Path, process: int) -> tuple[zipfile.ZipFile, str]:
     """An archive and the folder within it that holds the labels; a handle for each process, never pickled."""
     archive = zipfile.ZipFile(path)
-    found = [name for name in archive.namelist() if PurePosixPath(name).name == LABELS_FILE]
-    if not found:
+    names = [name for name in archive.namelist() if PurePosixPath(name).name == LABELS_FILE]
+    if not names:
         raise UsageError(f"{path} holds no {LABELS_FILE}: name an archive of EG3D's layout")
-    return archive, min(found, key=len).removesuffix(LABELS_FILE)
+    return archive, min(names, key=len).removesuffix(LABELS_FILE)

@@ -27,9 +27,9 @@ def walk(path: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
                 continue
             visited.add(real)
             below.sort()
-            here = Path(folder)
-            yield here, below, names
-            waiting.extend(here / name for name in below if (here / name).is_symlink())
+            parent = Path(folder)
+            yield parent, below, names
+            waiting.extend(parent / name for name in below if (parent / name).is_symlink())
 
 
 def read_json(path: Path) -> dict[str, Any] | list[Any]:

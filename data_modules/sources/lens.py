@@ -45,10 +45,10 @@ def read_lens(
             raise
         raise UsageError(f"{where}: its lens cannot be read ({error}): repair it") from None
     _refuse_other_shape((height, width), size, where)
-    given = [focal for focal in (fx, fy) if focal is not None]
-    if not given:
+    focals = [focal for focal in (fx, fy) if focal is not None]
+    if not focals:
         raise UsageError(f"{where}: its focal length is not there: give fl_x or camera_angle_x")
-    return given[0] / width, given[-1] / height, cx / width, cy / height
+    return focals[0] / width, focals[-1] / height, cx / width, cy / height
 
 
 def read_limits(camera: dict[str, Any], where: str) -> tuple[float, float] | None:

@@ -42,15 +42,15 @@ def choose_masks(
     """
     if option == "none":
         return None, {"masks": None}
-    there = [alpha for alpha in alphas if alpha is not None]
+    known_alphas = [alpha for alpha in alphas if alpha is not None]
     # Photographs that were saved with an alpha channel are opaque.
-    if len(there) == len(alphas) and any((alpha < 255).any() for alpha in there):
-        return np.stack(there), {"masks": "alpha"}
+    if len(known_alphas) == len(alphas) and any((alpha < 255).any() for alpha in known_alphas):
+        return np.stack(known_alphas), {"masks": "alpha"}
     if option == "from_white":
         masks = masks_from_white(views.images)
         refused = _refusal(masks, views)
         return (None, {"masks": None, "masks_refused": refused}) if refused else (masks, {"masks": "from_white"})
-    if not there or len(there) == len(alphas):
+    if not known_alphas or len(known_alphas) == len(alphas):
         return None, {"masks": None}
     missing = [name for name, alpha in zip(names, alphas, strict=True) if alpha is None]
     what = f"{len(missing)} of its {len(alphas)} images have no alpha, e.g. {missing[0]}, while the others have"

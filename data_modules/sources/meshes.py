@@ -113,10 +113,10 @@ def _is_mesh(name: str) -> bool:
 
 
 def _search(folder: Path) -> list[dict[str, Any]]:
-    found = sorted(here / name for here, _, names in walk(folder) for name in names if _is_mesh(name))
-    if not found:
+    files = sorted(parent / name for parent, _, names in walk(folder) for name in names if _is_mesh(name))
+    if not files:
         raise UsageError(f"{folder} holds no mesh ({', '.join(SUFFIXES)}): name another folder or a JSON manifest")
-    names = [file.relative_to(folder) for file in found]
+    names = [file.relative_to(folder) for file in files]
     return [{"id": name.with_suffix("").as_posix(), "mesh": name.as_posix()} for name in names]
 
 

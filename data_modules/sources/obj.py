@@ -75,8 +75,8 @@ def _corner(word: str, values: dict[str, list[list[float]]]) -> tuple[int, int, 
     """``a/b/c`` to zero-based rows of v, vt, vn; -1 stands for absent."""
     position, texture, normal = [*word.split("/"), "", ""][:3]
     rows = [0 if text == "" else int(text) for text in (position, texture, normal)]
-    found = [row - 1 if row >= 0 else row + len(values[kind]) for row, kind in zip(rows, values, strict=True)]
-    return found[0], found[1], found[2]
+    places = [row - 1 if row >= 0 else row + len(values[kind]) for row, kind in zip(rows, values, strict=True)]
+    return places[0], places[1], places[2]
 
 
 def _assemble(

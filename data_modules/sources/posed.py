@@ -128,8 +128,8 @@ class PosedSource(SceneSource):
         normalization = None
         if self.normalize:
             try:
-                there = [alpha for alpha in alphas if alpha is not None]
-                silhouettes = np.stack(there) if len(there) == len(alphas) else None
+                known_alphas = [alpha for alpha in alphas if alpha is not None]
+                silhouettes = np.stack(known_alphas) if len(known_alphas) == len(alphas) else None
                 views, normalization = normalize_cameras(views, silhouettes, self.yaw)
             except UsageError as error:
                 raise UsageError(f"{capture.file}: {error}") from None

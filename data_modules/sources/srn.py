@@ -49,11 +49,11 @@ class SrnSource(PosedSource):
         super().__init__(path, camera_convention, resolution, normalize, yaw, masks)
         self.category = category
         self.folders: dict[str, Path] = {}
-        for here, below, names in walk(path):
+        for folder, below, names in walk(path):
             if INTRINSICS_FILE in names:
                 below.clear()  # hundreds of images a scene are not worth a look
-                scene = path.resolve().name if here == path else here.relative_to(path).as_posix()
-                self.folders[scene] = here
+                scene = path.resolve().name if folder == path else folder.relative_to(path).as_posix()
+                self.folders[scene] = folder
         self.folders = dict(sorted(self.folders.items()))
         if not self.folders:
             raise UsageError(f"{path} holds no <scene>/{INTRINSICS_FILE}: name a folder of scenes")

@@ -113,26 +113,26 @@ class TransformsSource(PosedSource):
 
 def _search(path: Path) -> dict[str, list[Path]]:
     """Scene id -> its transforms files."""
-    found: dict[str, list[Path]] = {}
-    for here, _, names in walk(path):
-        whole = [here / name for name in WHOLE_FILES if name in names][:1]
-        files = whole or [here / name for name in SPLIT_FILES if name in names]
+    files_by_id: dict[str, list[Path]] = {}
+    for folder, _, names in walk(path):
+        whole = [folder / name for name in WHOLE_FILES if name in names][:1]
+        files = whole or [folder / name for name in SPLIT_FILES if name in names]
         if files:
-            scene = path.resolve().name if here == path else here.relative_to(path).as_posix()
-            found[scene] = files
-    return dict(sorted(found.items()))
+            scene = path.resolve().name if folder == path else folder.relative_to(path).as_posix()
+            files_by_id[scene] = files
+    return dict(sorted(files_by_id.items()))
 
 
 def _frames(files: list[Path], documents: list[dict[str, Any]]) -> Iterator[Frame]:
     """The frames of all files; an image that a second file names again is left out."""
-    taken: set[Path] = set()
+    used_paths: set[Path] = set()
     for file, document in zip(files, documents, strict=True):
         frames = document.get("frames")
         if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
             raise UsageError(f"{file} has no list of frames: complete or remove it")
-        own = [(_named(file, frame, "file_path"), frame) for frame in frames]
-        yield from (_frame(file, document, frame, path) for path, frame in own if path not in taken)
-        taken |= {path for path, _ in own}
+        named_frames = [(_named(file, frame, "file_path"), frame) for frame in frames]
+        yield from (_frame(file, document, frame, path) for path, frame in named_frames if path not in used_paths)
+        used_paths |= {path for path, _ in named_frames}
 
 
 def _named(file: Path, frame: dict[str, Any], key: str) -> Path:

@@ -1,4 +1,7 @@
-"""The painted shell of a car: sections lofted along its length, with wheel arches, closed below and at both ends."""
+"""The painted shell of a car: sections lofted along its length, with wheel arches, closed below and at both ends.
+
+Letters: S sections, Q points of each, J points of a side, P points of a polyline.
+"""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ def draw_car(seed: int, index: int) -> tuple[list[Part], list[Material], str]:
         "sign": WHITE, "red": (206, 30, 34), "blue": (36, 74, 196),
     }  # fmt: skip
     materials += [Material(name, (red / 255, green / 255, blue / 255)) for name, (red, green, blue) in colours.items()]
-    used = {part.material for part in parts}
-    return normalise(parts), [material for material in materials if material.name in used], design.style
+    names = {part.material for part in parts}
+    return normalise(parts), [material for material in materials if material.name in names], design.style
 
 
 def place(x: float, y: float, z: float) -> Array:
@@ -129,13 +129,13 @@ def write_cars(root: Path, scenes: int, seed: int) -> int:
     """
     folder = root / CAR_SYNSET
     folder.mkdir(parents=True, exist_ok=True)
-    written = 0
+    num_written = 0
     for index in tqdm(range(scenes), desc="cars", unit="car"):
         model = f"car_{seed:03d}_{index:05d}"
         if not (folder / model).exists():
             write_car(folder, model, seed, index)
-            written += 1
-    return written
+            num_written += 1
+    return num_written
 
 
 def write_car(folder: Path, model: str, seed: int, index: int) -> None:

@@ -1,4 +1,7 @@
-"""A procedural morphable head, written in the layout of the Basel Face Model."""
+"""A procedural morphable head, written in the layout of the Basel Face Model.
+
+Letters: V vertices, K modes.
+"""
 
 from __future__ import annotations
 

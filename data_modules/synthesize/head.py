@@ -2,6 +2,8 @@
 
 Axes: +x towards the subject's left, +y up, +z out of the face; y = 0 is the line of the eyes. Features are given once,
 for x > 0, and mirrored.
+
+Letters: N points, V vertices, T triangles.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Where the parts of the face are, as soft masks on the neutral head, and the colours that they take."""
+"""Where the parts of the face are, as soft masks on the neutral head, and the colours that they take.
+
+Letters: N vertices, K modes of colour.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Surfaces built from grids, and Wavefront files made of them."""
+"""Surfaces built from grids, and Wavefront files made of them.
+
+Letters: V vertices, T triangles, R rows and C columns of a grid, P points of a profile.
+"""
 
 from __future__ import annotations
 
@@ -115,8 +118,8 @@ def rounded_box(centre: Array, size: Array, material: str, roundness: float = 0.
 
 def normalise(parts: list[Part]) -> list[Part]:
     """Centre the bounding box on the origin and scale its diagonal to 1."""
-    used = np.concatenate([part.vertices[np.unique(part.triangles)] for part in parts])
-    low, high = used.min(0), used.max(0)
+    vertices = np.concatenate([part.vertices[np.unique(part.triangles)] for part in parts])
+    low, high = vertices.min(0), vertices.max(0)
     scale = 1.0 / np.linalg.norm(high - low)
     centre = 0.5 * (low + high)
     return [

@@ -1,4 +1,7 @@
-"""What turns images into the latent images that scenes are trained in."""
+"""What turns images into the latent images that scenes are trained in.
+
+Letters: B images of H rows and W columns, C channels of latents of h rows and w columns.
+"""
 
 from __future__ import annotations
 

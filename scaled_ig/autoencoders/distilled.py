@@ -1,4 +1,7 @@
-"""A small decoder that imitates the tuned one, for gradients and for fast rendering."""
+"""A small decoder that imitates the tuned one, for gradients and for fast rendering.
+
+Letters: B images of H rows and W columns, C channels of latents of h rows and w columns.
+"""
 
 from __future__ import annotations
 

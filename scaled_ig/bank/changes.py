@@ -136,39 +136,43 @@ def remove_scenes(folder: Path, ids: Collection[str]) -> None:
     """
     with changing(folder) as change:
         table = change.table
-        found = {name: table.find(name) if table else None for name in dict.fromkeys(ids)}
-        missing = [name for name, record in found.items() if record is None]
+        records_by_id = {name: table.find(name) if table else None for name in dict.fromkeys(ids)}
+        missing = [name for name, record in records_by_id.items() if record is None]
         if missing:
             raise UsageError(f"{folder} holds no scene {missing[0]!r}: nothing was removed")
 
         def edit(connection: sqlite3.Connection) -> None:
-            connection.executemany("DELETE FROM scenes WHERE id = ?", ((name,) for name in found))
-            clear_blocks(change, connection, [record for record in found.values() if record])
+            connection.executemany("DELETE FROM scenes WHERE id = ?", ((name,) for name in records_by_id))
+            clear_blocks(change, connection, [record for record in records_by_id.values() if record])
 
         change.commit_scenes(change.index.versions, edit)
 
 
-def clear_blocks(change: Change, connection: sqlite3.Connection, gone: Collection[BankRecord], first: int = 0) -> None:
+def clear_blocks(
+    change: Change, connection: sqlite3.Connection, removed_records: Collection[BankRecord], first: int = 0
+) -> None:
     """Write the blocks that hold some records again without them, and say in a new table where their other records are.
 
     Args:
         change: The change that it is part of.
         connection: The new table.
-        gone: The records.
+        removed_records: The records.
         first: Number of the first new block.
 
     Raises:
         UsageError: Another record of these blocks is damaged.
     """
-    table, names = change.table, {record.id for record in gone}
+    table, names = change.table, {record.id for record in removed_records}
     assert table is not None
-    for number, block in enumerate(sorted({record.block for record in gone}), first):
-        kept = [record for record in table.select("WHERE block = ? ORDER BY offset", block) if record.id not in names]
-        if not kept:
+    for number, block in enumerate(sorted({record.block for record in removed_records}), first):
+        staying_records = [
+            record for record in table.select("WHERE block = ? ORDER BY offset", block) if record.id not in names
+        ]
+        if not staying_records:
             continue
         with new_block(change.folder, change.generation, number) as writer:
-            for record in kept:
+            for record in staying_records:
                 content = read_record(change.folder, record)
-                moved = writer.add(record.id, record.version, record.source_sha256, content)
-                place = moved.block, moved.offset, moved.id
+                new_record = writer.add(record.id, record.version, record.source_sha256, content)
+                place = new_record.block, new_record.offset, new_record.id
                 connection.execute("UPDATE scenes SET block = ?, offset = ? WHERE id = ?", place)

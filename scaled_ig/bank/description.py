@@ -21,16 +21,16 @@ def _arguments(part: object) -> dict[str, Any]:
     return {name: getattr(part, name) for name in inspect.signature(type(part)).parameters}
 
 
-def describe(scene: SceneModel) -> dict[str, Any]:
+def describe(model: SceneModel) -> dict[str, Any]:
     """Classes and constructor arguments of the model's parts: builtin types only."""
     parts = {
-        "representation": scene.representation,
-        "autoencoder": scene.autoencoder,
-        "sampling": scene.renderer.sampling,
+        "representation": model.representation,
+        "autoencoder": model.autoencoder,
+        "sampling": model.renderer.sampling,
     }
     described = {name: {"class": type(part).__name__, "arguments": _arguments(part)} for name, part in parts.items()}
-    hidden = scene.renderer.head.hidden.out_features
-    return {**described, "hidden_channels": hidden, "resolution": scene.resolution, "own_heads": scene.own_heads}
+    hidden = model.renderer.head.hidden.out_features
+    return {**described, "hidden_channels": hidden, "resolution": model.resolution, "own_heads": model.own_heads}
 
 
 def build(description: dict[str, Any]) -> SceneModel:
@@ -39,14 +39,14 @@ def build(description: dict[str, Any]) -> SceneModel:
     Raises:
         ValueError: It names a class that this version does not have.
     """
-    made = {}
+    parts = {}
     for name, module in _PARTS.items():
         part = description[name]
         if not hasattr(module, part["class"]):
             raise ValueError(f"{name} {part['class']} is unknown to this version of scaled_ig")
-        made[name] = getattr(module, part["class"])(**part["arguments"])
+        parts[name] = getattr(module, part["class"])(**part["arguments"])
     return SceneModel(
-        **made,
+        **parts,
         hidden_channels=description["hidden_channels"],
         resolution=description["resolution"],
         own_heads=description.get("own_heads", False),  # older descriptions do not say

@@ -93,7 +93,7 @@ class Index:
 
     @classmethod
     def _of(cls, content: dict[str, Any]) -> Index | None:
-        versions = {name: BankVersion(name, **own) for name, own in content["versions"].items()}
+        versions = {name: BankVersion(name, **entry) for name, entry in content["versions"].items()}
         index = cls(versions, content["scenes"]["file"], content["scenes"]["sha256"])
         is_sound = TABLE_NAME.fullmatch(index.table) and all(
             version.encoding in ENCODINGS and _SHA256.fullmatch(version.shared_sha256) for version in versions.values()
@@ -102,7 +102,9 @@ class Index:
 
     def to_bytes(self) -> bytes:
         """The file. Its last entry is the SHA-256 of all of the text before it."""
-        versions = {name: {k: v for k, v in vars(own).items() if k != "name"} for name, own in self.versions.items()}
+        versions = {
+            name: {k: v for k, v in vars(version).items() if k != "name"} for name, version in self.versions.items()
+        }
         content = {
             "schema": SCHEMA,
             "schema_version": SCHEMA_VERSION,

@@ -26,25 +26,25 @@ BLOCK_BYTES = 256 * 2**20
 
 
 def merge_banks(
-    target: Path, others: Sequence[Path], encoding: Encoding | None, progress: Callable[[int], object]
+    target: Path, sources: Sequence[Path], encoding: Encoding | None, progress: Callable[[int], object]
 ) -> None:
-    """Add the scenes of other banks to a bank; see :meth:`scaled_ig.bank.scene_bank.SceneBank.merge`.
+    """Add the scenes of banks to a bank; see :meth:`scaled_ig.bank.scene_bank.SceneBank.merge`.
 
     Args:
         target: The bank, made where it is missing.
-        others: Banks that are only read.
+        sources: Banks that are only read.
         encoding: Of all scenes afterwards; None leaves each as it is.
         progress: Told how many bytes of records have been dealt with.
     """
-    if target.resolve() in [other.resolve() for other in others]:
+    if target.resolve() in [source.resolve() for source in sources]:
         raise UsageError(f"{target} cannot be merged into itself: leave it out of the others")
-    indexes = {other: Index.read(other) for other in others}
+    indexes = {source: Index.read(source) for source in sources}
     with changing(target) as change:
         merger = _Merger(change, encoding, progress)
         if change.index.table:
             merger.plan(target, change.index)
-        for other, index in indexes.items():
-            merger.plan(other, index)
+        for source, index in indexes.items():
+            merger.plan(source, index)
         change.commit_scenes(merger.versions, merger.write, anew=True)
 
 
@@ -78,9 +78,9 @@ class _Merger:
         """The version of that name if it is the same, or the first free name."""
         number, name = 1, version.name
         while name in self.versions:
-            known = self.versions[name]
-            if (known.shared_sha256, known.encoding) == (version.shared_sha256, version.encoding):
-                return known
+            existing = self.versions[name]
+            if (existing.shared_sha256, existing.encoding) == (version.shared_sha256, version.encoding):
+                return existing
             number += 1
             name = f"{version.name}-{number}"
         return replace(version, name=name)
@@ -107,22 +107,22 @@ class _Merger:
 
     def _scenes(self, folder: Path, index: Index, names: dict[str, str]) -> Iterator[tuple[BankRecord, bytes | None]]:
         """Scenes of a bank under their new versions, with new content; None where the target has that already."""
-        known: dict[str, tuple[dict[str, Tensor], Texels]] = {}
+        shared_by_version: dict[str, tuple[dict[str, Tensor], Texels]] = {}
         for record in RecordTable(folder / index.table).scenes():
             version = _version_of(folder, index, record)
-            becomes = self.versions[names[record.version]]
-            if folder == self.change.folder and version.encoding == becomes.encoding:
+            target_version = self.versions[names[record.version]]
+            if folder == self.change.folder and version.encoding == target_version.encoding:
                 yield record, None
                 continue
             content = read_record(folder, record)
-            if version.encoding != becomes.encoding:
-                if version.name not in known:
+            if version.encoding != target_version.encoding:
+                if version.name not in shared_by_version:
                     model = build_described(folder, version)
-                    known[version.name] = read_shared(folder, version)[1], model.representation.texels
+                    shared_by_version[version.name] = read_shared(folder, version)[1], model.representation.texels
                 content = _encode_again(
-                    folder, record, content, version.encoding, becomes.encoding, *known[version.name]
+                    folder, record, content, version.encoding, target_version.encoding, *shared_by_version[version.name]
                 )
-            yield replace(record, version=becomes.name), content
+            yield replace(record, version=target_version.name), content
 
 
 def _encode_again(
@@ -152,10 +152,10 @@ def _is_known(connection: sqlite3.Connection, record: BankRecord, content: bytes
     Raises:
         UsageError: Another one of its name is.
     """
-    known = connection.execute("SELECT sha256 FROM scenes WHERE id = ?", (record.id,)).fetchone()
-    if known and known[0] != record_sha256(record.id, record.version, record.source_sha256, content):
+    digest = connection.execute("SELECT sha256 FROM scenes WHERE id = ?", (record.id,)).fetchone()
+    if digest and digest[0] != record_sha256(record.id, record.version, record.source_sha256, content):
         raise UsageError(f"scene {record.id!r} is there twice with different content: remove one of them first")
-    return bool(known)
+    return bool(digest)
 
 
 def _copy_shared(folder: Path, version: BankVersion, target: Path) -> None:

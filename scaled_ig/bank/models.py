@@ -42,16 +42,16 @@ def build_described(folder: Path, version: BankVersion) -> SceneModel:
 
 
 @torch.no_grad()
-def copy_shared(folder: Path, version: BankVersion, scene: SceneModel) -> None:
+def copy_shared(folder: Path, version: BankVersion, model: SceneModel) -> None:
     """Give a model what the scenes of a version share; see :meth:`scaled_ig.bank.scene_bank.SceneBank.load_shared`."""
     shared, _ = read_shared(folder, version)
-    target = scene.shared_state()
-    shapes, wanted = ({name: tuple(value.shape) for name, value in state.items()} for state in (shared, target))
-    if shapes != wanted:
-        name = min(name for name in shapes.keys() | wanted if shapes.get(name) != wanted.get(name))
+    target = model.shared_state()
+    shapes, target_shapes = ({name: tuple(value.shape) for name, value in state.items()} for state in (shared, target))
+    if shapes != target_shapes:
+        name = min(name for name in shapes.keys() | target_shapes if shapes.get(name) != target_shapes.get(name))
         raise UsageError(
             f"{folder}: version {version.name!r} does not fit this scene model ({name}: {shapes.get(name)} there, "
-            f"{wanted.get(name)} here): use the representation and autoencoder that it was trained with"
+            f"{target_shapes.get(name)} here): use the representation and autoencoder that it was trained with"
         )
     for name, value in target.items():
         value.copy_(shared[name])

@@ -21,14 +21,14 @@ from scaled_ig.errors import UsageError
 from scaled_ig.scene_model import SceneModel
 
 
-def replace_scenes(folder: Path, scene: SceneModel, ids: list[str], source_sha256: list[str]) -> None:
+def replace_scenes(folder: Path, model: SceneModel, ids: list[str], source_sha256: list[str]) -> None:
     """See :meth:`scaled_ig.bank.scene_bank.SceneBank.replace`. Collective."""
-    require_one_each(scene, ids, source_sha256)
+    require_one_each(model, ids, source_sha256)
     with ExitStack() as stack:
-        begun = together(lambda: _begin(stack, folder, scene, ids) if is_first_rank() else None)
+        begun = together(lambda: _begin(stack, folder, model, ids) if is_first_rank() else None)
         target = of_all(begun[1] if begun else None)[0]
         assert target is not None
-        records = write_records(folder, scene, ids, source_sha256, target)
+        records = write_records(folder, model, ids, source_sha256, target)
 
         def commit() -> None:
             if begun is None:
@@ -47,7 +47,7 @@ def replace_scenes(folder: Path, scene: SceneModel, ids: list[str], source_sha25
 
 
 def _begin(
-    stack: ExitStack, folder: Path, scene: SceneModel, ids: list[str]
+    stack: ExitStack, folder: Path, model: SceneModel, ids: list[str]
 ) -> tuple[Change, Target, list[BankRecord]]:
     """Start the change, which ends with the stack; refuse what does not fit before anything is written.
 
@@ -58,35 +58,35 @@ def _begin(
     Index.read(folder)  # there is nothing to replace in a bank that would be made
     change = stack.enter_context(changing(folder))
     table = change.table
-    found = {name: table.find(name) if table else None for name in ids}
-    missing = [name for name, record in found.items() if record is None]
+    records_by_id = {name: table.find(name) if table else None for name in ids}
+    missing = [name for name, record in records_by_id.items() if record is None]
     if missing:
         raise UsageError(f"{folder} holds no scene {missing[0]!r}: nothing was replaced")
-    old = [record for record in found.values() if record]
+    old = [record for record in records_by_id.values() if record]
     versions = sorted({record.version for record in old})
     if len(versions) != 1:
         raise UsageError(f"scenes of {' and '.join(versions) or 'no version'} at once: replace those of one version")
     version = change.index.versions[versions[0]]
     shared, mean = read_shared(folder, version)
-    other = _first_difference(shared, scene.shared_state())
-    if other:
+    difference = _first_difference(shared, model.shared_state())
+    if difference:
         raise UsageError(
-            f"{folder}: these scenes were learned with other shared parts than version {version.name!r} ({other} "
+            f"{folder}: these scenes were learned with other shared parts than version {version.name!r} ({difference} "
             "differs): learn them with those of the version, and leave these as they are"
         )
     return change, Target(change.generation, version.name, version.encoding, mean), old
 
 
-def _first_difference(kept: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:
+def _first_difference(saved: dict[str, Tensor], current: dict[str, Tensor]) -> str | None:
     """Name of a tensor that is not the same to the bit in two states."""
-    for name in sorted(kept.keys() | given.keys()):
-        if name not in kept or name not in given or not _is_same(kept[name], given[name].detach().cpu()):
+    for name in sorted(saved.keys() | current.keys()):
+        if name not in saved or name not in current or not _is_same(saved[name], current[name].detach().cpu()):
             return name
     return None
 
 
-def _is_same(one: Tensor, other: Tensor) -> bool:
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
+def _is_same(first: Tensor, second: Tensor) -> bool:
+    if (first.dtype, first.shape) != (second.dtype, second.shape):
         return False
-    left, right = (value.contiguous().reshape(-1).view(torch.uint8) for value in (one, other))
-    return torch.equal(left, right)
+    first_bytes, second_bytes = (value.contiguous().reshape(-1).view(torch.uint8) for value in (first, second))
+    return torch.equal(first_bytes, second_bytes)

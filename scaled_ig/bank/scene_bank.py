@@ -123,8 +123,8 @@ class SceneBank:
         with self._unchanged():
             record = self._table.find(scene_id)
             if record is None:
-                known = ", ".join(record.id for record in self._table.select("ORDER BY position LIMIT 5"))
-                raise UsageError(f"{self.path} holds no scene {scene_id!r}; it holds {len(self)} scenes: {known}, …")
+                examples = ", ".join(record.id for record in self._table.select("ORDER BY position LIMIT 5"))
+                raise UsageError(f"{self.path} holds no scene {scene_id!r}; it holds {len(self)} scenes: {examples}, …")
             self._require(record.version)
             model = self._model(record.version)
             return BankScene(record, self._rows(record, model), model)
@@ -151,7 +151,7 @@ class SceneBank:
                     tables[name].weight[row] = values
         return model.requires_grad_(False)
 
-    def load_shared(self, version: str, scene: SceneModel) -> None:
+    def load_shared(self, version: str, model: SceneModel) -> None:
         """Give a model what the scenes of a version share; its own scenes stay as they are.
 
         Raises:
@@ -159,7 +159,7 @@ class SceneBank:
         """
         self._require(version)
         with self._unchanged():
-            copy_shared(self.path, self.versions[version], scene)
+            copy_shared(self.path, self.versions[version], model)
 
     def _scene_of(self, version: str, scene_id: str) -> BankRecord:
         record = self._table.find(scene_id)
@@ -178,8 +178,8 @@ class SceneBank:
 
     def _require(self, version: str) -> None:
         if version not in self.versions:
-            known = ", ".join(self.versions)
-            raise UsageError(f"{self.path} holds no version {version!r}; it holds {known}")
+            names = ", ".join(self.versions)
+            raise UsageError(f"{self.path} holds no version {version!r}; it holds {names}")
 
     def _load_model(self, version: str) -> SceneModel:
         with self._unchanged():
@@ -202,7 +202,7 @@ class SceneBank:
     def write(
         cls,
         path: str | Path,
-        scene: SceneModel,
+        model: SceneModel,
         ids: Sequence[str],
         version: str,
         source_sha256: Sequence[str],
@@ -215,7 +215,7 @@ class SceneBank:
 
         Args:
             path: Folder, made where it is missing.
-            scene: The model.
+            model: The model.
             ids: [num_scenes] unique over the bank; the same on all ranks, as all that is given here.
             version: Name of this version of the shared parts.
             source_sha256: [num_scenes] digest of the views that each scene was learned from.
@@ -226,12 +226,12 @@ class SceneBank:
             UsageError: Another version has a scene of these names, the bank is being changed by another call, or it
                 cannot be written; nothing has changed then.
         """
-        write_version(Path(path), scene, list(ids), version, list(source_sha256), encoding, mean)
+        write_version(Path(path), model, list(ids), version, list(source_sha256), encoding, mean)
         return cls.open(path)
 
     @classmethod
     def replace(
-        cls, path: str | Path, scene: SceneModel, ids: Sequence[str], source_sha256: Sequence[str]
+        cls, path: str | Path, model: SceneModel, ids: Sequence[str], source_sha256: Sequence[str]
     ) -> SceneBank:
         """Put scenes that were learned again in the place of those of the same ids. Collective, as :meth:`write` is.
 
@@ -239,7 +239,7 @@ class SceneBank:
 
         Args:
             path: Folder of the bank.
-            scene: The model, with what scenes of the version share as it is there, to the bit.
+            model: The model, with what scenes of the version share as it is there, to the bit.
             ids: [num_scenes] of scenes of one version; the same on all ranks, as all that is given here.
             source_sha256: [num_scenes] digest of the views that each scene was learned from.
 
@@ -247,7 +247,7 @@ class SceneBank:
             UsageError: The bank does not hold one of them, they are of several versions, the model has other shared
                 parts, or the bank cannot be changed; nothing has changed then.
         """
-        replace_scenes(Path(path), scene, list(ids), list(source_sha256))
+        replace_scenes(Path(path), model, list(ids), list(source_sha256))
         return cls.open(path)
 
     def remove(self, ids: Iterable[str]) -> None:
@@ -263,7 +263,7 @@ class SceneBank:
     def merge(
         cls,
         target: str | Path,
-        others: Iterable[str | Path],
+        sources: Iterable[str | Path],
         encoding: Encoding | None = None,
         progress: Callable[[int], object] = lambda size: None,
     ) -> SceneBank:
@@ -274,7 +274,7 @@ class SceneBank:
 
         Args:
             target: The bank.
-            others: Banks that are only read.
+            sources: Banks that are only read.
             encoding: Of all scenes afterwards; None leaves each as it is.
             progress: Told how many bytes of records have been dealt with.
 
@@ -282,7 +282,7 @@ class SceneBank:
             UsageError: A name is there twice with different content, a bank is damaged, or the target cannot be
                 changed; nothing has changed then.
         """
-        merge_banks(Path(target), [Path(other) for other in others], encoding, progress)
+        merge_banks(Path(target), [Path(source) for source in sources], encoding, progress)
         return cls.open(target)
 
     def verify(self, progress: Callable[[int], object] = lambda size: None) -> list[str]:

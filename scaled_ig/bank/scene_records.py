@@ -9,6 +9,8 @@ endian.
 
 Beside a hull the body has only the texels that samples within it read, in the order in which they lie; the others come
 back as 0. ``int8_difference`` then keeps of a step what its neighbours do not foretell.
+
+Letters: K texels along a plane, F features.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ Texels = Callable[[Hulls], Tensor | None]
 _STEPS = {"int8": 127, "int8_difference": 63}
 """Largest step either side of zero; fewer are smaller once compressed, see docs/bank.md for what they cost."""
 _FORETOLD_STEPS = 47  # of int8_difference beside a hull
-Kept = NDArray[np.bool_] | None
+TexelMask = NDArray[np.bool_] | None
 """Texels [3, K, K] of planes that a record has; None where it has all."""
 _TINY = float(np.finfo(np.float32).tiny)
 
@@ -53,7 +55,7 @@ def encode(rows: dict[str, Tensor], encoding: Encoding, mean: dict[str, Tensor],
     """
     if _shapes(rows) != _shapes(mean):
         raise ValueError("the rows of a scene and of its version's mean differ in their names or shapes")
-    kept = _kept(rows, texels)
+    mask = _texel_mask(rows, texels)
     hull, head, body = b"", b"", b""
     for name, row in sorted(rows.items()):
         if _is_hull(row):
@@ -65,7 +67,7 @@ def encode(rows: dict[str, Tensor], encoding: Encoding, mean: dict[str, Tensor],
             continue
         if encoding == "int8_difference":
             values = values - mean[name].float().cpu().numpy()
-        scales, planes = _pack(values, encoding, kept)
+        scales, planes = _pack(values, encoding, mask)
         head, body = head + scales, body + planes
     return hull + head + (_deflate(body) if encoding == "int8_difference" else body)
 
@@ -89,25 +91,25 @@ def decode(
         if _is_hull(row):
             bits, record = _inflate(record, row.numel())
             rows[name] = torch.frombuffer(bytearray(bits), dtype=torch.uint8).reshape(row.shape)
-    kept = _kept(rows, texels)
+    mask = _texel_mask(rows, texels)
     shapes = {name: tuple(mean[name].shape) for name in sorted(mean.keys() - rows.keys())}
     cut = 4 * sum(_head_values(shape, encoding) for shape in shapes.values())
     head, body = record[:cut], record[cut:]
     if encoding == "int8_difference":
-        body, more = _inflate(body, sum(_num_kept(shape, kept) for shape in shapes.values() if _is_planes(shape)))
+        body, more = _inflate(body, sum(_num_values(shape, mask) for shape in shapes.values() if _is_planes(shape)))
         if more:
             raise ValueError("the record is longer than the shapes of its tables")
     kind = {"float32": "<f4", "bfloat16": "<i2"}.get(encoding, "<i1")
     floats, values = np.frombuffer(head, "<f4"), np.frombuffer(body, kind)
     for name, shape in shapes.items():
-        own, floats = np.split(floats, [_head_values(shape, encoding)])
+        scales, floats = np.split(floats, [_head_values(shape, encoding)])
         if not _is_planes(shape):
-            rows[name] = torch.from_numpy(own.reshape(shape).astype(np.float32))
+            rows[name] = torch.from_numpy(scales.reshape(shape).astype(np.float32))
             continue
-        part, values = np.split(values, [_num_kept(shape, kept)])
-        planes = _unpack(part, own, shape, encoding, kept)
+        part, values = np.split(values, [_num_values(shape, mask)])
+        planes = _unpack(part, scales, shape, encoding, mask)
         if encoding == "int8_difference":
-            planes += _masked(mean[name].float().cpu().numpy(), kept)
+            planes += _masked(mean[name].float().cpu().numpy(), mask)
         rows[name] = torch.from_numpy(planes)
     if len(values):
         raise ValueError("the record is longer than the shapes of its tables")
@@ -121,11 +123,11 @@ def float32_bytes(rows: dict[str, Tensor], texels: Texels | None = None) -> dict
         rows: As in :func:`encode`.
         texels: As in :func:`encode`.
     """
-    kept = _kept(rows, texels)
+    mask = _texel_mask(rows, texels)
     return {
         name: len(_deflate(row.cpu().numpy().tobytes()))
         if _is_hull(row)
-        else 4 * (_num_kept(row.shape, kept) if _is_planes(row.shape) else row.numel())
+        else 4 * (_num_values(row.shape, mask) if _is_planes(row.shape) else row.numel())
         for name, row in rows.items()
     }
 
@@ -152,19 +154,19 @@ def _shapes(rows: dict[str, Tensor]) -> dict[str, tuple[bool, torch.Size]]:
     return {name: (_is_hull(row), row.shape) for name, row in rows.items()}
 
 
-def _kept(rows: dict[str, Tensor], texels: Texels | None) -> Kept:
+def _texel_mask(rows: dict[str, Tensor], texels: Texels | None) -> TexelMask:
     hull = next(filter(_is_hull, rows.values()), None)
-    read = None if hull is None or texels is None else texels(Hulls(hull.cpu()[None]))
-    return None if read is None else read[0].numpy()
+    masks = None if hull is None or texels is None else texels(Hulls(hull.cpu()[None]))
+    return None if masks is None else masks[0].numpy()
 
 
-def _num_kept(shape: tuple[int, ...], kept: Kept) -> int:
+def _num_values(shape: tuple[int, ...], mask: TexelMask) -> int:
     """Values that the body of a record has of planes."""
-    return int(np.prod(shape)) if kept is None else int(kept.sum()) * shape[-1]
+    return int(np.prod(shape)) if mask is None else int(mask.sum()) * shape[-1]
 
 
-def _masked(planes: NDArray[np.float32], kept: Kept) -> NDArray[np.float32]:
-    return planes if kept is None else np.where(kept[..., None], planes, np.float32(0))
+def _masked(planes: NDArray[np.float32], mask: TexelMask) -> NDArray[np.float32]:
+    return planes if mask is None else np.where(mask[..., None], planes, np.float32(0))
 
 
 def _head_values(shape: tuple[int, ...], encoding: Encoding) -> int:
@@ -174,36 +176,36 @@ def _head_values(shape: tuple[int, ...], encoding: Encoding) -> int:
     return shape[0] * shape[-1] if encoding in ("int8", "int8_difference") else 0
 
 
-def _pack(values: NDArray[np.float32], encoding: Encoding, kept: Kept) -> tuple[bytes, bytes]:
+def _pack(values: NDArray[np.float32], encoding: Encoding, mask: TexelMask) -> tuple[bytes, bytes]:
     """Scales and body of planes [3, K, K, F]; for ``int8_difference``, of what they add to the reference row."""
-    values, scales = _masked(values, kept), b""
+    values, scales = _masked(values, mask), b""
     planes: NDArray[Any] = values.astype("<f4")
     if encoding == "bfloat16":
         planes = torch.from_numpy(values).to(torch.bfloat16).view(torch.int16).numpy().astype("<i2")
     elif encoding != "float32":
-        foretold = kept if encoding == "int8_difference" else None
+        foretold = mask if encoding == "int8_difference" else None
         sizes, planes = _quantise(values, _STEPS[encoding] if foretold is None else _FORETOLD_STEPS)
         scales = sizes.astype("<f4").tobytes()
         if foretold is not None:
             _foretell(planes, foretold)
-    return scales, (planes if kept is None else planes[kept]).tobytes()
+    return scales, (planes if mask is None else planes[mask]).tobytes()
 
 
 def _unpack(
-    values: NDArray[Any], scales: NDArray[np.float32], shape: tuple[int, ...], encoding: Encoding, kept: Kept
+    values: NDArray[Any], scales: NDArray[np.float32], shape: tuple[int, ...], encoding: Encoding, mask: TexelMask
 ) -> NDArray[np.float32]:
-    """Planes of the values of their kept texels; the inverse of :func:`_pack`."""
-    if kept is None:
+    """Planes of the values of the texels in the mask; the inverse of :func:`_pack`."""
+    if mask is None:
         planes = values.reshape(shape)
     else:
         planes = np.zeros(shape, values.dtype)
-        planes[kept] = values.reshape(-1, shape[-1])
+        planes[mask] = values.reshape(-1, shape[-1])
     if encoding == "float32":
         return planes.astype(np.float32)
     if encoding == "bfloat16":
         return torch.from_numpy(planes.astype(np.int16)).view(torch.bfloat16).float().numpy()
-    if encoding == "int8_difference" and kept is not None:
-        _recall(planes, kept)
+    if encoding == "int8_difference" and mask is not None:
+        _recall(planes, mask)
     return planes * scales.reshape(shape[0], *[1] * (len(shape) - 2), shape[-1]).astype(np.float32)
 
 
@@ -218,23 +220,23 @@ def _quantise(planes: NDArray[np.float32], most: int) -> tuple[NDArray[np.float3
     return scales.reshape(planes.shape[0], planes.shape[-1]), steps
 
 
-def _foretell(steps: NDArray[np.int8], kept: NDArray[np.bool_]) -> None:
+def _foretell(steps: NDArray[np.int8], mask: NDArray[np.bool_]) -> None:
     """Leave of steps [3, K, K, F] what half of the one before does not foretell, along rows, then along columns.
 
-    What is not kept is 0, before and after.
+    What the mask does not have is 0, before and after.
     """
     for axis in (2, 1):
         lines = np.moveaxis(steps, axis, 0)
         lines[1:] -= lines[:-1] >> 1
-        steps *= kept[..., None]
+        steps *= mask[..., None]
 
 
-def _recall(steps: NDArray[np.int8], kept: NDArray[np.bool_]) -> None:
+def _recall(steps: NDArray[np.int8], mask: NDArray[np.bool_]) -> None:
     """The inverse of :func:`_foretell`, line by line: each needs the one before."""
     for axis in (1, 2):
-        lines, own = np.moveaxis(steps, axis, 0), np.moveaxis(kept[..., None], axis, 0)
-        for before, line, here in zip(lines[:-1], lines[1:], own[1:], strict=True):
-            line += (before >> 1) * here
+        lines, masks = np.moveaxis(steps, axis, 0), np.moveaxis(mask[..., None], axis, 0)
+        for previous, line, in_mask in zip(lines[:-1], lines[1:], masks[1:], strict=True):
+            line += (previous >> 1) * in_mask
 
 
 def _deflate(content: bytes) -> bytes:

@@ -28,8 +28,8 @@ def findings_of(folder: Path, progress: Callable[[int], object]) -> list[str]:
         UsageError: It has no index, or a damaged one: there is nothing to verify it against.
     """
     index = Index.read(folder)
-    findings, known = list(_shared(folder, index)), {INDEX_FILE, index.table}
-    known |= {version.shared_file for version in index.versions.values()}
+    findings, parts = list(_shared(folder, index)), {INDEX_FILE, index.table}
+    parts |= {version.shared_file for version in index.versions.values()}
     table = RecordTable(folder / index.table)
     counts: Counter[str] = Counter()
     try:
@@ -37,15 +37,15 @@ def findings_of(folder: Path, progress: Callable[[int], object]) -> list[str]:
             findings.append(f"{table.path}: its digest differs")
         findings += [f"{table.path}: {line}" for line in table.findings()]
         for block, records in groupby(table.select("ORDER BY block, offset"), lambda record: record.block):
-            known.add(f"{BLOCKS}/{block}")
-            own = list(records)
-            counts.update(record.version for record in own)
-            findings += _block(folder / BLOCKS / block, own, progress)
+            parts.add(f"{BLOCKS}/{block}")
+            block_records = list(records)
+            counts.update(record.version for record in block_records)
+            findings += _block(folder / BLOCKS / block, block_records, progress)
     except (OSError, UsageError) as error:
         findings.append(str(error))
     else:
         findings += _counts(table.path, index, counts)
-        findings += [f"{folder / name}: no part of the bank" for name in sorted(files_of(folder) - known)]
+        findings += [f"{folder / name}: no part of the bank" for name in sorted(files_of(folder) - parts)]
     return findings
 
 

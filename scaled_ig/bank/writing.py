@@ -29,7 +29,7 @@ from scaled_ig.representations import SceneRepresentation
 from scaled_ig.scene_model import SceneModel
 
 T = TypeVar("T")
-Written = dict[int, tuple[NDArray[np.int64], bytes]]
+ShardRecords = dict[int, tuple[NDArray[np.int64], bytes]]
 """Of each shard: lengths of its records, and their digests one after the other."""
 
 
@@ -61,7 +61,7 @@ class Target:
 
 def write_version(
     folder: Path,
-    scene: SceneModel,
+    model: SceneModel,
     ids: list[str],
     version: str,
     source_sha256: list[str],
@@ -69,20 +69,20 @@ def write_version(
     mean: dict[str, Tensor] | None,
 ) -> None:
     """See :meth:`scaled_ig.bank.scene_bank.SceneBank.write`. Collective."""
-    require_one_each(scene, ids, source_sha256)
-    mean = scene.representation.mean_scene() if mean is None else mean
+    require_one_each(model, ids, source_sha256)
+    mean = model.representation.mean_scene() if mean is None else mean
     mean = {name: (row if row.dtype == torch.uint8 else row.detach().float()).cpu() for name, row in mean.items()}
     with ExitStack() as stack:
         change = together(lambda: _begin(stack, folder, ids, version) if is_first_rank() else None)
         target = Target(of_all(change.generation if change else 0)[0], version, encoding, mean)
-        records = write_records(folder, scene, ids, source_sha256, target)
+        records = write_records(folder, model, ids, source_sha256, target)
 
         def commit() -> None:
             if change is None:
                 return
             with writable(folder):  # a mistake that this rank kept for itself would leave the others waiting
-                digest = write_shared(folder, scene.shared_state(), mean)
-                described = BankVersion(version, describe(scene), digest, encoding, len(ids))
+                digest = write_shared(folder, model.shared_state(), mean)
+                described = BankVersion(version, describe(model), digest, encoding, len(ids))
                 change.commit_scenes(change.index.versions | {version: described}, edit)
                 stack.close()
 
@@ -93,11 +93,11 @@ def write_version(
         together(commit)
 
 
-def require_one_each(scene: SceneModel, ids: list[str], source_sha256: list[str]) -> None:
+def require_one_each(model: SceneModel, ids: list[str], source_sha256: list[str]) -> None:
     """Raise ValueError unless there is an id and a digest for every scene of a model."""
-    if not len(ids) == len(source_sha256) == scene.representation.num_scenes:
+    if not len(ids) == len(source_sha256) == model.representation.num_scenes:
         raise ValueError(
-            f"{len(ids)} ids and {len(source_sha256)} digests for {scene.representation.num_scenes} scenes"
+            f"{len(ids)} ids and {len(source_sha256)} digests for {model.representation.num_scenes} scenes"
         )
 
 
@@ -133,34 +133,34 @@ def _begin(stack: ExitStack, folder: Path, ids: list[str], version: str) -> Chan
 
 
 def write_records(
-    folder: Path, scene: SceneModel, ids: list[str], source_sha256: list[str], target: Target
+    folder: Path, model: SceneModel, ids: list[str], source_sha256: list[str], target: Target
 ) -> Iterator[BankRecord]:
     """Write blocks of a model's scenes, one a shard; rows of the scene table, in the order of scenes. Collective."""
-    written = together(lambda: _write_blocks(folder, scene.representation, ids, source_sha256, target))
-    shards = {shard: own for part in of_all(written) for shard, own in part.items()}
+    blocks = together(lambda: _write_blocks(folder, model.representation, ids, source_sha256, target))
+    shards = {shard: block for part in of_all(blocks) for shard, block in part.items()}
     return _records(shards, ids, source_sha256, target)
 
 
 def _write_blocks(
     folder: Path, representation: SceneRepresentation, ids: list[str], source_sha256: list[str], target: Target
-) -> Written:
+) -> ShardRecords:
     """Blocks of the shards that this rank owns; one record is in memory at a time."""
     tables = representation.scene_tables()
     table = next(iter(tables.values()))
-    written: Written = {}
+    blocks: ShardRecords = {}
     with writable(folder):
         for shard in shards_of_rank(table.num_scenes, table.rank, table.world_size) if ids else ():
-            own = scenes_of_shard(table.num_scenes, shard)
-            lengths, digests = np.zeros(len(own), np.int64), bytearray()
+            scenes = scenes_of_shard(table.num_scenes, shard)
+            lengths, digests = np.zeros(len(scenes), np.int64), bytearray()
             with new_block(folder, target.generation, shard) as writer:
-                for number, scene in enumerate(own):
+                for number, scene in enumerate(scenes):
                     rows = {name: table.weight[scene - table.owned.start] for name, table in tables.items()}
                     content = _encode(ids[scene], rows, target, representation.texels)
                     record = writer.add(ids[scene], target.version, source_sha256[scene], content)
                     lengths[number] = record.bytes
                     digests += bytes.fromhex(record.sha256)
-            written[shard] = lengths, bytes(digests)
-    return written
+            blocks[shard] = lengths, bytes(digests)
+    return blocks
 
 
 def _encode(scene_id: str, rows: dict[str, Tensor], target: Target, texels: Texels) -> bytes:
@@ -170,7 +170,7 @@ def _encode(scene_id: str, rows: dict[str, Tensor], target: Target, texels: Texe
         raise UsageError(f"scene {scene_id!r} cannot be kept as {target.encoding}: {error}") from None
 
 
-def _records(shards: Written, ids: list[str], source_sha256: list[str], target: Target) -> Iterator[BankRecord]:
+def _records(shards: ShardRecords, ids: list[str], source_sha256: list[str], target: Target) -> Iterator[BankRecord]:
     """Rows of the scene table, in the order of scenes."""
     for shard in range(num_shards(len(ids)) if ids else 0):
         lengths, digests = shards[shard]

@@ -1,4 +1,7 @@
-"""What a run looks like while it trains: rates, seconds and pictures in Weights & Biases."""
+"""What a run looks like while it trains: rates, seconds and pictures in Weights & Biases.
+
+Letters: B views, C channels, h or H rows and w or W columns of pixels, F frames.
+"""
 
 from __future__ import annotations
 
@@ -106,12 +109,13 @@ class Dashboard(Callback):
     def _views(self, data, stage: int) -> ViewBatch:
         """The fixed views: of this rank's first scenes, spread evenly over each scene's views."""
         keys = data.own_views(stage, "val") or data.own_views(stage, "train")
-        scenes = [list(own) for _, own in groupby(keys, key=lambda key: key[0])][: self.num_scenes]
-        chosen = [key for own in scenes for key in own[:: max(1, len(own) // self.num_views)][: self.num_views]]
-        return next(data.batches(stage, chosen, len(chosen)))
+        scenes = [list(group) for _, group in groupby(keys, key=lambda key: key[0])][: self.num_scenes]
+        num_views = self.num_views
+        shown_keys = [key for keys in scenes for key in keys[:: max(1, len(keys) // num_views)][:num_views]]
+        return next(data.batches(stage, shown_keys, len(shown_keys)))
 
 
-def picture_grid(scene: SceneModel, batch: ViewBatch, rendered: bool = True) -> NDArray[np.uint8]:
+def picture_grid(model: SceneModel, batch: ViewBatch, rendered: bool = True) -> NDArray[np.uint8]:
     """A row for each view, uint8 [B · H, columns · W, 3].
 
     Columns: ground truth, decoded rendering, its error × 4, rendered latent, the encoder's latent (first three
@@ -119,19 +123,19 @@ def picture_grid(scene: SceneModel, batch: ViewBatch, rendered: bool = True) -> 
     nothing is. Ground truth and reconstruction alone where there are no scenes yet.
 
     Args:
-        scene: The model.
+        model: The model.
         batch: B views with images.
         rendered: Whether there are scenes to render yet, or the autoencoder alone.
     """
     images = batch.pixels
-    truth, encoded = to_unit_range(images), scene.encode(images)
+    truth, encoded = to_unit_range(images), model.encode(images)
     if not rendered:
-        return _tile([truth, to_unit_range(scene.decode(encoded))])
-    seen = scene.render(batch.cameras, batch.scene_index)
-    latent = to_image(seen.pixels)
-    image = to_unit_range(scene.decode(latent))
+        return _tile([truth, to_unit_range(model.decode(encoded))])
+    rendering = model.render(batch.cameras, batch.scene_index)
+    latent = to_image(rendering.pixels)
+    image = to_unit_range(model.decode(latent))
     distance = batch.cameras.camera_to_world[:, :3, 3].norm(dim=1)
-    nearness = (distance[:, None] + 0.5 - seen.depth).clamp(0, 1) * seen.accumulation
+    nearness = (distance[:, None] + 0.5 - rendering.depth).clamp(0, 1) * rendering.accumulation
     return _tile(
         [
             truth,
@@ -139,17 +143,17 @@ def picture_grid(scene: SceneModel, batch: ViewBatch, rendered: bool = True) -> 
             ERROR_GAIN * (image - truth).abs(),
             _first_three(to_unit_range(latent)),
             _first_three(to_unit_range(encoded)),
-            _first_three(to_image(seen.accumulation[..., None])),
+            _first_three(to_image(rendering.accumulation[..., None])),
             _first_three(to_image(nearness[..., None])),
         ]
     )
 
 
-def orbit_frames(scene: SceneModel, batch: ViewBatch, num_views: int, chunk: int = 8) -> NDArray[np.uint8]:
+def orbit_frames(model: SceneModel, batch: ViewBatch, num_views: int, chunk: int = 8) -> NDArray[np.uint8]:
     """A full turn around the first scene of a batch, at the height and distance of its views: uint8 [F, H, W, 3].
 
     Args:
-        scene: The model.
+        model: The model.
         batch: Views, at whose mean height and distance the camera goes around.
         num_views: F, number of pictures.
         chunk: Pictures rendered at once.
@@ -163,7 +167,7 @@ def orbit_frames(scene: SceneModel, batch: ViewBatch, num_views: int, chunk: int
     cameras = orbit(num_views, float(elevation), float(distance.mean()), focal=focal).to(batch.scene_index.device)
     first = batch.scene_index[:1]
     parts = [cameras[start : start + chunk] for start in range(0, num_views, chunk)]
-    images = torch.cat([scene.render_image(part, first.expand(len(part))) for part in parts])
+    images = torch.cat([model.render_image(part, first.expand(len(part))) for part in parts])
     return _to_bytes(to_unit_range(images).permute(0, 2, 3, 1))
 
 

@@ -103,7 +103,7 @@ def run_id(run_folder: Path) -> str:
     path = run_folder / "wandb" / "run_id"
     if path.is_file():
         return path.read_text().strip()
-    made = uuid.uuid4().hex[:8]
+    name = uuid.uuid4().hex[:8]
     if getattr(rank_zero_only, "rank", 0) == 0:
-        write_whole(path, made + "\n")
-    return made
+        write_whole(path, name + "\n")
+    return name

@@ -44,9 +44,9 @@ class TrainingTable:
     def forget(self, phase: str, after_step: int) -> None:
         """Drop a phase's rows beyond a step: a resumed phase trains those steps again."""
         rows = self.read()
-        kept = [row for row in rows if row["phase"] != phase or int(row["step"]) <= after_step]
-        if len(kept) < len(rows):
-            write_whole(self.path, csv_text(COLUMNS, kept))
+        rows_before = [row for row in rows if row["phase"] != phase or int(row["step"]) <= after_step]
+        if len(rows_before) < len(rows):
+            write_whole(self.path, csv_text(COLUMNS, rows_before))
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:

@@ -28,7 +28,7 @@ def together(action: Callable[[], T]) -> T:
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         mistakes: list[str | None] = [None] * dist.get_world_size()
         dist.all_gather_object(mistakes, mistake)
-        mistake = next((found for found in mistakes if found), None)
+        mistake = next(filter(None, mistakes), None)
     if mistake:
         raise UsageError(mistake)
     return result  # type: ignore[return-value]

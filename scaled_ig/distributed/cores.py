@@ -46,21 +46,21 @@ class Moment:
     Args:
         clock: The moment, in seconds.
         busy: Used by anybody, on the CPUs that this process may use.
-        own: Used by this process and its children that have ended.
+        own_seconds: Used by this process and its children that have ended.
         limits: Used by control groups.
     """
 
     clock: float
     busy: float
-    own: float
+    own_seconds: float
     limits: Limits = ()
 
     @classmethod
     def now(cls, root: Path = Path("/")) -> Moment:
         """Args: root: Folder of ``proc`` and ``sys``."""
         times = os.times()
-        own = times.user + times.system + times.children_user + times.children_system
-        return cls(time.monotonic(), _busy_seconds(root), own, tuple(_limits(root)))
+        own_seconds = times.user + times.system + times.children_user + times.children_system
+        return cls(time.monotonic(), _busy_seconds(root), own_seconds, tuple(_limits(root)))
 
 
 _begun: Moment | None = None
@@ -104,24 +104,24 @@ def share_cores(ranks: int = 1, running: int = 1) -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
-def idle_cores(cores: int, before: Moment, now: Moment, running: int = 1) -> int:
+def idle_cores(cores: int, first: Moment, last: Moment, running: int = 1) -> int:
     """Of a number of cores those that others have left idle between two moments; at least one.
 
     Args:
         cores: Their number.
-        before: The first moment.
-        now: The last one.
+        first: The first moment.
+        last: The last one.
         running: Processes of ours; each has used as much as this one.
     """
-    ours = running * (now.own - before.own)
+    own_seconds = running * (last.own_seconds - first.own_seconds)
 
-    def others(then: float, used: float) -> float:
+    def cores_of_others(start: float, end: float) -> float:
         """Cores that they have kept busy."""
-        return max(0.0, used - then - ours) / (now.clock - before.clock)
+        return max(0.0, end - start - own_seconds) / (last.clock - first.clock)
 
-    free = [cores - others(before.busy, now.busy)]
-    for (then, quota), (used, _) in zip(before.limits, now.limits, strict=False):
-        free.append(quota - others(then, used))
+    free = [cores - cores_of_others(first.busy, last.busy)]
+    for (start, quota), (end, _) in zip(first.limits, last.limits, strict=False):
+        free.append(quota - cores_of_others(start, end))
     return _at_least_one(min(free) + 0.5)
 
 
@@ -169,8 +169,8 @@ def _busy_seconds(root: Path) -> float:
     none = {_IDLE, _WAITING} if _is_nice() else {_IDLE, _WAITING, _NICE}
     for number, columns in re.findall(r"^cpu(\d+) ([\d ]+)$", _text(root / "proc/stat"), re.MULTILINE):
         if int(number) in cpus:
-            used = columns.split()[:8]  # guests are within user
-            ticks += sum(int(each) for column, each in enumerate(used) if column not in none)
+            ticks_of_cpu = columns.split()[:8]  # guests are within user
+            ticks += sum(int(value) for column, value in enumerate(ticks_of_cpu) if column not in none)
     return ticks / os.sysconf("SC_CLK_TCK") if ticks else 0.0
 
 

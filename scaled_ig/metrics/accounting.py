@@ -46,7 +46,7 @@ class Growth:
         It is not below the N1 of either: where it equals it, this is cheaper from N1 on.
         """
         first = max(self.first, other.first)
-        behind, gain = self.at(first) - other.at(first), other.each - self.each
-        if behind <= 0:
+        excess, gain = self.at(first) - other.at(first), other.each - self.each
+        if excess <= 0:
             return first if gain >= 0 else None
-        return first + math.ceil(behind / gain) if gain > 0 else None
+        return first + math.ceil(excess / gain) if gain > 0 else None

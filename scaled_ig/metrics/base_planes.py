@@ -1,4 +1,7 @@
-"""What base planes learn: in how many directions they lie, and how much scenes make of each."""
+"""What base planes learn: in how many directions they lie, and how much scenes make of each.
+
+Letters: N scenes, M bases, D numbers of a row, R singular values.
+"""
 
 from __future__ import annotations
 

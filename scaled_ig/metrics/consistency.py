@@ -1,7 +1,7 @@
 """Whether views agree on what they share: values carried from one view to its neighbour by known depth.
 
 Images of a scene agree but for sampling and reflections. Latents need not, and it is what a 3D-aware autoencoder is for
-(the predecessor's §3.1 and figure 3).
+(the predecessor's §3.1 and figure 3). Letters: P pairs of views, C channels, h rows and w columns of pixels.
 """
 
 from __future__ import annotations
@@ -43,37 +43,37 @@ class Match:
 
     Args:
         places: [P, h, w, 2] x, y; the other image covers [-1, 1].
-        seen: [P, h, w] bool, whether both views see this point of a surface.
+        visible: [P, h, w] bool, whether both views see this point of a surface.
     """
 
     places: Tensor
-    seen: Tensor
+    visible: Tensor
 
     @classmethod
     def joined(cls, matches: Sequence[Match]) -> Match:
         """Several after another."""
-        return cls(*(torch.cat([getattr(match, name) for match in matches]) for name in ("places", "seen")))
+        return cls(*(torch.cat([getattr(match, name) for match in matches]) for name in ("places", "visible")))
 
 
-def match_pixels(views: Surface, others: Surface) -> Match:
-    """Carry the pixel centres of views into others, one by one, by their depth.
+def match_pixels(views: Surface, other_views: Surface) -> Match:
+    """Carry the pixel centres of views into other views, one by one, by their depth.
 
     Args:
         views: P views.
-        others: P views of the same scenes, each beside its own.
+        other_views: P views of the same scenes, each beside its own.
     """
     rays = views.cameras.rays(views.depth.shape[-1])
     points = rays.origins + rays.directions * views.depth.flatten(1)[..., None]
-    projected = torch.cat([others.cameras[row : row + 1].project(points[row]) for row in range(len(points))])
-    distance = (points - others.cameras.camera_to_world[:, None, :3, 3]).norm(dim=-1).reshape(views.depth.shape)
+    projected = torch.cat([other_views.cameras[row : row + 1].project(points[row]) for row in range(len(points))])
+    distance = (points - other_views.cameras.camera_to_world[:, None, :3, 3]).norm(dim=-1).reshape(views.depth.shape)
     places = (projected[..., :2] * 2 - 1).unflatten(1, views.depth.shape[1:])
     in_front = (projected[..., 2] > 0).reshape(views.depth.shape)
-    depth, opacity = _read(torch.stack([others.depth, others.opacity], 1), places).unbind(1)
+    depth, opacity = _read(torch.stack([other_views.depth, other_views.opacity], 1), places).unbind(1)
     opaque = torch.minimum(views.opacity, opacity.where(places.abs().amax(-1) <= 1, 0.0)) > OPAQUE
     return Match(places, opaque & in_front & ((distance - depth).abs() < TOLERANCE))
 
 
-def disagreement(values: Tensor, others: Tensor, match: Match) -> Tensor:
+def disagreement(values: Tensor, other_values: Tensor, match: Match) -> Tensor:
     """How far values are from those at the same points in other views: 0 where they are equal, 1 for unrelated ones.
 
     One minus Lin's concordance: the mean squared difference, divided by what it would be if the pixels of each pair of
@@ -81,21 +81,22 @@ def disagreement(values: Tensor, others: Tensor, match: Match) -> Tensor:
 
     Args:
         values: [P, C, h, w].
-        others: [P, C, h, w] of the other views.
+        other_values: [P, C, h, w] of the other views.
         match: Of their pixels.
 
     Returns:
         [C]; 0 of a channel that does not vary.
     """
-    seen = match.seen[:, None].to(values.dtype)
-    count = seen.sum((2, 3), keepdim=True).clamp(min=1)
-    carried = _read(others, match.places)
-    mean, mean_carried = ((each * seen).sum((2, 3), keepdim=True) / count for each in (values, carried))
+    visible = match.visible[:, None].to(values.dtype)
+    count = visible.sum((2, 3), keepdim=True).clamp(min=1)
+    carried = _read(other_values, match.places)
+    mean, mean_carried = ((image * visible).sum((2, 3), keepdim=True) / count for image in (values, carried))
     squared = (values - carried).square()
     unrelated = (values - mean).square() + (carried - mean_carried).square() + (mean - mean_carried).square()
     # The mean of equal values is not exactly that value.
-    rounding = torch.finfo(values.dtype).eps * (values.square() * seen).sum((0, 2, 3))
-    return (squared * seen).sum((0, 2, 3)) / torch.maximum((unrelated * seen).sum((0, 2, 3)), rounding).clamp(min=1e-30)
+    rounding = torch.finfo(values.dtype).eps * (values.square() * visible).sum((0, 2, 3))
+    most = torch.maximum((unrelated * visible).sum((0, 2, 3)), rounding).clamp(min=1e-30)
+    return (squared * visible).sum((0, 2, 3)) / most
 
 
 def _read(images: Tensor, places: Tensor) -> Tensor:

@@ -25,48 +25,50 @@ from scaled_ig.distributed.cores import processor_name
 from scaled_ig.scene_model import SceneModel
 
 
-def row_bytes(scene: SceneModel) -> dict[str, int]:
+def row_bytes(model: SceneModel) -> dict[str, int]:
     """Bytes of a scene's rows in memory, by table."""
-    tables = scene.representation.scene_tables()
+    tables = model.representation.scene_tables()
     return {name: math.prod(table.row_shape) * table.weight.element_size() for name, table in tables.items()}
 
 
-def bytes_per_scene(scene: SceneModel) -> dict[str, int]:
+def bytes_per_scene(model: SceneModel) -> dict[str, int]:
     """Bytes of a scene's own parameters in a float32 record, by table; the mean over all scenes. Collective.
 
     Scenes differ where they have hulls: texels that no sample within them reads are not kept.
     """
-    representation = scene.representation
+    representation = model.representation
     if representation.hull is None or not representation.num_scenes:
-        return row_bytes(scene)
+        return row_bytes(model)
     totals: Counter[str] = Counter()
     for index in range(len(representation.hull.weight)):
         rows = {name: table.weight[index] for name, table in representation.scene_tables().items()}
         totals.update(float32_bytes(rows, representation.texels))
     of_ranks = of_all(totals)
-    return {name: round(sum(own[name] for own in of_ranks) / representation.num_scenes) for name in row_bytes(scene)}
+    return {
+        name: round(sum(total[name] for total in of_ranks) / representation.num_scenes) for name in row_bytes(model)
+    }
 
 
-def shared_parts(scene: SceneModel) -> dict[str, str]:
+def shared_parts(model: SceneModel) -> dict[str, str]:
     """Which part each entry of the shared state belongs to: a shared parameter's name, head, encoder, …, buffers."""
-    autoencoder = scene.autoencoder
+    autoencoder = model.autoencoder
     parts: dict[str, Iterable[Tensor]] = {
-        **{name: [parameter] for name, parameter in scene.representation.shared_parameters().items()},
-        "head": scene.renderer.head.parameters(),
+        **{name: [parameter] for name, parameter in model.representation.shared_parameters().items()},
+        "head": model.renderer.head.parameters(),
         "encoder": autoencoder.encoder_parameters(),
         "decoder": autoencoder.decoder_parameters(),
         "small_decoder": autoencoder.small_decoder_parameters(),
     }
     part_of = {id(parameter): part for part, parameters in parts.items() for parameter in parameters}
-    named = dict(scene.named_parameters(remove_duplicate=False))
-    return {name: part_of.get(id(named.get(name)), "buffers") for name in scene.shared_state()}
+    named = dict(model.named_parameters(remove_duplicate=False))
+    return {name: part_of.get(id(named.get(name)), "buffers") for name in model.shared_state()}
 
 
-def shared_bytes(scene: SceneModel) -> dict[str, int]:
+def shared_bytes(model: SceneModel) -> dict[str, int]:
     """Bytes of what all scenes share, by part; halves that an autoencoder has not are 0."""
-    state, sizes = scene.shared_state(), dict.fromkeys(scene.representation.shared_parameters(), 0)
+    state, sizes = model.shared_state(), dict.fromkeys(model.representation.shared_parameters(), 0)
     sizes |= dict.fromkeys(("head", "encoder", "decoder", "small_decoder", "buffers"), 0)
-    for name, part in shared_parts(scene).items():
+    for name, part in shared_parts(model).items():
         sizes[part] += state[name].numel() * state[name].element_size()
     return sizes
 
@@ -96,8 +98,10 @@ def bank_bytes(folder: Path) -> dict[str, dict[str, int]]:
     items["index"] = {name: (folder / name).stat().st_size for name in (INDEX_FILE, index.table)}
     named = {INDEX_FILE, index.table, *(f"{BLOCKS}/{name}" for name in table.blocks())}
     named |= {version.shared_file for version in versions.values()}
-    others = files_of(folder) - named
-    return items | ({"other": {name: (folder / name).stat().st_size for name in sorted(others)}} if others else {})
+    other_files = files_of(folder) - named
+    if not other_files:
+        return items
+    return items | {"other": {name: (folder / name).stat().st_size for name in sorted(other_files)}}
 
 
 def versions_by_file(versions: dict[str, BankVersion]) -> list[list[str]]:
@@ -123,15 +127,15 @@ def _shared_file_bytes(folder: Path, version: BankVersion) -> dict[str, int]:
 
 
 @torch.no_grad()
-def milliseconds_per_image(scene: SceneModel, repeats: int = 9) -> dict[str, float]:
+def milliseconds_per_image(model: SceneModel, repeats: int = 9) -> dict[str, float]:
     """Median time to render one latent image and to decode it, warm, one image at a time, synchronised."""
-    device = scene.background.device
-    camera, table = orbit(1).to(device), next(iter(scene.representation.scene_tables().values()))
+    device = model.background.device
+    camera, table = orbit(1).to(device), next(iter(model.representation.scene_tables().values()))
     owned = torch.tensor([table.owned.start], device=device)
-    latent = scene.render_latent(camera, owned)
+    latent = model.render_latent(camera, owned)
     return {
-        "render": _median_milliseconds(lambda: scene.render_latent(camera, owned), repeats, device),
-        "decode": _median_milliseconds(lambda: scene.decode(latent), repeats, device),
+        "render": _median_milliseconds(lambda: model.render_latent(camera, owned), repeats, device),
+        "decode": _median_milliseconds(lambda: model.decode(latent), repeats, device),
     }
 
 

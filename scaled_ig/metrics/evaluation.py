@@ -34,12 +34,12 @@ SPREAD = ("psnr", "ssim", "lpips")  # the papers' quantities, whose standard dev
 
 @torch.no_grad()
 def evaluate(
-    scene: SceneModel, batches: Iterable[ViewBatch], lpips: Lpips | None = None, rendered: bool = True
+    model: SceneModel, batches: Iterable[ViewBatch], lpips: Lpips | None = None, rendered: bool = True
 ) -> list[dict[str, Any]]:
     """Measure views.
 
     Args:
-        scene: The model.
+        model: The model.
         batches: Views with images.
         lpips: The metric, where its weights are here.
         rendered: Whether there are scenes to render yet, or the autoencoder alone.
@@ -49,25 +49,25 @@ def evaluate(
         ``ssim_signed``, ``lpips``, ``latent_psnr``, and ``psnr_small`` where there is a small decoder.
     """
     records = []
-    device = scene.background.device
+    device = model.background.device
     if lpips is not None:
         lpips = lpips.to(device)
     for batch in batches:
         batch = batch.to(device)
         images = batch.pixels
-        latent, target = scene.encode(images), to_unit_range(images)
-        columns = {"autoencoder_psnr": psnr(to_unit_range(scene.decode(latent)), target)}
+        latent, target = model.encode(images), to_unit_range(images)
+        columns = {"autoencoder_psnr": psnr(to_unit_range(model.decode(latent)), target)}
         if rendered:
-            rendered_latent = scene.render_latent(batch.cameras, batch.scene_index)
-            image = to_unit_range(scene.decode(rendered_latent))
+            rendered_latent = model.render_latent(batch.cameras, batch.scene_index)
+            image = to_unit_range(model.decode(rendered_latent))
             columns |= {
                 "psnr": psnr(image, target),
                 "ssim": ssim(image, target),
                 "ssim_signed": ssim_signed(image, target),
                 "latent_psnr": psnr(to_unit_range(rendered_latent), to_unit_range(latent)),
             }
-            if scene.autoencoder.small_decoder is not None:
-                columns["psnr_small"] = psnr(to_unit_range(scene.decode(rendered_latent, "small")), target)
+            if model.autoencoder.small_decoder is not None:
+                columns["psnr_small"] = psnr(to_unit_range(model.decode(rendered_latent, "small")), target)
             if lpips is not None:
                 columns["lpips"] = lpips(image, target)
         for row in range(len(batch)):
@@ -83,11 +83,11 @@ def per_scene(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         scenes.setdefault(record["scene"], []).append(record)
     names = [name for name in records[0] if name not in ("scene", "view")] if records else []
     measured = []
-    for scene, own in sorted(scenes.items()):
-        means = {name: _mean([record[name] for record in own]) for name in names}
+    for scene, scene_records in sorted(scenes.items()):
+        means = {name: _mean([record[name] for record in scene_records]) for name in names}
         if "psnr" in means:
-            means["psnr_pooled"] = _pooled([record["psnr"] for record in own])
-        measured.append({"scene": scene, "num_views": len(own)} | means)
+            means["psnr_pooled"] = _pooled([record["psnr"] for record in scene_records])
+        measured.append({"scene": scene, "num_views": len(scene_records)} | means)
     return measured
 
 
@@ -111,16 +111,16 @@ def with_means(metrics: dict[str, Any]) -> dict[str, Any]:
     rgb = metrics.get("s2", {}).get("rgb_triplanes_psnr")
     means = {}
     for split, stage in (("s1", 1), ("s2", 2)):
-        own = [scene for scene in metrics["scenes"] if scene["stage"] == stage]
-        if own:
-            means[split] = over_scenes(own) | {"rgb_triplanes_psnr": rgb if stage == 2 else None}
-    others = {name: value for name, value in metrics.items() if name not in ("s1", "s2", "all")}
-    return others | means | {"all": over_scenes(metrics["scenes"])}
+        scenes = [scene for scene in metrics["scenes"] if scene["stage"] == stage]
+        if scenes:
+            means[split] = over_scenes(scenes) | {"rgb_triplanes_psnr": rgb if stage == 2 else None}
+    other_entries = {name: value for name, value in metrics.items() if name not in ("s1", "s2", "all")}
+    return other_entries | means | {"all": over_scenes(metrics["scenes"])}
 
 
 def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
 
 
 def _standard_deviation(values: list[float | None]) -> float | None:

@@ -1,4 +1,7 @@
-"""Image quality per image. Value ranges are converted here and nowhere else."""
+"""Image quality per image. Value ranges are converted here and nowhere else.
+
+Letters: B images, C channels, H rows and W columns of pixels.
+"""
 
 from __future__ import annotations
 

@@ -46,17 +46,17 @@ def nearest_views(views: Views, train: list[list[int]], test: list[list[int]]) -
         One record a test view: ``scene`` (index), ``view``, ``neighbour`` (view), ``nearest_view_psnr`` in dB.
     """
     records: list[dict[str, Any]] = []
-    for scene, (known, wanted) in enumerate(zip(train, test, strict=True)):
-        if not known or not wanted:
+    for scene, (train_views, test_views) in enumerate(zip(train, test, strict=True)):
+        if not train_views or not test_views:
             continue
-        around = _directions(cameras_of(views, [(scene, view) for view in known]))
-        cosines = _directions(cameras_of(views, [(scene, view) for view in wanted])) @ around.T
-        neighbours = [known[index] for index in cosines.argmax(1).tolist()]
-        shown = views.__getitems__([(scene, view) for view in wanted + neighbours]).images
+        around = _directions(cameras_of(views, [(scene, view) for view in train_views]))
+        cosines = _directions(cameras_of(views, [(scene, view) for view in test_views])) @ around.T
+        neighbours = [train_views[index] for index in cosines.argmax(1).tolist()]
+        shown = views.__getitems__([(scene, view) for view in test_views + neighbours]).images
         assert shown is not None
         images = shown.float() / 255
-        values = psnr(images[len(wanted) :], images[: len(wanted)]).tolist()
-        for view, neighbour, value in zip(wanted, neighbours, values, strict=True):
+        values = psnr(images[len(test_views) :], images[: len(test_views)]).tolist()
+        for view, neighbour, value in zip(test_views, neighbours, values, strict=True):
             records.append({"scene": scene, "view": view, "neighbour": neighbour, "nearest_view_psnr": value})
     return records
 
@@ -76,7 +76,7 @@ def add_nearest_views(
     missing = {scene["id"] for scene in scenes if "nearest_view_psnr" not in scene}
     if not missing:
         return
-    test = [own if name in missing else [] for name, own in zip(ids, test, strict=True)]
+    test = [scene_views if name in missing else [] for name, scene_views in zip(ids, test, strict=True)]
     means = {ids[mean["scene"]]: mean["nearest_view_psnr"] for mean in per_scene(nearest_views(views, train, test))}
     for scene in scenes:
         if scene["id"] in missing:

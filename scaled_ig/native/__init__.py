@@ -57,14 +57,14 @@ def library(name: str, **sizes: int) -> ctypes.CDLL:
     command = compiler()
     assert command is not None
     source, lanes = _FOLDER / f"{name}.c", _FOLDER / "lanes.h"
-    given = [f"-D{size}={value}" for size, value in sizes.items()]
-    key = [*command, *_FLAGS, *given, platform.machine(), _processor(), source.read_text(), lanes.read_text()]
+    definitions = [f"-D{size}={value}" for size, value in sizes.items()]
+    key = [*command, *_FLAGS, *definitions, platform.machine(), _processor(), source.read_text(), lanes.read_text()]
     digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaled-ig"
     compiled = folder / f"{name}-{digest}.so"
     if not compiled.exists():
         with replacing(compiled) as draft:
-            call = [*command, *_FLAGS, *given, str(source), "-o", str(draft), "-lm"]
+            call = [*command, *_FLAGS, *definitions, str(source), "-o", str(draft), "-lm"]
             subprocess.run(call, check=True, capture_output=True)
     _keep_freed_memory()
     return ctypes.CDLL(str(compiled))
@@ -125,8 +125,8 @@ def run(task: Callable[[int, int, int], object], ends: list[int]) -> None:
     threads = torch.get_num_threads()
     tasks = [(number, *ends) for number, ends in enumerate(pairwise(ends))]
     if threads == 1 or len(tasks) == 1:
-        for each in tasks:
-            task(*each)
+        for arguments in tasks:
+            task(*arguments)
     else:
-        for done in [_pool(threads).submit(task, *each) for each in tasks]:
-            done.result()
+        for future in [_pool(threads).submit(task, *arguments) for arguments in tasks]:
+            future.result()

@@ -2,13 +2,13 @@
 #include <math.h>
 
 /* m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, parameter -= rate m / (sqrt(v) / root + eps). A row has so many texels of
- * so many channels; those whose byte in `kept` is 0 stay as they are, unless it is NULL. */
+ * so many channels; those whose byte in `trained` is 0 stay as they are, unless it is NULL. */
 void adam(float *restrict parameter, const float *restrict gradient, float *restrict m, float *restrict v, long texels,
-          int channels, const unsigned char *kept, float rate, float beta1, float beta2, float root, float eps) {
+          int channels, const unsigned char *trained, float rate, float beta1, float beta2, float root, float eps) {
     for (long texel = 0; texel < texels;) {
-        if (kept && !kept[texel]) { ++texel; continue; }
+        if (trained && !trained[texel]) { ++texel; continue; }
         long end = texel + 1;
-        while (end < texels && (!kept || kept[end])) ++end;
+        while (end < texels && (!trained || trained[end])) ++end;
         for (long i = texel * channels; i < end * channels; ++i) {
             const float g = gradient[i];
             m[i] += (1 - beta1) * (g - m[i]);

@@ -9,12 +9,12 @@ void coast(float *restrict parameter, float *restrict m, float *restrict v, long
     for (long start = 0; start < count; start += BLOCK) {
         float root[BLOCK], factor[BLOCK];
         const int size = count - start < BLOCK ? (int)(count - start) : BLOCK;
-        float *own = parameter + start, *first = m + start, *second = v + start;
+        float *values = parameter + start, *first = m + start, *second = v + start;
         for (int i = 0; i < BLOCK; ++i) { root[i] = i < size ? sqrtf(second[i]) : 1; factor[i] = 0; }
         for (int p = 0; p < points; ++p)
             for (int i = 0; i < BLOCK; ++i) factor[i] += weight[p] / (root[i] + node[p]);
         for (int i = 0; i < size; ++i) {
-            own[i] -= factor[i] * first[i];
+            values[i] -= factor[i] * first[i];
             first[i] *= decay_m;
             second[i] *= decay_v;
         }

@@ -68,14 +68,15 @@ void hull_limits(int scenes, int size, float radius, const long *slot, const flo
         const float *o = origins + 3 * n, *d = directions + 3 * n;
         float enter = 0, leave = box->high[0] < 0 ? -1 : 1e30f, back[3];
         for (int a = 0; a < 3; ++a) {
-            const float low = box->low[a] * (2 * radius) / size - radius, high = (box->high[a] + 1) * (2 * radius) / size - radius;
+            const float low = box->low[a] * (2 * radius) / size - radius;
+            const float high = (box->high[a] + 1) * (2 * radius) / size - radius;
             if (fabsf(d[a]) < 1e-12f) {
                 if (o[a] < low || o[a] >= high) leave = -1;
                 continue;
             }
-            const float one = (low - o[a]) / d[a], two = (high - o[a]) / d[a];
-            enter = fmaxf(enter, fminf(one, two));
-            leave = fminf(leave, fmaxf(one, two));
+            const float at_low = (low - o[a]) / d[a], at_high = (high - o[a]) / d[a];
+            enter = fmaxf(enter, fminf(at_low, at_high));
+            leave = fminf(leave, fmaxf(at_low, at_high));
         }
         near[n] = enter < leave ? first_cell(hull, size, radius, o, d, enter, leave) : leave;
         far[n] = near[n] - 1;

@@ -4,6 +4,9 @@
  * they all read the same scene, so that no two threads write the same texel. Sizes are fixed when this is compiled: F
  * features (a multiple of 16), H hidden channels (a multiple of 16), C values. Samples that the scene's hull holds are read,
  * one behind the other, in groups of 4, in backward of 8, and filled up with copies of the last one; the others are empty.
+ *
+ * Letters: N rays, P samples of each, S scenes, K texels along a plane, G cells along a hull; n, p, s are one ray, sample
+ * and the memory of a ray, q the first sample of a group, k a feature, j a hidden channel, m an output, e a texel.
  */
 #include "lanes.h"
 
@@ -32,16 +35,17 @@ typedef struct {
 /* What there is to know of a ray's samples that are read, then of all samples and the intervals behind each of them. P is
  * filled up. */
 typedef struct {
-    int samples, padded, read;
-    int *which;           /* [P] the samples that are read, R of them */
+    int samples, padded, num_read;
+    int *sample;          /* [P] the samples that are read, num_read of them */
     float *depth;         /* [P + LANES] theirs */
     int *row;             /* [12, P] first float of the texels around a sample */
     float *corner;        /* [12, P] their weights */
     float *f, *h, *slope; /* [P, F], [P, H], [P, H]: slope of softplus, later the gradient before it */
     float *y, *color, *dy;    /* [P, Y] */
     float *t, *raw, *value;   /* [P + LANES] */
-    float *alpha, *passed, *pull, *through, *w, *at; /* [P + LANES] */
-    float *share; /* [P + LANES] weight of the samples that are read */
+    float *alpha, *light, *pull; /* [P + LANES] of intervals: opacity, 1 - opacity, optical depth per raw density */
+    float *transmittance, *w;    /* [P + LANES] of intervals: light that reaches them, their weights */
+    float *at, *share;           /* [P + LANES] weights of samples, and of those that are read */
     void *memory;
 } Ray;
 
@@ -51,7 +55,7 @@ static Ray allocate(int samples) {
     const long floats = padded * (25 + F + 2 * H + 3 * Y) + tail * 11;
     float *p = s.memory = aligned_alloc(64, sizeof(float) * floats);
     memset(p, 0, sizeof(float) * floats);
-    s.which = (int *)p; p += padded;
+    s.sample = (int *)p; p += padded;
     s.row = (int *)p; p += 12 * padded;
     s.corner = p; p += 12 * padded;
     s.f = p; p += padded * F;
@@ -60,7 +64,8 @@ static Ray allocate(int samples) {
     s.y = p; p += padded * Y;
     s.color = p; p += padded * Y;
     s.dy = p; p += padded * Y;
-    float **lines[] = {&s.t, &s.raw, &s.value, &s.alpha, &s.passed, &s.pull, &s.through, &s.w, &s.at, &s.depth, &s.share};
+    float **lines[] = {&s.t, &s.raw, &s.value, &s.alpha, &s.light, &s.pull, &s.transmittance, &s.w, &s.at, &s.depth,
+                       &s.share};
     for (int i = 0; i < 11; ++i, p += tail) *lines[i] = p;
     return s;
 }
@@ -73,7 +78,7 @@ static void take_depths(Ray *s, const float *t) {
 /* Which samples of ray n lie in cells that may hold something. */
 static void choose_samples(const Inputs *in, long n, Ray *s) {
     take_depths(s, in->t + n * s->samples);
-    s->read = 0;
+    s->num_read = 0;
     const int size = in->cells;
     const unsigned char *hull = in->hulls ? in->hulls + in->slot[n] * ((long)size * size * size / 8) : NULL;
     const float per_unit = hull ? size / (2 * in->radius) : 0;
@@ -89,17 +94,18 @@ static void choose_samples(const Inputs *in, long n, Ray *s) {
             const long at = ((long)cell[0] * size + cell[1]) * size + cell[2];
             if (!(hull[at >> 3] >> (at & 7) & 1)) continue;
         }
-        s->which[s->read] = p;
-        s->depth[s->read++] = s->t[p];
+        s->sample[s->num_read] = p;
+        s->depth[s->num_read++] = s->t[p];
     }
-    for (int p = s->read; s->read && p < (s->read + LANES - 1) / LANES * LANES; ++p) s->depth[p] = s->depth[s->read - 1];
+    const int padded = (s->num_read + LANES - 1) / LANES * LANES;
+    for (int p = s->num_read; p < padded; ++p) s->depth[p] = s->depth[s->num_read - 1];
 }
 
 /* The 12 texels around each sample of ray n that is read. */
 static void place(const Inputs *in, long n, Ray *s) {
     const int k = in->resolution;
     choose_samples(in, n, s);
-    for (int p = 0; p < s->read; p += LANES) {
+    for (int p = 0; p < s->num_read; p += LANES) {
         veci low[3], high[3];
         vec wl[3], wh[3], t = load(s->depth + p);
         for (int a = 0; a < 3; ++a) {
@@ -142,11 +148,11 @@ INLINE void gather(const float *texels, Ray *s, int q) {
  * the other outputs and what backward needs. Then nothing is read behind what is opaque: no light comes from there. */
 INLINE void see(const Inputs *in, long n, Ray *s, int densities_only) {
     const float *texels = in->texels + in->slot[n] * 3 * in->resolution * in->resolution * F;
-    float passed = 0; /* optical depth */
+    float optical_depth = 0;
     place(in, n, s);
     for (int p = 0; p < s->samples; ++p) s->raw[p] = EMPTY;
-    for (int q = 0; q < s->read; q += 4) {
-        const int some = s->read - q < 4 ? s->read - q : 4;
+    for (int q = 0; q < s->num_read; q += 4) {
+        const int count = s->num_read - q < 4 ? s->num_read - q : 4;
         gather(texels, s, q);
         vec acc[4][HV];
         for (int i = 0; i < 4; ++i) for (int j = 0; j < HV; ++j) acc[i][j] = load(in->b1 + LANES * j);
@@ -159,7 +165,7 @@ INLINE void see(const Inputs *in, long n, Ray *s, int densities_only) {
             for (int i = 0; i < 4; ++i) {
                 vec sum = splat(0);
                 for (int j = 0; j < HV; ++j) sum += softplus(acc[i][j]) * load(in->w2_rows + LANES * j);
-                if (i < some) s->raw[s->which[q + i]] = total(sum) + in->b2[0];
+                if (i < count) s->raw[s->sample[q + i]] = total(sum) + in->b2[0];
             }
             continue;
         }
@@ -182,21 +188,21 @@ INLINE void see(const Inputs *in, long n, Ray *s, int densities_only) {
             for (int i = 0; i < 4; ++i) store_half(s->y + (q + i) * Y + 8 * m, even[i] + odd[i]);
         }
         for (int i = 0; i < 4 * Y; i += LANES) store(s->color + q * Y + i, sigmoid(load(s->y + q * Y + i)));
-        for (int i = 0; i < some; ++i) {
-            const int p = s->which[q + i];
+        for (int i = 0; i < count; ++i) {
+            const int p = s->sample[q + i];
             s->raw[p] = s->y[(q + i) * Y];
             const float raw = p ? 0.5f * (s->raw[p - 1] + s->raw[p]) - 1 : EMPTY;
-            passed += fmaxf(raw, 0) * (p ? s->t[p] - s->t[p - 1] : 0); /* at most what it is */
+            optical_depth += fmaxf(raw, 0) * (p ? s->t[p] - s->t[p - 1] : 0); /* at most what it is */
         }
-        if (passed > OPAQUE) s->read = q + some;
+        if (optical_depth > OPAQUE) s->num_read = q + count;
     }
     /* Backward works in groups of 8: what an earlier ray left in the second half may be anything. */
-    const int done = (s->read + 3) / 4 * 4;
-    if (done % 8) {
-        memset(s->f + done * F, 0, sizeof(float) * 4 * F);
-        memset(s->h + done * H, 0, sizeof(float) * 4 * H);
-        memset(s->slope + done * H, 0, sizeof(float) * 4 * H);
-        memset(s->color + done * Y, 0, sizeof(float) * 4 * Y);
+    const int rows = (s->num_read + 3) / 4 * 4;
+    if (rows % 8) {
+        memset(s->f + rows * F, 0, sizeof(float) * 4 * F);
+        memset(s->h + rows * H, 0, sizeof(float) * 4 * H);
+        memset(s->slope + rows * H, 0, sizeof(float) * 4 * H);
+        memset(s->color + rows * Y, 0, sizeof(float) * 4 * Y);
     }
 }
 
@@ -205,21 +211,21 @@ static void weigh(Ray *s) {
     for (int p = 0; p < s->samples; p += LANES) {
         vec slope, delta = load(s->t + p + 1) - load(s->t + p);
         vec sigma = softplus_slope(0.5f * (load(s->raw + p) + load(s->raw + p + 1)) - 1.f, &slope);
-        vec depth = sigma * delta, passed = exp_minus(depth);
+        vec depth = sigma * delta, light = exp_minus(depth);
         /* 1 - exp(-x) of small x by its series. */
         vec series = depth * (1.f - depth * (0.5f - depth * (1.f / 6 - depth * (1.f / 24))));
-        store(s->alpha + p, choose(depth < 0.05f, series, 1.f - passed));
-        store(s->passed + p, passed);
+        store(s->alpha + p, choose(depth < 0.05f, series, 1.f - light));
+        store(s->light + p, light);
         store(s->pull + p, 0.5f * slope * delta);
     }
-    float through = 1;
+    float transmittance = 1;
     const int end = s->samples - 1;
     for (int p = 0; p < end; ++p) {
-        s->through[p] = through;
-        s->w[p] = s->alpha[p] * through;
-        through *= s->passed[p];
+        s->transmittance[p] = transmittance;
+        s->w[p] = s->alpha[p] * transmittance;
+        transmittance *= s->light[p];
     }
-    s->through[end] = through;
+    s->transmittance[end] = transmittance;
     /* An interval has the mean of its ends: half of its weight goes to either. */
     s->at[0] = 0.5f * s->w[0];
     for (int p = 1; p < end; ++p) s->at[p] = 0.5f * (s->w[p - 1] + s->w[p]);
@@ -227,10 +233,10 @@ static void weigh(Ray *s) {
 }
 
 INLINE void composite(const Inputs *in, Ray *s, float *pixel) {
-    const float left = s->through[s->samples - 1];
-    const int padded = (s->read + 7) / 8 * 8;
-    float read = 0;
-    for (int p = 0; p < padded; ++p) read += s->share[p] = p < s->read ? s->at[s->which[p]] : 0;
+    const float transmittance = s->transmittance[s->samples - 1];
+    const int padded = (s->num_read + 7) / 8 * 8;
+    float weight = 0;
+    for (int p = 0; p < padded; ++p) weight += s->share[p] = p < s->num_read ? s->at[s->sample[p]] : 0;
     for (int m = 0; m < YV; ++m) {
         half even = {0}, odd = {0};
         for (int p = 0; p < padded; p += 2) {
@@ -241,7 +247,7 @@ INLINE void composite(const Inputs *in, Ray *s, float *pixel) {
         store_half(sum, even + odd);
         for (int i = 0; i < 8; ++i) {
             const int c = 8 * m + i - 1;
-            if (c >= 0 && c < C) pixel[c] = 1.002f * sum[i] - 0.001f * read + left * in->background[c];
+            if (c >= 0 && c < C) pixel[c] = 1.002f * sum[i] - 0.001f * weight + transmittance * in->background[c];
         }
     }
 }
@@ -277,9 +283,9 @@ void march_resample(int samples, int count, const float *t, const float *densiti
         int b = 0;
         *next++ = s.t[0];
         for (int k = 0; k < count; ++k) {
-            float wanted = fminf((k + (u ? u[n * count + k] : 0.5f)) / count, 1 - 1e-6f);
-            while (b + 1 < bins && cdf[b + 1] <= wanted) *next++ = s.t[++b];
-            float part = fminf(fmaxf((wanted - cdf[b]) / fmaxf(cdf[b + 1] - cdf[b], 1e-8f), 0), 1);
+            float quantile = fminf((k + (u ? u[n * count + k] : 0.5f)) / count, 1 - 1e-6f);
+            while (b + 1 < bins && cdf[b + 1] <= quantile) *next++ = s.t[++b];
+            float part = fminf(fmaxf((quantile - cdf[b]) / fmaxf(cdf[b + 1] - cdf[b], 1e-8f), 0), 1);
             *next++ = fminf(s.t[b] + (s.t[b + 1] - s.t[b]) * part, s.t[b + 1]);
         }
         while (b < bins) *next++ = s.t[++b];
@@ -295,49 +301,50 @@ void march_forward(const Inputs *in, float *pixels, float *extra, long first, lo
         see(in, n, &s, 0);
         weigh(&s);
         composite(in, &s, pixels + n * C);
-        float depth = 0, opacity = 1 - s.through[end];
+        float depth = 0, opacity = 1 - s.transmittance[end];
         for (int p = 0; p <= end; ++p) depth += s.at[p] * s.t[p];
         extra[3 * n] = opacity;
         extra[3 * n + 1] = opacity > 1e-3f ? depth / opacity : s.t[end];
-        extra[3 * n + 2] = s.read;
+        extra[3 * n + 2] = s.num_read;
     }
     free(s.memory);
 }
 
 /* Gradient of the outputs y of a ray from those of its pixel [C] and of its opacity. */
 static void uncomposite(const Inputs *in, const float *gradient, float of_opacity, Ray *s) {
-    const int end = s->samples - 1, padded = (s->read + 7) / 8 * 8;
-    float g[Y] = {0}, sum = 0, behind = -s->through[end] * of_opacity, before = 0;
+    const int end = s->samples - 1, padded = (s->num_read + 7) / 8 * 8;
+    float g[Y] = {0}, sum = 0, gain_behind = -s->transmittance[end] * of_opacity, d_previous = 0;
     for (int c = 0; c < C; ++c) {
         g[c + 1] = 1.002f * gradient[c];
         sum += 0.001f * gradient[c];
-        behind += s->through[end] * gradient[c] * in->background[c];
+        gain_behind += s->transmittance[end] * gradient[c] * in->background[c];
     }
     for (int p = 0; p <= end; ++p) s->value[p] = 0;
-    for (int p = 0; p < s->read; ++p) {
+    for (int p = 0; p < s->num_read; ++p) {
         float value = -sum;
         for (int c = 1; c < OUT; ++c) value += g[c] * s->color[p * Y + c];
-        s->value[s->which[p]] = value;
+        s->value[s->sample[p]] = value;
     }
     for (int p = 0; p < padded; ++p)
         for (int m = 0; m < Y; m += 8) {
             half a = load_half(s->color + p * Y + m);
-            store_half(s->dy + p * Y + m, load_half(g + m) * (a - a * a) * (p < s->read ? s->at[s->which[p]] : 0));
+            store_half(s->dy + p * Y + m, load_half(g + m) * (a - a * a) * (p < s->num_read ? s->at[s->sample[p]] : 0));
         }
     /* What is seen behind an interval falls by itself per unit of the interval's optical depth. */
     for (int p = end - 1; p >= 0; --p) {
-        float seen = 0.5f * (s->value[p] + s->value[p + 1]), d = (s->through[p + 1] * seen - behind) * s->pull[p];
-        s->raw[p + 1] = d + before; /* from here on the raw densities' gradients */
-        before = d;
-        behind += s->w[p] * seen;
+        const float gain = 0.5f * (s->value[p] + s->value[p + 1]);
+        const float d = (s->transmittance[p + 1] * gain - gain_behind) * s->pull[p];
+        s->raw[p + 1] = d + d_previous; /* from here on the raw densities' gradients */
+        d_previous = d;
+        gain_behind += s->w[p] * gain;
     }
-    s->raw[0] = before;
-    for (int p = 0; p < s->read; ++p) s->dy[p * Y] = s->raw[s->which[p]];
+    s->raw[0] = d_previous;
+    for (int p = 0; p < s->num_read; ++p) s->dy[p * Y] = s->raw[s->sample[p]];
 }
 
 /* Add gradients of the head, from those of the outputs of a ray; leaves those before softplus where its slopes were. */
 static void unsee_head(const Inputs *in, Ray *s, float *d_w1, float *d_b1, float *d_w2, float *d_b2) {
-    const int padded = (s->read + 7) / 8 * 8;
+    const int padded = (s->num_read + 7) / 8 * 8;
     for (int p = 0; p < padded; ++p) for (int m = 0; m < OUT; ++m) d_b2[m] += s->dy[p * Y + m];
     for (int j = 0; j < H; j += LANES) {
         vec w[OUT], dw[OUT], db = load(d_b1 + j);
@@ -369,7 +376,7 @@ static void unsee_head(const Inputs *in, Ray *s, float *d_w1, float *d_b1, float
 
 /* Add gradients of the texels around a ray, after unsee_head; its features are overwritten by their gradients. */
 static void unsee_texels(const Inputs *in, Ray *s, float *d_texels) {
-    const int padded = (s->read + 7) / 8 * 8;
+    const int padded = (s->num_read + 7) / 8 * 8;
     for (int q = 0; q < padded; q += 8) {
         vec df[8][FV];
         for (int i = 0; i < 8; ++i) for (int k = 0; k < FV; ++k) df[i][k] = splat(0);
@@ -380,7 +387,7 @@ static void unsee_texels(const Inputs *in, Ray *s, float *d_texels) {
             }
         for (int i = 0; i < 8; ++i) for (int k = 0; k < FV; ++k) store(s->f + (q + i) * F + LANES * k, df[i][k]);
     }
-    for (int p = 0; p < s->read; ++p) {
+    for (int p = 0; p < s->num_read; ++p) {
         vec df[FV];
         for (int k = 0; k < FV; ++k) df[k] = load(s->f + p * F + LANES * k);
         for (int e = 0; e < 12; ++e) {
@@ -390,12 +397,12 @@ static void unsee_texels(const Inputs *in, Ray *s, float *d_texels) {
     }
 }
 
-/* Squared error and gradients of the rays of one scene. `given` [N, C] is the gradient of the pixels where error is
- * NULL, and else what they should be; so `opacity` [N], unless it is NULL, of the rays' opacities;
- * negative where nothing is known. Writes d_texels [3, K, K, F] unless it is NULL, d_w1 [F, H], d_b1 [H],
+/* Squared error and gradients of the rays of one scene. `target_or_gradient` [N, C] is the gradient of the pixels where
+ * error is NULL, and else what they should be; so `opacity` [N], unless it is NULL, of the rays' opacities; negative
+ * where nothing is known. Writes d_texels [3, K, K, F] unless it is NULL, d_w1 [F, H], d_b1 [H],
  * d_w2 [OUT, H] and d_b2 [OUT]. */
-void march_backward(const Inputs *in, const float *given, const float *opacity, double *error, float *d_texels, float *d_w1, float *d_b1,
-                    float *d_w2, float *d_b2, long first, long last) {
+void march_backward(const Inputs *in, const float *target_or_gradient, const float *opacity, double *error,
+                    float *d_texels, float *d_w1, float *d_b1, float *d_w2, float *d_b2, long first, long last) {
     Ray s = allocate(in->samples);
     if (error) *error = 0;
     if (d_texels) memset(d_texels, 0, sizeof(float) * 3 * in->resolution * in->resolution * F);
@@ -405,20 +412,21 @@ void march_backward(const Inputs *in, const float *given, const float *opacity, 
     memset(d_b2, 0, sizeof(float) * OUT);
     for (long n = first; n < last; ++n) {
         float pixel[C], gradient[C], of_opacity = 0;
-        memcpy(gradient, given + n * C, sizeof gradient);
+        memcpy(gradient, target_or_gradient + n * C, sizeof gradient);
         see(in, n, &s, 0);
         weigh(&s);
         if (error) {
             composite(in, &s, pixel);
             for (int c = 0; c < C; ++c) {
-                float off = pixel[c] - gradient[c];
-                *error += (double)in->scale * off * off;
-                gradient[c] = 2 * in->scale * off;
+                float residual = pixel[c] - gradient[c];
+                *error += (double)in->scale * residual * residual;
+                gradient[c] = 2 * in->scale * residual;
             }
             if (opacity && opacity[n] >= 0) {
-                const float off = 1 - s.through[s.samples - 1] - opacity[n], weight = in->scale * in->opacity_weight;
-                *error += (double)weight * off * off;
-                of_opacity = 2 * weight * off;
+                const float residual = 1 - s.transmittance[s.samples - 1] - opacity[n];
+                const float weight = in->scale * in->opacity_weight;
+                *error += (double)weight * residual * residual;
+                of_opacity = 2 * weight * residual;
             }
         }
         uncomposite(in, gradient, of_opacity, &s);

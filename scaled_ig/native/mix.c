@@ -104,13 +104,13 @@ void unmix(const Mixture *in, const float *d_planes, float *d_micro, float *d_ba
     for (; first < last; first += BLOCK) {
         const int texels = last - first < BLOCK ? last - first : BLOCK;
         for (int s = 0; s < in->scenes; ++s) {
-            float *own = b.mixed + s * b.floats;
-            memset(own + texels * macro, 0, sizeof(float) * (b.floats - texels * macro));
+            float *row = b.mixed + s * b.floats;
+            memset(row + texels * macro, 0, sizeof(float) * (b.floats - texels * macro));
             for (int p = 0; p < texels; ++p) {
                 const long texel = s * in->texels + first + p;
                 const float *from = d_planes + texel * (micro + macro);
                 if (d_micro) memcpy(d_micro + texel * micro, from, sizeof(float) * micro);
-                memcpy(own + p * macro, from + micro, sizeof(float) * macro);
+                memcpy(row + p * macro, from + micro, sizeof(float) * macro);
             }
         }
         if (d_mixing) {

@@ -3,6 +3,8 @@
 After step t0, dense Adam moves a row at step t0 + k by −m a_k / (√v + ε d_k), with weights a_k and nodes d_k that
 depend on t0 and the rates alone. Some four well-chosen nodes replace the hundreds: Gauss quadrature of a discrete
 measure, for all rows at once.
+
+Letters: R rows, T terms of a long sum, P of its short rule; m and v are Adam's moments, x the nodes, w the weights.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ the same rate is another method at another number of scenes (method 5). Hence tw
 - ``exact_dense``: equal to ``torch.optim.Adam`` on the whole table. The zero-gradient updates that a row missed are
   applied, all at once, before it is read.
 - ``per_scene``: each scene has its own step count, so that it trains as if it were alone.
+
+Letters: N scenes, R rows of a step, F features; m and v are the first and second moments.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class SceneAdam(Adam):
         groups = [{"rows": False, **group} for group in groups]
         super().__init__(groups, betas=betas, eps=eps, fused=True)
         self.clock = clock
-        self._kept: dict[nn.Parameter, Tensor] = {}
+        self._texel_masks: dict[nn.Parameter, Tensor] = {}
         self._step_supports_amp_scaling = False  # a scaler must not leave overflows of fp16 to the rows
         for group in self._row_groups():
             group |= {"t": 0, "rates": []}  # steps taken; learning rate of each step since the last flush
@@ -71,7 +73,7 @@ class SceneAdam(Adam):
             table: Parameter [N, ..., F] of a row group.
             texels: [N, ...] bool.
         """
-        self._kept[table] = texels.contiguous()
+        self._texel_masks[table] = texels.contiguous()
 
     @torch.no_grad()
     def catch_up(self, table: nn.Parameter, rows: Tensor) -> None:
@@ -86,10 +88,10 @@ class SceneAdam(Adam):
         group = next(group for group in self._row_groups() if any(table is p for p in group["params"]))
         step, t = self.state[table]["step"], group["t"]
         last = step[rows]
-        behind = rows[(last > 0) & (last < t)]  # rows that were never seen have no momentum
-        if len(behind):
-            self._coast(group, table, behind)
-        step[behind] = t
+        late_rows = rows[(last > 0) & (last < t)]  # rows that were never seen have no momentum
+        if len(late_rows):
+            self._coast(group, table, late_rows)
+        step[late_rows] = t
 
     def _coast(self, group: dict[str, Any], table: nn.Parameter, rows: Tensor) -> None:
         """θ −= m Σ_i w_i / (√v + ε x_i); m and v decay."""
@@ -111,13 +113,13 @@ class SceneAdam(Adam):
         Args:
             state_dict: Of :meth:`state_dict`. Tables whose rows are none in it keep their own.
         """
-        own = {id(table): self.state[table] for group in self._row_groups() for table in group["params"]}
+        state_of_tables = {id(table): self.state[table] for group in self._row_groups() for table in group["params"]}
         tables = [key for group in state_dict["param_groups"] if group["rows"] for key in group["params"]]
-        others = {key: state for key, state in state_dict["state"].items() if key not in tables}
-        super().load_state_dict({**state_dict, "state": others})
+        state_of_others = {key: state for key, state in state_dict["state"].items() if key not in tables}
+        super().load_state_dict({**state_dict, "state": state_of_others})
         loaded = (table for group in self._row_groups() for table in group["params"])
         for table, key in zip(loaded, tables, strict=True):
-            self.state[table] = own[id(table)]
+            self.state[table] = state_of_tables[id(table)]
             for slot, rows in state_dict["state"][key].items():
                 if len(rows):
                     self.state[table][slot].copy_(rows)
@@ -158,12 +160,12 @@ class SceneAdam(Adam):
         values = table.detach(), state["exp_avg"], state["exp_avg_sq"]
         if table.device.type == "cpu" and table.dtype == torch.float32 and native.works():
             state["step"][rows] += 1
-            gradients, kept = gradient.values().contiguous(), self._kept.get(table)
-            _step_by_row(values, at, gradients, kept, state["step"][rows].tolist(), group)
+            gradients, texel_mask = gradient.values().contiguous(), self._texel_masks.get(table)
+            _step_by_row(values, at, gradients, texel_mask, state["step"][rows].tolist(), group)
             return
         gradients = gradient.values()
-        if table in self._kept:  # Adam leaves values alone whose gradient and moments are 0
-            gradients = gradients.masked_fill(~self._kept[table][rows][..., None], 0)
+        if table in self._texel_masks:  # Adam leaves values alone whose gradient and moments are 0
+            gradients = gradients.masked_fill(~self._texel_masks[table][rows][..., None], 0)
         adam(
             [table[row] for row in at],
             list(gradients),
@@ -194,21 +196,26 @@ Rows = tuple[Tensor, Tensor, Tensor]
 
 
 def _step_by_row(
-    tables: Rows, rows: list[int], gradients: Tensor, kept: Tensor | None, steps: list[float], group: dict[str, Any]
+    tables: Rows,
+    rows: list[int],
+    gradients: Tensor,
+    texel_mask: Tensor | None,
+    steps: list[float],
+    group: dict[str, Any],
 ) -> None:
     """One step of Adam on each row, the ``steps``-th of it; by adam.c."""
     (beta1, beta2), step = group["betas"], native.library("adam").adam
-    channels = gradients.shape[-1] if kept is not None else 1
+    channels = gradients.shape[-1] if texel_mask is not None else 1
     texels = ctypes.c_long(gradients[0].numel() // channels)
 
     def task(_: int, first: int, last: int) -> None:
         for place in range(first, last):
             row, rate = rows[place], group["lr"] / (1 - beta1 ** steps[place])
             parameter, m, v = (native.pointer(table[row]) for table in tables)
-            own = None if kept is None else kept[row]
+            trained = None if texel_mask is None else texel_mask[row]
             numbers = rate, beta1, beta2, (1 - beta2 ** steps[place]) ** 0.5, group["eps"]
-            given = parameter, native.pointer(gradients[place]), m, v, texels, channels, native.pointer(own)
-            step(*given, *map(ctypes.c_float, numbers))
+            arrays = parameter, native.pointer(gradients[place]), m, v, texels, channels, native.pointer(trained)
+            step(*arrays, *map(ctypes.c_float, numbers))
 
     native.run(task, native.shares(len(rows), len(rows)))
 
@@ -234,13 +241,14 @@ def _coast_together(tables: Rows, rows: Tensor, nodes: Array, weights: Array, de
     shape = (-1, *[1] * (parameters.dim() - 1))
     at_once = max(1, _SIDE_BY_SIDE // max(1, first[0].numel() * first.element_size()))
     for start in range(0, len(rows), at_once):
-        own = slice(start, start + at_once)
-        some, (decay_m, decay_v) = rows[own], (torch.as_tensor(decay[own]).to(first).view(shape) for decay in decays)
-        m, v = first[some], second[some]
+        block = slice(start, start + at_once)
+        block_rows = rows[block]
+        decay_m, decay_v = (torch.as_tensor(decay[block]).to(first).view(shape) for decay in decays)
+        m, v = first[block_rows], second[block_rows]
         root, factor = v.sqrt(), torch.zeros_like(v)
-        for node, weight in zip(nodes[own].T, weights[own].T, strict=True):
+        for node, weight in zip(nodes[block].T, weights[block].T, strict=True):
             node, weight = (torch.as_tensor(values).to(first).view(shape) for values in (node, weight))
             factor.addcdiv_(weight, root + node)
-        parameters.index_add_(0, some, factor.mul_(m), alpha=-1)
-        first.index_copy_(0, some, m.mul_(decay_m))
-        second.index_copy_(0, some, v.mul_(decay_v))
+        parameters.index_add_(0, block_rows, factor.mul_(m), alpha=-1)
+        first.index_copy_(0, block_rows, m.mul_(decay_m))
+        second.index_copy_(0, block_rows, v.mul_(decay_v))

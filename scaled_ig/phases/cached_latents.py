@@ -1,4 +1,7 @@
-"""Latents that were encoded once, and L_latent against them."""
+"""Latents that were encoded once, and L_latent against them.
+
+Letters: B views, R rays of each, C channels, h rows and w columns of latents, H and W of images.
+"""
 
 from __future__ import annotations
 
@@ -58,9 +61,9 @@ class CachedLatents:
         data = trainer.datamodule  # type: ignore[attr-defined]
         folder = Path(trainer.default_root_dir) / "latents" / f"stage{phase.stage}"
         self._cache = LatentCache(folder, scene, self.precision, partial(print, flush=True))
-        read = partial(data.batches, phase.stage, title="encoding")
+        read_views = partial(data.batches, phase.stage, title="encoding")
         shards, digests = data.own_training_shards(), data.scene_digests(phase.stage)
-        together(partial(self._cache.fill, shards, digests, read))
+        together(partial(self._cache.fill, shards, digests, read_views))
 
     def term(self, phase: Phase, batch: ViewBatch, noise: CounterNoise) -> Tensor:
         """L_latent of a batch, by one sweep for value and gradients where the kernel can."""
@@ -89,10 +92,10 @@ class CachedLatents:
         """[B, R] latent pixels that this step looks at; all where it is None."""
         if self.rays_per_view is None:
             return None
-        drawn = noise.uniform(batch.view_ids, self.rays_per_view, Stream.RAYS)
+        lots = noise.uniform(batch.view_ids, self.rays_per_view, Stream.RAYS)
         if batch.masks is None or not self._draws_near(scene):
-            return (drawn * scene.latent_resolution**2).long()
-        return draw_near(batch, drawn)
+            return (lots * scene.latent_resolution**2).long()
+        return draw_near(batch, lots)
 
     def _latent(self, scene: SceneModel, batch: ViewBatch, pixels: Tensor | None) -> Tensor:
         """[B, R, C] latent pixels, all or some."""

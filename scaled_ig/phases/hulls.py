@@ -1,4 +1,7 @@
-"""Visual hulls of the scenes that a phase trains, and rays that meet them."""
+"""Visual hulls of the scenes that a phase trains, and rays that meet them.
+
+Letters: B views, R rays of each, H rows and W columns of pixels, h and w of blocks of them.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def carve_hulls(table: HullTable, data: Any, stage: int, latent_pixel: int = 1) 
         if silhouettes is None:
             without.append(ids[scene])
             continue
-        masks, cameras = (each.to(table.weight.device) for each in silhouettes)
+        masks, cameras = (tensor.to(table.weight.device) for tensor in silhouettes)
         hull = carve(masks, cameras, dilation=dilation)
         if uncovered(hull, masks, cameras) <= UNCOVERED:
             table.weight[scene - first] = pack(hull)
@@ -59,21 +62,21 @@ def carve_hulls(table: HullTable, data: Any, stage: int, latent_pixel: int = 1) 
                 flush=True,
             )
     if without:
-        some = ", ".join(without[:3]) + (", …" if len(without) > 3 else "")
+        examples = ", ".join(without[:3]) + (", …" if len(without) > 3 else "")
         print(
-            f"{len(without)} of {len(ids)} scenes have no masks ({some}): they are trained in the whole ball",
+            f"{len(without)} of {len(ids)} scenes have no masks ({examples}): they are trained in the whole ball",
             flush=True,
         )
 
 
-def draw_near(batch: ViewBatch, drawn: Tensor) -> Tensor:
+def draw_near(batch: ViewBatch, lots: Tensor) -> Tensor:
     """Pixels at or near the object, so that any ray through its hull may be drawn; of views without masks any at all.
 
     Within silhouettes more rays fall where colours vary.
 
     Args:
         batch: B views with images and masks.
-        drawn: [B, R] uniform in [0, 1).
+        lots: [B, R] uniform in [0, 1).
 
     Returns:
         [B, R] long, row · width + column.
@@ -82,24 +85,24 @@ def draw_near(batch: ViewBatch, drawn: Tensor) -> Tensor:
     assert batch.masks is not None
     assert batch.masked is not None
     width = batch.masks.shape[2]
-    seen = F.max_pool2d(batch.masks[:, None].float(), BLOCK, ceil_mode=True)
-    share = torch.zeros_like(seen[:, 0])
+    coverage = F.max_pool2d(batch.masks[:, None].float(), BLOCK, ceil_mode=True)
+    share = torch.zeros_like(coverage[:, 0])
     reaches = (margin(batch.cameras, width) / BLOCK).ceil().long()
     for reach in reaches.unique().tolist():  # one, unless cameras stand at different distances
-        own = reaches == reach
-        share[own] = BESIDE * (F.max_pool2d(seen[own], 2 * reach + 1, 1, reach)[:, 0] > 0)
-    inside = seen[:, 0] > 0
+        views = reaches == reach
+        share[views] = BESIDE * (F.max_pool2d(coverage[views], 2 * reach + 1, 1, reach)[:, 0] > 0)
+    inside = coverage[:, 0] > 0
     contrast = block_contrast(batch.images) * inside
-    usual = contrast.sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
-    detail = contrast / usual.clamp(min=1e-6)[:, None, None]
+    mean_contrast = contrast.sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+    detail = contrast / mean_contrast.clamp(min=1e-6)[:, None, None]
     share = torch.where(inside, 1 - DETAIL + DETAIL * detail, share)
     share[~batch.masked] = 1.0
     blocks = share.shape[2]
-    upto = share.flatten(1).cumsum(1)
-    place = drawn * upto[:, -1:]
-    block = torch.searchsorted(upto, place, right=True).clamp(max=upto.shape[1] - 1)
+    cumulated = share.flatten(1).cumsum(1)
+    place = lots * cumulated[:, -1:]
+    block = torch.searchsorted(cumulated, place, right=True).clamp(max=cumulated.shape[1] - 1)
     # How far the place lies within its block's share is drawn by lot too: it tells which pixel.
-    part = 1 - (upto.gather(1, block) - place) / share.flatten(1).gather(1, block).clamp(min=BESIDE)
+    part = 1 - (cumulated.gather(1, block) - place) / share.flatten(1).gather(1, block).clamp(min=BESIDE)
     pixel = (part * BLOCK**2).long().clamp(0, BLOCK**2 - 1)
     row = block // blocks * BLOCK + pixel // BLOCK
     column = block % blocks * BLOCK + pixel % BLOCK

@@ -51,14 +51,14 @@ class LatentCache:
         self,
         shards: dict[int, list[ViewKey]],
         digests: Sequence[str],
-        read: Callable[[list[ViewKey]], Iterable[ViewBatch]],
+        read_views: Callable[[list[ViewKey]], Iterable[ViewBatch]],
     ) -> None:
         """Find or make the latents of shards of scenes.
 
         Args:
             shards: Views of each shard, by its number; of ascending scenes.
             digests: Digest of the content of every scene.
-            read: Gives views, in order, with images.
+            read_views: Gives views, in order, with images.
 
         Raises:
             UsageError: A file cannot be written.
@@ -69,15 +69,15 @@ class LatentCache:
         self._keys = torch.tensor([view_ids(*key) for key in keys_of_all], dtype=torch.long, device=device)
         assert bool((self._keys.diff() > 0).all()), "shards are blocks of scenes, in order"
         for shard, keys in shards.items():
-            path, wanted = self.folder / f"shard-{shard}.safetensors", self._digest(keys, digests)
-            latents, fault = _find(path, wanted)
+            path, digest = self.folder / f"shard-{shard}.safetensors", self._digest(keys, digests)
+            latents, fault = _find(path, digest)
             if latents is None:
                 if fault:
                     self.say(f"{path} {fault}: encoding its views again")
-                latents, error = self._encode(read(keys))
+                latents, error = self._encode(read_views(keys))
                 if self.precision != "float32":
                     self.say(f"{path} in {self.precision}: {error}")
-                _write(path, latents, wanted)
+                _write(path, latents, digest)
             if not filled:  # one copy, filled shard by shard
                 self._latents = _room_for(len(self), latents, device)
             self._latents[filled : filled + len(latents)] = latents
@@ -92,9 +92,9 @@ class LatentCache:
         Raises:
             KeyError: A view was not among those encoded.
         """
-        wanted = batch.view_ids
-        rows = torch.searchsorted(self._keys, wanted).clamp(max=len(self._keys) - 1)
-        missing = self._keys[rows] != wanted
+        ids = batch.view_ids
+        rows = torch.searchsorted(self._keys, ids).clamp(max=len(self._keys) - 1)
+        missing = self._keys[rows] != ids
         if missing.any():
             place = int(missing.nonzero()[0])
             raise KeyError((int(batch.scene_index[place]), int(batch.view_index[place])))
@@ -116,9 +116,9 @@ class LatentCache:
             parts.append(latents.to(DTYPES[self.precision]).cpu())
             difference = latents.cpu() - parts[-1].float()
             largest, squares = max(largest, float(difference.abs().max())), squares + float(difference.square().sum())
-        kept = torch.cat(parts).contiguous()
-        decibels = 10 * math.log10(4 * kept.numel() / squares) if squares else math.inf  # latents span [-1, 1]
-        return kept, f"largest rounding error {largest:.1e}, {decibels:.0f} dB"
+        latents = torch.cat(parts).contiguous()
+        decibels = 10 * math.log10(4 * latents.numel() / squares) if squares else math.inf  # latents span [-1, 1]
+        return latents, f"largest rounding error {largest:.1e}, {decibels:.0f} dB"
 
 
 def _room_for(count: int, latents: Tensor, device: torch.device) -> Tensor:
@@ -129,11 +129,11 @@ def _room_for(count: int, latents: Tensor, device: torch.device) -> Tensor:
     return torch.empty(count, *latents.shape[1:], dtype=latents.dtype, device=device)
 
 
-def encoder_digest(scene: SceneModel) -> str:
+def encoder_digest(model: SceneModel) -> str:
     """SHA-256 of all that encoding depends on: the autoencoder's kind, settings, weights and normaliser."""
-    autoencoder = scene.autoencoder
+    autoencoder = model.autoencoder
     decoders = {id(p) for p in (*autoencoder.decoder_parameters(), *autoencoder.small_decoder_parameters())}
-    digest = hashlib.sha256(json.dumps(describe(scene)["autoencoder"], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(describe(model)["autoencoder"], sort_keys=True).encode())
     for name, value in sorted(autoencoder.state_dict(keep_vars=True).items()):
         if id(value) not in decoders:
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
@@ -145,14 +145,14 @@ def _bytes(tensor: Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
-def _find(path: Path, wanted: str) -> tuple[Tensor | None, str]:
+def _find(path: Path, expected_digest: str) -> tuple[Tensor | None, str]:
     """Latents of a file, or None and what is wrong with it; nothing is wrong where there is none."""
     if not path.is_file():
         return None, ""
     try:
         with safe_open(path, "pt") as file:
             made_of, _, digest = (file.metadata() or {}).get("stamp", "").partition(" ")
-            if made_of != wanted:
+            if made_of != expected_digest:
                 return None, "was made of another encoder, other views or settings"
             latents = file.get_tensor("latents")
     except (SafetensorError, OSError):

@@ -1,4 +1,7 @@
-"""The papers' losses as unweighted scalars: means over all elements (method 2)."""
+"""The papers' losses as unweighted scalars: means over all elements (method 2).
+
+Letters: B views, C channels, h rows and w columns of latents, H and W of images and planes, S scenes, P planes.
+"""
 
 from __future__ import annotations
 

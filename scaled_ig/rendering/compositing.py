@@ -2,6 +2,7 @@
 
 The papers' mid-point rule: an interval has the mean of the values and of the *raw* densities at its two ends;
 σ = softplus(raw − 1), α = 1 − exp(−σδ), w_k = α_k Π_{j<k} (1 − α_j), pixel = Σ w c + (1 − Σ w) · background.
+Letters: R rays, S samples of each, C channels.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def interval_weights(raw_densities: Tensor, t: Tensor) -> Tensor:
     """
     raw = 0.5 * (raw_densities[:, 1:] + raw_densities[:, :-1])
     optical_depth = F.softplus(raw - 1) * (t[:, 1:] - t[:, :-1])
-    before = F.pad(torch.cumsum(optical_depth, -1)[:, :-1], (1, 0))
+    depth_before = F.pad(torch.cumsum(optical_depth, -1)[:, :-1], (1, 0))
     # exp of a sum equals the product of (1 − α), without its 0/0 in the gradient at α = 1.
-    return -torch.expm1(-optical_depth) * torch.exp(-before)
+    return -torch.expm1(-optical_depth) * torch.exp(-depth_before)
 
 
 def composite(raw_densities: Tensor, values: Tensor, t: Tensor, background: Tensor) -> Composite:

@@ -1,4 +1,7 @@
-"""The tiny MLP R_α, of all scenes or of each: features become a raw density and values."""
+"""The tiny MLP R_α, of all scenes or of each: features become a raw density and values.
+
+Letters: F features, C values, S scenes, P points of each, n parameters of a head.
+"""
 
 from __future__ import annotations
 
@@ -59,14 +62,16 @@ class SceneHeads:
 
     def split(self) -> list[FieldHead]:
         """The heads one by one."""
-        return [self._of(own) for own in zip(*(part.unbind() for part in self.parameters.values()), strict=True)]
+        return [
+            self._of(tensors) for tensors in zip(*(part.unbind() for part in self.parameters.values()), strict=True)
+        ]
 
-    def _of(self, own: tuple[Tensor, ...]) -> FieldHead:
+    def _of(self, tensors: tuple[Tensor, ...]) -> FieldHead:
         with torch.device("meta"):
             hidden, out = self.like.hidden, self.like.out
-            made = FieldHead(hidden.in_features, out.out_features - 1, hidden.out_features)
-        for name, tensor in zip(self.parameters, own, strict=True):
+            head = FieldHead(hidden.in_features, out.out_features - 1, hidden.out_features)
+        for name, tensor in zip(self.parameters, tensors, strict=True):
             layer, kind = name.split(".")
-            delattr(made.get_submodule(layer), kind)  # a parameter would end the gradient's way to the rows
-            setattr(made.get_submodule(layer), kind, tensor)
-        return made
+            delattr(head.get_submodule(layer), kind)  # a parameter would end the gradient's way to the rows
+            setattr(head.get_submodule(layer), kind, tensor)
+        return head

@@ -1,4 +1,7 @@
-"""What rays meet: feature planes, which a kernel reads, or any representation, point by point."""
+"""What rays meet: feature planes, which a kernel reads, or any representation, point by point.
+
+Letters: R rays, S samples of each, C values of a sample; N items in G groups.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from scaled_ig.cameras import Rays
 from scaled_ig.rendering.compositing import EMPTY, Composite, composite
 from scaled_ig.rendering.field_head import FieldHead, SceneHeads
 from scaled_ig.rendering.kernels import Kernel, reference
-from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
+from scaled_ig.rendering.kernels.reference import PlaneRays, Target
 from scaled_ig.representations import SceneRepresentation
 from scaled_ig.representations.occupancy import Hulls
 
@@ -33,8 +36,8 @@ class Field(Protocol):
     def march(self, t: Tensor) -> Composite:
         """What the rays see."""
 
-    def squared_error(self, t: Tensor, wanted: Wanted) -> Tensor:
-        """Error of what the rays see; no gradient flows to what is wanted and to the background."""
+    def squared_error(self, t: Tensor, target: Target) -> Tensor:
+        """Error of what the rays see; no gradient flows to the target and to the background."""
 
 
 @dataclass(frozen=True)
@@ -42,34 +45,34 @@ class Planes:
     """Planes, read by a kernel."""
 
     kernel: Kernel
-    given: PlaneRays
+    plane_rays: PlaneRays
 
     def densities(self, t: Tensor) -> Tensor:
-        return self.kernel.densities(self.given, t)
+        return self.kernel.densities(self.plane_rays, t)
 
     def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
         return self.kernel.resample(t, raw_densities, num_samples, u)
 
     def march(self, t: Tensor) -> Composite:
-        return self.kernel.march(self.given, t)
+        return self.kernel.march(self.plane_rays, t)
 
-    def squared_error(self, t: Tensor, wanted: Wanted) -> Tensor:
-        return self.kernel.squared_error(self.given, t, wanted)
+    def squared_error(self, t: Tensor, target: Target) -> Tensor:
+        return self.kernel.squared_error(self.plane_rays, t, target)
 
     def split(self, heads: SceneHeads) -> PlanesByScene:
         """The same planes, each read by the head of its scene."""
-        planes, slot, rays = self.given.planes, self.given.slot, self.given.rays
+        planes, slot, rays = self.plane_rays.planes, self.plane_rays.slot, self.plane_rays.rays
         num_rays = torch.bincount(slot, minlength=len(planes)).tolist()
-        own_rays = map(Rays, rays.origins.split(num_rays), rays.directions.split(num_rays))
+        rays_by_scene = map(Rays, rays.origins.split(num_rays), rays.directions.split(num_rays))
         slots = (slot.new_zeros(count) for count in num_rays)
-        hulls = self.given.hulls
-        own_hulls = [None] * len(planes) if hulls is None else map(Hulls, hulls.bits.split(1))
-        parts = zip(planes.split(1), slots, own_rays, heads.split(), own_hulls, strict=True)
-        given = (
-            replace(self.given, planes=own, slot=slot, rays=rays, head=head, hulls=hulls)
-            for own, slot, rays, head, hulls in parts
+        hulls = self.plane_rays.hulls
+        hulls_by_scene = [None] * len(planes) if hulls is None else map(Hulls, hulls.bits.split(1))
+        parts = zip(planes.split(1), slots, rays_by_scene, heads.split(), hulls_by_scene, strict=True)
+        by_scene = (
+            replace(self.plane_rays, planes=scene_planes, slot=slot, rays=rays, head=head, hulls=hulls)
+            for scene_planes, slot, rays, head, hulls in parts
         )
-        return PlanesByScene([Planes(self.kernel, own) for own in given])
+        return PlanesByScene([Planes(self.kernel, plane_rays) for plane_rays in by_scene])
 
 
 @dataclass(frozen=True)
@@ -78,23 +81,23 @@ class PlanesByScene:
 
     scenes: list[Planes]
 
-    def _each(self, *of_rays: Tensor) -> Iterator[tuple[Planes, tuple[Tensor, ...]]]:
+    def _with_parts(self, *tensors: Tensor) -> Iterator[tuple[Planes, tuple[Tensor, ...]]]:
         """Every scene, with its part of what rays have."""
-        num_rays = [len(scene.given.slot) for scene in self.scenes]
-        return zip(self.scenes, zip(*(each.split(num_rays) for each in of_rays), strict=True), strict=True)
+        num_rays = [len(scene.plane_rays.slot) for scene in self.scenes]
+        return zip(self.scenes, zip(*(tensor.split(num_rays) for tensor in tensors), strict=True), strict=True)
 
     def densities(self, t: Tensor) -> Tensor:
-        return torch.cat([scene.densities(*own) for scene, own in self._each(t)])
+        return torch.cat([scene.densities(*part) for scene, part in self._with_parts(t)])
 
     def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
         return self.scenes[0].resample(t, raw_densities, num_samples, u)
 
     def march(self, t: Tensor) -> Composite:
-        return Composite.join(scene.march(*own) for scene, own in self._each(t))
+        return Composite.join(scene.march(*part) for scene, part in self._with_parts(t))
 
-    def squared_error(self, t: Tensor, wanted: Wanted) -> Tensor:
+    def squared_error(self, t: Tensor, target: Target) -> Tensor:
         rays = torch.arange(len(t), device=t.device)
-        parts = [scene.squared_error(own, wanted[some]) for scene, (own, some) in self._each(t, rays)]
+        parts = [scene.squared_error(depths, target[part]) for scene, (depths, part) in self._with_parts(t, rays)]
         return torch.stack(parts).sum()
 
 
@@ -138,19 +141,20 @@ class Points:
         """Raw densities [R, S] and values [R, S, C]; of points that may hold something alone where that is known."""
         positions, by_scene = self.rays.at(t), _Groups(self.slot, len(self.scenes))
         points = by_scene.pad(positions)
-        kept = self.representation.occupied(self.scenes, points.flatten(1, 2))
-        chosen = None if kept is None else by_scene.unpad(kept.unflatten(1, points.shape[1:3]))
+        occupied = self.representation.occupied(self.scenes, points.flatten(1, 2))
+        is_read = None if occupied is None else by_scene.unpad(occupied.unflatten(1, points.shape[1:3]))
         if self.hulls is not None:
-            held = self.hulls.hold(self.slot, positions)
-            chosen = held if chosen is None else chosen & held
-        if chosen is None:
+            in_hull = self.hulls.hold(self.slot, positions)
+            is_read = in_hull if is_read is None else is_read & in_hull
+        if is_read is None:
             raw, values = self.head(self.representation(self.scenes, points.flatten(1, 2)))
             size = points.shape[1:3]
             return by_scene.unpad(raw.unflatten(1, size)), by_scene.unpad(values.unflatten(1, size))
-        by_scene = _Groups(self.slot[:, None].expand_as(chosen)[chosen], len(self.scenes))
-        raw, values = self.head(self.representation(self.scenes, by_scene.pad(positions[chosen])))
+        by_scene = _Groups(self.slot[:, None].expand_as(is_read)[is_read], len(self.scenes))
+        raw, values = self.head(self.representation(self.scenes, by_scene.pad(positions[is_read])))
         densities, colours = t.new_full(t.shape, EMPTY), values.new_zeros(*t.shape, values.shape[-1])
-        return densities.index_put((chosen,), by_scene.unpad(raw)), colours.index_put((chosen,), by_scene.unpad(values))
+        densities = densities.index_put((is_read,), by_scene.unpad(raw))
+        return densities, colours.index_put((is_read,), by_scene.unpad(values))
 
     def _blocks(self, t: Tensor) -> Iterator[tuple[Points, Tensor]]:
         """Some rays after the other, with the scenes that they read, and their depths; all at once in training."""
@@ -161,22 +165,24 @@ class Points:
         for start in range(0, len(t), at_once):
             block = slice(start, start + at_once)
             first, last = self.slot[block][[0, -1]].tolist()
-            read = slice(first, last + 1)
-            head = self.head[read] if isinstance(self.head, SceneHeads) else self.head
-            hulls = None if self.hulls is None else Hulls(self.hulls.bits[read])
+            scenes_read = slice(first, last + 1)
+            head = self.head[scenes_read] if isinstance(self.head, SceneHeads) else self.head
+            hulls = None if self.hulls is None else Hulls(self.hulls.bits[scenes_read])
             slot, rays = self.slot[block] - first, self.rays[block]
-            yield replace(self, scenes=self.scenes[read], slot=slot, rays=rays, head=head, hulls=hulls), t[block]
+            yield replace(self, scenes=self.scenes[scenes_read], slot=slot, rays=rays, head=head, hulls=hulls), t[block]
 
     def densities(self, t: Tensor) -> Tensor:
         blocks = list(self._blocks(t))  # of the first pass as of the second, which may want a gradient
         with torch.no_grad():
-            return torch.cat([block._at(own)[0] for block, own in blocks])
+            return torch.cat([block._at(depths)[0] for block, depths in blocks])
 
     def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
         return reference.resample(t, raw_densities, num_samples, u)
 
     def march(self, t: Tensor) -> Composite:
-        return Composite.join(composite(*block._at(own), own, self.background) for block, own in self._blocks(t))
+        return Composite.join(
+            composite(*block._at(depths), depths, self.background) for block, depths in self._blocks(t)
+        )
 
-    def squared_error(self, t: Tensor, wanted: Wanted) -> Tensor:
-        return wanted.error(self.march(t))
+    def squared_error(self, t: Tensor, target: Target) -> Tensor:
+        return target.error(self.march(t))

@@ -1,4 +1,7 @@
-"""The renderer R_α: rays → samples → features → head → pixels, of any channel count."""
+"""The renderer R_α: rays → samples → features → head → pixels, of any channel count.
+
+Letters: B views, R rays of each, C channels, S samples of a ray; H of all rays meet something.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from scaled_ig.rendering.compositing import Composite
 from scaled_ig.rendering.field_head import FieldHead, SceneHeads
 from scaled_ig.rendering.fields import Field, Planes, Points
 from scaled_ig.rendering.kernels import KernelChoice, choose_kernel
-from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
+from scaled_ig.rendering.kernels.reference import PlaneRays, Target
 from scaled_ig.rendering.sampling import SamplingPlan, stratified
 from scaled_ig.representations import PlaneRepresentation, SceneRepresentation
 from scaled_ig.representations.occupancy import Hulls
@@ -101,13 +104,13 @@ class Renderer(nn.Module):
             background: [C] in [-1, 1].
             jitter: Noise in training; None samples the middle of each bin, so that evaluation is deterministic.
         """
-        behind = (background + 1) / 2
-        hit, t, field, t_far = self._cast(representation, scene_index, rays, behind, jitter)
-        seen = field.march(t)
-        pixels = behind.expand(len(t_far), -1).clone()
-        pixels[hit] = seen.pixels
+        background = (background + 1) / 2
+        hits, t, field, t_far = self._cast(representation, scene_index, rays, background, jitter)
+        composite = field.march(t)
+        pixels = background.expand(len(t_far), -1).clone()
+        pixels[hits] = composite.pixels
         accumulation, depth = torch.zeros_like(t_far), t_far.detach().clone()
-        accumulation[hit], depth[hit] = seen.accumulation, seen.depth
+        accumulation[hits], depth[hits] = composite.accumulation, composite.depth
         num_views = len(scene_index)
         return Rendering(
             (pixels * 2 - 1).unflatten(0, (num_views, -1)),
@@ -138,16 +141,16 @@ class Renderer(nn.Module):
             jitter: ...
             opacity: What rays should end in, whose error is added.
         """
-        behind, pixels = (background.detach() + 1) / 2, (target.detach().flatten(0, 1) + 1) / 2
-        hit, t, field, t_far = self._cast(representation, scene_index, rays, behind, jitter)
-        wanted = Wanted(pixels, 4 / pixels.numel())
+        background, pixels = (background.detach() + 1) / 2, (target.detach().flatten(0, 1) + 1) / 2
+        hits, t, field, t_far = self._cast(representation, scene_index, rays, background, jitter)
+        ray_targets = Target(pixels, 4 / pixels.numel())
         if opacity is not None:
-            wanted = replace(wanted, opacity=opacity.coverage.flatten(), opacity_weight=opacity.weight)
-        missed = torch.ones_like(t_far, dtype=torch.bool)
-        missed[hit] = False
-        nothing = torch.zeros_like(t_far[missed])  # rays that see the background only
-        beside = wanted[missed].error(Composite(behind.expand(len(nothing), -1), nothing, nothing))
-        return field.squared_error(t, wanted[hit]) + beside
+            ray_targets = replace(ray_targets, opacity=opacity.coverage.flatten(), opacity_weight=opacity.weight)
+        misses = torch.ones_like(t_far, dtype=torch.bool)
+        misses[hits] = False
+        zeros = torch.zeros_like(t_far[misses])  # rays that see the background only
+        error_of_misses = ray_targets[misses].error(Composite(background.expand(len(zeros), -1), zeros, zeros))
+        return field.squared_error(t, ray_targets[hits]) + error_of_misses
 
     @torch.no_grad()
     def raw_densities(self, representation: SceneRepresentation, scene_index: Tensor, positions: Tensor) -> Tensor:
@@ -174,10 +177,10 @@ class Renderer(nn.Module):
         # Rays of one scene side by side: its planes are mixed once, and read and written by one thread.
         order = slot.argsort(stable=True)
         by_scene = (order[:, None] * rays_per_view + torch.arange(rays_per_view, device=order.device)).flatten()
-        hit = by_scene[(t_far > t_near)[by_scene]]
-        field = self._field(representation, scenes, slot[hit // rays_per_view], flat[hit], background, hulls)
-        own_jitter = None if jitter is None else Jitter(jitter.noise, jitter.ray_ids.flatten()[hit])
-        return hit, self._depths(field, t_near[hit], t_far[hit], own_jitter), field, end
+        hits = by_scene[(t_far > t_near)[by_scene]]
+        field = self._field(representation, scenes, slot[hits // rays_per_view], flat[hits], background, hulls)
+        hit_jitter = None if jitter is None else Jitter(jitter.noise, jitter.ray_ids.flatten()[hits])
+        return hits, self._depths(field, t_near[hits], t_far[hits], hit_jitter), field, end
 
     def _field(
         self,
@@ -194,7 +197,7 @@ class Renderer(nn.Module):
             return Points(representation, scenes, slot, rays, head, background, hulls)
         planes = representation.planes(scenes)
         # In the planes' coordinates, where they cover [-1, 1]³; depths stay as they are.
-        scaled = Rays(rays.origins / representation.extent, rays.directions / representation.extent)
+        rays_in_planes = Rays(rays.origins / representation.extent, rays.directions / representation.extent)
         kernel = choose_kernel(self.kernel, planes, self.head)
         if self.table_precision == "bfloat16":
             rounded = planes.bfloat16()
@@ -202,14 +205,16 @@ class Renderer(nn.Module):
             planes = rounded if kernel.serves(rounded, self.head) else planes + (rounded - planes).detach()
         field = Planes(
             kernel,
-            PlaneRays(planes, slot, scaled, self.head, background, representation.axes, hulls, representation.extent),
+            PlaneRays(
+                planes, slot, rays_in_planes, self.head, background, representation.axes, hulls, representation.extent
+            ),
         )
         return field.split(head) if isinstance(head, SceneHeads) else field
 
     def _head(self, representation: SceneRepresentation, scenes: Tensor) -> FieldHead | SceneHeads:
         """The head of all scenes, or those of ``scenes``."""
-        own = representation.head
-        return self.head if own is None else SceneHeads(self.head, own(scenes))
+        head_rows = representation.head
+        return self.head if head_rows is None else SceneHeads(self.head, head_rows(scenes))
 
     def _depths(self, field: Field, t_near: Tensor, t_far: Tensor, jitter: Jitter | None) -> Tensor:
         """Ascending depths [R, S] of the sampling plan; no gradient flows through where samples lie."""

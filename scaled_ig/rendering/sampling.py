@@ -1,7 +1,7 @@
 """Sampling plans: where along a ray the field is read.
 
 Depths are distances along unit directions. ``u`` is uniform noise in [0, 1); the middle of each bin is used where it
-is absent, so that evaluation is deterministic.
+is absent, so that evaluation is deterministic. Letters: R rays, S samples, B bins.
 """
 
 from __future__ import annotations
@@ -120,9 +120,9 @@ class FullRay(SamplingPlan):
     def limits(self, rays: Rays) -> tuple[Tensor, Tensor]:
         distance = rays.origins.norm(dim=-1)
         ball = torch.stack([(distance - SCENE_RADIUS).clamp(min=0), distance + SCENE_RADIUS], -1)
-        own = ball if rays.near_far is None else rays.near_far
+        limits = ball if rays.near_far is None else rays.near_far
         near, far = (
-            own[:, end] if depth is None else torch.full_like(own[:, end], depth)
+            limits[:, end] if depth is None else torch.full_like(limits[:, end], depth)
             for end, depth in enumerate((self.t_near, self.t_far))
         )
         return near, far

@@ -71,12 +71,12 @@ def measure_awareness(run: RunRecord, data: MultiViewDataModule) -> Awareness | 
             parts[title].append((values[: len(pairs)], values[len(pairs) :]))
         angles += degrees
     match = Match.joined(matches)
-    if not match.seen.any():
+    if not match.visible.any():
         return None
-    found = {title: list(map(torch.cat, zip(*both, strict=True))) for title, both in parts.items()}
-    counts = {"scenes": len(ids), "pairs": len(angles), "pixels": int(match.seen.sum())}
-    numbers = {title: float(disagreement(first, second, match).mean()) for title, (first, second) in found.items()}
-    shown = max(zip(matches, ids, strict=True), key=lambda item: int(item[0].seen.sum()))[1]
+    joined = {title: list(map(torch.cat, zip(*values, strict=True))) for title, values in parts.items()}
+    counts = {"scenes": len(ids), "pairs": len(angles), "pixels": int(match.visible.sum())}
+    numbers = {title: float(disagreement(first, second, match).mean()) for title, (first, second) in joined.items()}
+    shown = max(zip(matches, ids, strict=True), key=lambda item: int(item[0].visible.sum()))[1]
     return Awareness(
         {"stage": stage, **counts, "mean_degrees": sum(angles) / len(angles), **numbers},
         _pictures(run, data, stage, shown, place[shown], encoders),
@@ -104,8 +104,8 @@ def encoder_before(run: RunRecord, autoencoder: Autoencoder) -> Autoencoder | No
         None where there was no joint phase, or the checkpoints before it are gone or another model's.
     """
     folder = RunFolder(run.config.get("init_from") or run.folder.path)
-    known = [folder.checkpoint(phase) for phase in ("warm_up", "autoencoder")]
-    path = next((path for path in known if path.is_file()), None)
+    paths = [folder.checkpoint(phase) for phase in ("warm_up", "autoencoder")]
+    path = next((path for path in paths if path.is_file()), None)
     if path is None or "joint" not in folder.read_json("costs.json").get("phases", {}):
         return None
     prefix, before = "scene.autoencoder.", copy.deepcopy(autoencoder)
@@ -128,17 +128,17 @@ def _neighbours(data: MultiViewDataModule, stage: int, scene: int) -> tuple[list
     """Views of a scene, each with its nearest, and the degrees between them."""
     keys, directions = _directions(data, stage, scene)
     cosines = (directions @ directions.T).fill_diagonal_(-2)
-    nearest, other = cosines.max(1)
-    chosen = spread(range(len(keys)), VIEWS)
+    nearest, neighbour = cosines.max(1)
+    rows = spread(range(len(keys)), VIEWS)
     degrees = torch.rad2deg(nearest.clamp(-1, 1).acos())
-    return [(keys[row], keys[int(other[row])]) for row in chosen], [float(degrees[row]) for row in chosen]
+    return [(keys[row], keys[int(neighbour[row])]) for row in rows], [float(degrees[row]) for row in rows]
 
 
 def _surfaces(run: RunRecord, scene_id: str, batch: ViewBatch) -> tuple[Surface, Surface]:
     """What the first half of some views sees of a scene, and the second."""
     scene = run.bank[scene_id]
     rendering, size, half = scene.render_latent(batch.cameras), scene.model.latent_resolution, len(batch) // 2
-    depth, opacity = (each.unflatten(1, (size, size)) for each in (rendering.depth, rendering.accumulation))
+    depth, opacity = (values.unflatten(1, (size, size)) for values in (rendering.depth, rendering.accumulation))
     sides = slice(None, half), slice(half, None)
     first, second = (Surface(batch.cameras[side], depth[side], opacity[side]) for side in sides)
     return first, second

@@ -81,9 +81,9 @@ def _quality(run: RunRecord, data: MultiViewDataModule, stage: int, ids: list[st
     place, views = {name: index for index, name in enumerate(data.scene_ids(stage))}, data.split(stage, "test")
     sums, count = dict.fromkeys(WITHOUT, 0.0), 0
     for name in ids:
-        scene, chosen = run.bank[name], spread(views[place[name]], VIEWS)
-        batch = data.views(stage).__getitems__([(place[name], view) for view in chosen])
-        truth, count = to_unit_range(batch.pixels), count + len(chosen)
+        scene, shown_views = run.bank[name], spread(views[place[name]], VIEWS)
+        batch = data.views(stage).__getitems__([(place[name], view) for view in shown_views])
+        truth, count = to_unit_range(batch.pixels), count + len(shown_views)
         for title, parts in WITHOUT.items():
             sums[title] += float(psnr(_without(scene, parts).render(batch.cameras), truth).mean()) / len(ids)
     return {"scenes": len(ids), "views": count, **sums}
@@ -96,8 +96,8 @@ def _without(scene: BankScene, parts: tuple[str, ...]) -> BankScene:
 
 def _pictures(representation: MicroMacro, shares: Tensor) -> dict[str, list[Picture]]:
     """Planes of the most used bases, by the three directions in which their features vary most; up is up."""
-    chosen = shares.argsort(descending=True)[:PICTURED]
-    features = representation.bases[chosen].flip(2).movedim(-1, 2).transpose(0, 1)  # [3, B, F, K, K]
+    most_used = shares.argsort(descending=True)[:PICTURED]
+    features = representation.bases[most_used].flip(2).movedim(-1, 2).transpose(0, 1)  # [3, B, F, K, K]
     colours = LatentColours(features.flatten(0, 1))
     titles = representation.plane_axes.upper().split("-")
     return {title: list(colours(plane)) for title, plane in zip(titles, features, strict=True)}

@@ -93,8 +93,8 @@ def gather(run: RunRecord, no_prior: str | None, rgb: str | None, compare: list[
 
 def rows(contenders: list[Contender]) -> list[Row]:
     """Lines of the table, in the order of the contenders and of their phases."""
-    ours = contenders[0].ends()
-    if not ours:
+    own_ends = contenders[0].ends()
+    if not own_ends:
         return []
     lines = []
     for contender in contenders:
@@ -102,8 +102,10 @@ def rows(contenders: list[Contender]) -> list[Row]:
         size = contender.run.bytes_per_scene()
         for phase, seconds, psnr in contender.ends():
             ssim, name = contender.run.test_value(phase, "ssim"), PHASE_NAMES[phase]
-            after = "at the end" if phase == contender.ends()[-1][0] else f"after {name}"
-            lines.append(Row(contender.label, after, seconds, seconds / scenes, psnr, ssim, size, psnr - ours[-1][2]))
+            moment = "at the end" if phase == contender.ends()[-1][0] else f"after {name}"
+            lines.append(
+                Row(contender.label, moment, seconds, seconds / scenes, psnr, ssim, size, psnr - own_ends[-1][2])
+            )
     return lines
 
 
@@ -122,58 +124,59 @@ def _rays(run: RunRecord) -> str:
 
 def sentences(contenders: list[Contender]) -> list[str]:
     """What the numbers say, whatever they say."""
-    ours, run = contenders[0].ends(), contenders[0].run
-    if not ours:
+    own_ends, run = contenders[0].ends(), contenders[0].run
+    if not own_ends:
         return []
     scenes = len(run.scenes(2))
-    before = f", after {run.seconds(1):.1f} s of stage 1" if 1 in run.stages() else ""
-    said = [
-        f"This run trained stage 2 for {ours[-1][1]:.1f} s, {ours[-1][1] / scenes:.2f} s for each of {scenes} scenes"
-        f"{before}, and reached {ours[-1][2]:.2f} dB."
+    stage1_text = f", after {run.seconds(1):.1f} s of stage 1" if 1 in run.stages() else ""
+    texts = [
+        f"This run trained stage 2 for {own_ends[-1][1]:.1f} s, {own_ends[-1][1] / scenes:.2f} s for each of "
+        f"{scenes} scenes{stage1_text}, and reached {own_ends[-1][2]:.2f} dB."
     ]
     for contender in contenders[1:]:
         ends = contender.ends()
         if ends and contender.kind == "no_prior":
-            said.append(f"{_prior_sentence(ours, ends)}{_same_time(contenders[0], contender)}")
+            texts.append(f"{_prior_sentence(own_ends, ends)}{_same_time(contenders[0], contender)}")
         elif ends:
-            said.append(f"{_rival_sentence(contender, ours[-1], ends[-1])}{_same_time(contenders[0], contender)}")
-    return [text for text in said if text]
+            texts.append(f"{_rival_sentence(contender, own_ends[-1], ends[-1])}{_same_time(contenders[0], contender)}")
+    return [text for text in texts if text]
 
 
-def _same_time(ours: Contender, theirs: Contender) -> str:
+def _same_time(this_run: Contender, other_run: Contender) -> str:
     """Both on watched views after the shorter of their times, between measurements by straight lines."""
-    curves = [contender.watched() for contender in (ours, theirs)]
+    curves = [contender.watched() for contender in (this_run, other_run)]
     if not all(curves):
         return ""
     seconds = min(curve[-1][0] for curve in curves)
-    here, there = (float(np.interp(seconds, *np.array(curve).T)) for curve in curves)
-    return f" On watched views after the same {seconds:.1f} s: {here:.2f} dB in this run, {there:.2f} dB in that."
+    own_psnr, other_psnr = (float(np.interp(seconds, *np.array(curve).T)) for curve in curves)
+    numbers = f"{own_psnr:.2f} dB in this run, {other_psnr:.2f} dB in that"
+    return f" On watched views after the same {seconds:.1f} s: {numbers}."
 
 
-def _prior_sentence(ours: list[End], without: list[End]) -> str:
-    theirs = {phase: (seconds, psnr) for phase, seconds, psnr in without}
+def _prior_sentence(own_ends: list[End], ends_without: list[End]) -> str:
+    end_of_phase = {phase: (seconds, psnr) for phase, seconds, psnr in ends_without}
     parts = []
-    for phase, seconds, psnr in ours:
-        if phase in theirs:
-            other_seconds, other = theirs[phase]
+    for phase, seconds, psnr in own_ends:
+        if phase in end_of_phase:
+            other_seconds, other_psnr = end_of_phase[phase]
             parts.append(
-                f"{signed(psnr - other)} dB after {PHASE_NAMES[phase]} ({psnr:.2f} dB at {seconds:.1f} s against "
-                f"{other:.2f} dB at {other_seconds:.1f} s)"
+                f"{signed(psnr - other_psnr)} dB after {PHASE_NAMES[phase]} ({psnr:.2f} dB at {seconds:.1f} s against "
+                f"{other_psnr:.2f} dB at {other_seconds:.1f} s)"
             )
     return (
         f"Against the same stage 2 without stage 1's bases, head and mean scene: {', '.join(parts)}." if parts else ""
     )
 
 
-def _rival_sentence(contender: Contender, ours: End, theirs: End) -> str:
-    gap = theirs[2] - ours[2]
+def _rival_sentence(contender: Contender, own_end: End, other_end: End) -> str:
+    gap = other_end[2] - own_end[2]
     verdict = (
         "within 0.05 dB of this run"
         if abs(gap) < 0.05
         else f"{abs(gap):.2f} dB {'more' if gap > 0 else 'less'} than this run"
     )
     text = (
-        f"{contender.label}: {theirs[2]:.2f} dB, {verdict}, in {theirs[1]:.1f} s of stage 2 "
-        f"({theirs[1] / ours[1]:.2f} times this run's)."
+        f"{contender.label}: {other_end[2]:.2f} dB, {verdict}, in {other_end[1]:.1f} s of stage 2 "
+        f"({other_end[1] / own_end[1]:.2f} times this run's)."
     )
     return f"{text} {_rays(contender.run)}" if contender.kind == "rgb" else text

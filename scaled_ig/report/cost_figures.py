@@ -44,8 +44,8 @@ class Curve:
 
     def at(self, scenes: int) -> tuple[float, float] | None:
         """Minutes and megabytes of N scenes; None below N1."""
-        known = scenes >= max(1, self.minutes.first)
-        return (self.minutes.at(scenes), self.bytes.at(scenes) / MEGABYTE) if known else None
+        is_known = scenes >= max(1, self.minutes.first)
+        return (self.minutes.at(scenes), self.bytes.at(scenes) / MEGABYTE) if is_known else None
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def draw_landscape(points: Sequence[Point], dot: str, ring: str) -> bytes:
 def _annotate(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
     """Write (x, y, text, colour) beside points: the nearest place within the axes that covers no line and no text."""
     figure.canvas.draw()
-    taken = [
+    boxes = [
         _around(point, 4.0) for line in axes.lines for point in _along(axes.transData.transform(line.get_xydata()))
     ]
     for x, y, text, colour in points:
@@ -145,14 +145,14 @@ def _annotate(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, s
             )
             box = note.get_window_extent()
             inside = axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
-            tried.append((box.count_overlaps(taken) + (not inside), len(tried), note))
+            tried.append((box.count_overlaps(boxes) + (not inside), len(tried), note))
             if tried[-1][0] == 0:
                 break
         best = min(tried)[1]
         for _, number, note in tried:
             if number != best:
                 note.remove()
-        taken.append(tried[best][2].get_window_extent())
+        boxes.append(tried[best][2].get_window_extent())
 
 
 def _plain_numbers(*axes: Axis) -> None:

@@ -85,13 +85,13 @@ def _bytes(tables: Sequence[Table]) -> Iterator[list[str]]:
 
 
 def _keys(items: Iterable[dict[str, int]]) -> list[str]:
-    return list(dict.fromkeys(key for one in items for key in one))
+    return list(dict.fromkeys(key for item in items for key in item))
 
 
 def _versions(table: Table, name: str) -> str:
     """A shared part, over all versions that are kept."""
-    own = [items[name] for items in table["shared_bytes"].values() if name in items]
-    return f"{size(sum(own))}, versions: {len(own)}" if own else DASH
+    sizes = [items[name] for items in table["shared_bytes"].values() if name in items]
+    return f"{size(sum(sizes))}, versions: {len(sizes)}" if sizes else DASH
 
 
 def _disk(tables: Sequence[Table]) -> Iterator[list[str]]:
@@ -104,7 +104,7 @@ def _disk(tables: Sequence[Table]) -> Iterator[list[str]]:
     for group, title in titles.items():
         sums = [_on_disk(table, group) for table in tables]
         if any(sums):
-            yield [f"on disk: {title}", *(size(one or None) for one in sums)]
+            yield [f"on disk: {title}", *(size(total or None) for total in sums)]
     for key, title in (("items", "these items together"), ("files", "files of the bank")):
         yield [f"on disk: {title}", *(size(sum(s[key] for s in table["disk_sums"].values())) for table in tables)]
 
@@ -124,10 +124,10 @@ def _even(tables: Sequence[Table]) -> Iterator[list[str]]:
 def _since(table: Table, key: str) -> str:
     if "break_even" not in table:
         return DASH
-    found, once = table["break_even"][key], "t1" if key == "wall_minutes" else "m1"
-    scenes, n1 = found["scenes"], table["num_scenes"]["n1"]
+    break_even, once = table["break_even"][key], "t1" if key == "wall_minutes" else "m1"
+    scenes, n1 = break_even["scenes"], table["num_scenes"]["n1"]
     when = "at no N" if scenes is None else "from N1 on" if scenes <= n1 else f"from N = {scenes:,} on"
-    return f"{when}; {once} is worth {number(found['once_worth_scenes'])} scenes of it"
+    return f"{when}; {once} is worth {number(break_even['once_worth_scenes'])} scenes of it"
 
 
 def csv_text(tables: Sequence[Table]) -> str:
@@ -135,7 +135,7 @@ def csv_text(tables: Sequence[Table]) -> str:
     flat = [dict(_flattened(table)) for table in tables]
     return csv_lines(
         ["quantity", *(table["label"] for table in tables)],
-        [[name, *(one.get(name, "") for one in flat)] for name in _keys(flat)],
+        [[name, *(column.get(name, "") for column in flat)] for name in _keys(flat)],
     )
 
 

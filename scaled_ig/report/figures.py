@@ -187,13 +187,13 @@ def draw_scenes(run: RunRecord, stage: int) -> bytes:
         height = 1.2 + (0.26 * len(scenes) if named else 7)
         figure, axes = plt.subplots(figsize=(10.6, height), layout="constrained")
         places = range(len(scenes))
-        ours = [scene["psnr"] for scene in scenes]
+        psnrs = [scene["psnr"] for scene in scenes]
         nearest = [scene.get("nearest_view_psnr") or scene["psnr"] for scene in scenes]
         bound = [scene.get("autoencoder_psnr") or scene["psnr"] for scene in scenes]
         size = 7 if named else 3
-        axes.hlines(places, nearest, ours, color="#d5dbe1", lw=3 if named else 1, zorder=1)
+        axes.hlines(places, nearest, psnrs, color="#d5dbe1", lw=3 if named else 1, zorder=1)
         axes.plot(nearest, places, "o", color="white", mec=GREY, mew=1.5, ms=size, zorder=2, label="nearest view")
-        axes.plot(ours, places, "o", color=BLUE, mec="white", mew=0.8, ms=size + 1, zorder=3, label="rendered")
+        axes.plot(psnrs, places, "o", color=BLUE, mec="white", mew=0.8, ms=size + 1, zorder=3, label="rendered")
         if not run.is_rgb:
             axes.plot(bound, places, "|", color=ORANGE, ms=size + 4, mew=1.8, zorder=2, label="autoencoder alone")
         axes.legend(
@@ -212,11 +212,13 @@ def draw_bases(planes: dict[int, BasePlanes]) -> bytes:
     with _style():
         figure, (use, spectra) = plt.subplots(1, 2, figsize=(10.6, 3.4), layout="constrained")
         newest = planes[max(planes)]
-        shares = {stage: np.array(own.numbers["shares"]) for stage, own in planes.items()}
+        shares = {stage: np.array(bases.numbers["shares"]) for stage, bases in planes.items()}
         order, width = (-shares[max(planes)]).argsort(), 0.8 / len(planes)
-        for number, (stage, own) in enumerate(shares.items()):
+        for number, (stage, stage_shares) in enumerate(shares.items()):
             places = np.arange(len(order)) + (number - (len(planes) - 1) / 2) * width
-            use.bar(places, own[order] * 100, width, color=BLUE if stage == max(planes) else SKY, label=f"S{stage}")
+            use.bar(
+                places, stage_shares[order] * 100, width, color=BLUE if stage == max(planes) else SKY, label=f"S{stage}"
+            )
         use.axhline(100 / len(order), color=GREY, lw=1.2, ls=(0, (4, 3)))
         use.set_xticks(range(len(order)) if len(order) <= 20 else [], order + 1 if len(order) <= 20 else [])
         use.set_xlabel(f"base, most used in S{max(planes)} first")

@@ -64,9 +64,9 @@ class Total:
 
     def weight_bytes(self) -> float:
         """Bytes of 2000 scenes, without moments."""
-        given = self.megabytes * 1000 * MEBIBYTE
+        total = self.megabytes * 1000 * MEBIBYTE
         untrained = self.untrained * 2000 * MEBIBYTE
-        return (given - untrained) / 3 + untrained if self.has_moments else given
+        return (total - untrained) / 3 + untrained if self.has_moments else total
 
 
 TABLE_4 = {

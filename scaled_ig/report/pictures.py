@@ -1,4 +1,7 @@
-"""Pictures and films: tiles, mosaics, and data URIs."""
+"""Pictures and films: tiles, mosaics, and data URIs.
+
+Letters: N pictures, F frames, H rows and W columns of pixels.
+"""
 
 from __future__ import annotations
 

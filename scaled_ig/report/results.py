@@ -53,8 +53,8 @@ HEADINGS = {
 
 def heading(folder: Path) -> str:
     """Title of the table of a folder."""
-    kind, own = folder.resolve().parts[-2:]
-    return f"{HEADINGS[kind]}, {own}" if kind in HEADINGS else own
+    kind, name = folder.resolve().parts[-2:]
+    return f"{HEADINGS[kind]}, {name}" if kind in HEADINGS else name
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ def read_rows(folder: Path) -> tuple[list[Row], list[str]]:
     names = {path.parent.name for path in folder.glob("*/config.yaml")}
     names |= {path.parents[1].name for path in folder.glob("*/seed*/config.yaml")}
     order = list(TITLES)
-    read = [
+    results = [
         Row.read(folder / name)
         for name in sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
     ]
-    rows = [row for row, _ in read if row is not None]
-    left_out = [sentence for _, sentences in read for sentence in sentences]
+    rows = [row for row, _ in results if row is not None]
+    left_out = [sentence for _, sentences in results for sentence in sentences]
     if not rows:
         raise UsageError(
             f"{folder} holds no finished run: make ablations or make baselines fills such a folder"
@@ -149,13 +149,13 @@ def columns(rows: Sequence[Row], at: int) -> list[dict[str, Any]]:
 
 
 def _columns(row: Row, at: int) -> dict[str, Any]:
-    latent, own, shared = row.parts()
+    latent, own_bytes, shared = row.parts()
     costs = row.costs()
     minutes, memory = [cost.minutes for cost in costs], costs[0].bytes
     record: dict[str, Any] = {
         "": row.title,
         "latent space": latent,
-        "own": own,
+        "own": own_bytes,
         "shared": shared,
         "seeds": len(row.runs),
         "PSNR S2, dB": _mean(row.quality("s2", "psnr")),
@@ -228,9 +228,9 @@ def provenance(rows: Sequence[Row]) -> str:
     when = f"{days[0]:%d %B %Y}" + (f" to {days[-1]:%d %B %Y}" if days[-1] > days[0] else "")
     run, first = rows[0].runs[0], rows[0].costs()[0].num_scenes(1)
     views = run.metrics["s2"]["num_views"]
-    before = f"{first} scenes in stage 1" if first else "No stage 1"
+    stage1_text = f"{first} scenes in stage 1" if first else "No stage 1"
     return (
-        f"{before}, {len(run.scenes(2))} in stage 2, {views} never-seen views of them. PSNR and SSIM "
+        f"{stage1_text}, {len(run.scenes(2))} in stage 2, {views} never-seen views of them. PSNR and SSIM "
         "per image, then mean over the views of a scene, then over scenes. Nobody sees view directions. Rows without a "
         "latent space train on random rays or whole images as each run's config.yaml says. Sizes are float32, without "
         "Adam's moments. Seconds are wall time, the median over seeds, of runs that may have shared the machine: "
@@ -248,8 +248,8 @@ def insight(rows: Sequence[Row]) -> str:
     """Tables of what the report of a row's first run measured: latents across views, and what bases learn."""
     parts = []
     for row in rows:
-        found = row.runs[0].folder.read_json("insight.json")
-        latents = found.get("consistency") or {}
+        insight = row.runs[0].folder.read_json("insight.json")
+        latents = insight.get("consistency") or {}
         if "before" in latents:
             names = {"images": "images", "before": "latents before stage 1", "after": "latents after stage 1"}
             parts.append(markdown([{"": f"{row.title}: disagreement of neighbouring views"} | {
@@ -258,14 +258,14 @@ def insight(rows: Sequence[Row]) -> str:
         bases = [
             {
                 "": f"{row.title}: {split.upper()}",
-                "bases": own["num_bases"],
-                "effective rank": own["effective_rank_bases"],
-                "effective rank of mixing": own["effective_rank_mixing"],
-                "PSNR, dB": own["psnr"],
-                "PSNR without micro, dB": own["psnr_without_micro"],
-                "PSNR without macro, dB": own["psnr_without_macro"],
+                "bases": bases_numbers["num_bases"],
+                "effective rank": bases_numbers["effective_rank_bases"],
+                "effective rank of mixing": bases_numbers["effective_rank_mixing"],
+                "PSNR, dB": bases_numbers["psnr"],
+                "PSNR without micro, dB": bases_numbers["psnr_without_micro"],
+                "PSNR without macro, dB": bases_numbers["psnr_without_macro"],
             }
-            for split, own in found.get("bases", {}).items()
+            for split, bases_numbers in insight.get("bases", {}).items()
         ]
         parts += [markdown(bases)] if bases else []
     return "\n\n".join(parts)
@@ -273,18 +273,18 @@ def insight(rows: Sequence[Row]) -> str:
 
 def verdict(rows: Sequence[Row]) -> str:
     """Which rows are better than ours by more than the seeds tell; empty where it is not among them."""
-    ours = next((row for row in rows if row.name == "ours"), None)
-    if ours is None:
+    own_row = next((row for row in rows if row.name == "ours"), None)
+    if own_row is None:
         return ""
     if any(len(row.runs) < 2 for row in rows):
         return "Some rows have one seed: differences are not told from chance."
-    own = ours.quality("s2", "psnr")
+    own_psnrs = own_row.quality("s2", "psnr")
     better = []
     for row in rows:
-        theirs = row.quality("s2", "psnr")
-        spread = max(statistics.stdev(own), statistics.stdev(theirs))
-        ahead = statistics.fmean(theirs) - statistics.fmean(own)
-        if row is not ours and ahead > spread:
+        psnrs = row.quality("s2", "psnr")
+        spread = max(statistics.stdev(own_psnrs), statistics.stdev(psnrs))
+        ahead = statistics.fmean(psnrs) - statistics.fmean(own_psnrs)
+        if row is not own_row and ahead > spread:
             better.append(f"{row.title} (+{ahead:.2f} dB)")
     if not better:
         return "No row is ahead of ours by more than a standard deviation over seeds."

@@ -77,8 +77,8 @@ class RunCosts:
     def minutes(self) -> Growth:
         """t(N), wall minutes (equation 10); a run without stage 2 has τ = 0."""
         once = self.stage1.seconds(1) / 60 if self.stage1 else 0.0
-        each = self.run.seconds(2) / 60 / max(1, self.num_scenes(2))
-        return Growth(once, each, self.num_scenes(1))
+        per_scene = self.run.seconds(2) / 60 / max(1, self.num_scenes(2))
+        return Growth(once, per_scene, self.num_scenes(1))
 
     @property
     def gpu_minutes(self) -> Growth:
@@ -90,24 +90,24 @@ class RunCosts:
     def bytes(self) -> Growth:
         """m(N), raw float32 bytes (equation 12). m1 counts every version of the shared parts that is kept."""
         shared = sum(sum(items.values()) for items in self.shared_items().values())
-        each, first = self.run.bytes_per_scene(), self.num_scenes(1)
-        own = self.stage1.bytes_per_scene() if self.stage1 else each
-        return Growth(shared + first * own, each, first)
+        stage2_bytes, first = self.run.bytes_per_scene(), self.num_scenes(1)
+        stage1_bytes = self.stage1.bytes_per_scene() if self.stage1 else stage2_bytes
+        return Growth(shared + first * stage1_bytes, stage2_bytes, first)
 
     def shared_items(self) -> dict[str, dict[str, int]]:
         """Raw bytes of what scenes share, by version and part; equal versions once, under all of their names."""
         items: dict[str, dict[str, int]] = {}
-        seen: set[str] = set()
+        digests: set[str] = set()
         for record in self._records():
-            own = dict(record.costs["shared_bytes"])
-            if sum(own.values()) > own.get("buffers", 0):  # independent scenes do not start from their mean
-                own["mean scene"] = sum(record.row_bytes().values())
+            sizes = dict(record.costs["shared_bytes"])
+            if sum(sizes.values()) > sizes.get("buffers", 0):  # independent scenes do not start from their mean
+                sizes["mean scene"] = sum(record.row_bytes().values())
             for names in versions_by_file(record.bank.versions):
                 digest = record.bank.versions[names[0]].shared_sha256
                 is_needed = record is self.run or set(names) & set(record.versions(1))
-                if is_needed and digest not in seen:
-                    seen.add(digest)
-                    items[", ".join(names)] = {part: size for part, size in own.items() if size}
+                if is_needed and digest not in digests:
+                    digests.add(digest)
+                    items[", ".join(names)] = {part: size for part, size in sizes.items() if size}
         return items
 
     def trainable_floats(self) -> int:
@@ -178,20 +178,20 @@ def _moments(record: RunRecord, phase: str) -> dict[str, int]:
     module = record.config["phases"][phase]["module"]
     trained = getattr(phases, module["class_path"].rpartition(".")[2]).trains
     rates = module["init_args"]["learning_rates"]
-    done = record.costs["phases"][phase]
-    scenes = max((wave["scenes"] for wave in done.get("waves", {}).values()), default=done["scenes"])
-    own = {name: scenes * size for name, size in record.row_bytes().items()}
-    parts = record.costs["shared_bytes"] | own
+    costs = record.costs["phases"][phase]
+    scenes = max((wave["scenes"] for wave in costs.get("waves", {}).values()), default=costs["scenes"])
+    row_sizes = {name: scenes * size for name, size in record.row_bytes().items()}
+    parts = record.costs["shared_bytes"] | row_sizes
     return {name: 2 * size for name, size in parts.items() if size and name in trained and rates.get(name, 1)}
 
 
-def break_even(ours: RunCosts, baseline: RunCosts) -> dict[str, Any]:
+def break_even(run: RunCosts, baseline: RunCosts) -> dict[str, Any]:
     """From how many scenes on a run costs no more than a baseline, and how many of the baseline's scenes t1 and m1 buy.
 
     ``scenes`` is None where no number is enough; it is N1 where the run is cheaper from there on.
     """
-    pairs = {"wall_minutes": (ours.minutes, baseline.minutes), "bytes": (ours.bytes, baseline.bytes)}
+    pairs = {"wall_minutes": (run.minutes, baseline.minutes), "bytes": (run.bytes, baseline.bytes)}
     return {"baseline": baseline.label} | {
-        name: {"scenes": own.break_even(other), "once_worth_scenes": own.worth(other)}
-        for name, (own, other) in pairs.items()
+        name: {"scenes": growth.break_even(baseline_growth), "once_worth_scenes": growth.worth(baseline_growth)}
+        for name, (growth, baseline_growth) in pairs.items()
     }

@@ -87,7 +87,7 @@ def comparison(run: RunRecord, contenders: list[Contender]) -> dict[str, Any] | 
         "features": run.feature_channels(),
         "bytes": run.bytes_per_scene(),
         "plain_bytes": {features: plain_bytes(run, features) for features in PLAIN_FEATURES},
-        "machines": len({str(sorted(each.run.costs.get("machine", {}).items())) for each in contenders}),
+        "machines": len({str(sorted(contender.run.costs.get("machine", {}).items())) for contender in contenders}),
         "chart": figures.draw_comparison(contenders, nearest) if len(contenders) > 1 else None,
     }
 

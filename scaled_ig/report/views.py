@@ -1,4 +1,7 @@
-"""Test views beside what the model makes of them: rendering, error, latents, depth."""
+"""Test views beside what the model makes of them: rendering, error, latents, depth.
+
+Letters: N views, C channels, h rows and w columns of latents, H and W of images.
+"""
 
 from __future__ import annotations
 
@@ -78,8 +81,8 @@ class LatentColours:
 
     def __call__(self, latents: Tensor) -> Picture:
         """Pictures [N, h, w, 3] of latents [N, C, h, w]."""
-        seen = (latents.movedim(1, -1).double() - self.mean) @ self.axes
-        return to_pictures(((seen - self.low) / (self.high - self.low).clamp(min=1e-6)).movedim(-1, 1))
+        projected = (latents.movedim(1, -1).double() - self.mean) @ self.axes
+        return to_pictures(((projected - self.low) / (self.high - self.low).clamp(min=1e-6)).movedim(-1, 1))
 
 
 def _coloured(values: Tensor, colours: Colormap) -> np.ndarray:
@@ -105,15 +108,15 @@ def show_depth(depth: Tensor, accumulation: Tensor, distance: float) -> Picture:
 
 def view_rows(run: RunRecord, data: MultiViewDataModule) -> list[ViewRow]:
     """Rows for some test views of every stage that was measured."""
-    drawn: list[dict[str, Any]] = []
+    pictures: list[dict[str, Any]] = []
     for stage in run.stages():
         for batch in data.batches(stage, choose_views(run, data, stage), batch_size=1):
-            drawn.append({"stage": stage, **_draw(run, batch, data.scene_ids(stage)[int(batch.scene_index)])})
-    if not drawn:
+            pictures.append({"stage": stage, **_draw(run, batch, data.scene_ids(stage)[int(batch.scene_index)])})
+    if not pictures:
         return []
-    colours = LatentColours(torch.cat([row["latent"] for row in drawn]))
+    colours = LatentColours(torch.cat([row["latent"] for row in pictures]))
     means = {scene["id"]: scene["psnr"] for stage in run.stages() for scene in run.scenes(stage)}
-    return [_row(row, colours, means[row["scene"]]) for row in drawn]
+    return [_row(row, colours, means[row["scene"]]) for row in pictures]
 
 
 @torch.no_grad()
@@ -134,16 +137,16 @@ def _draw(run: RunRecord, batch: ViewBatch, scene_id: str) -> dict[str, Any]:
     }
 
 
-def _row(drawn: dict[str, Any], colours: LatentColours, scene_psnr: float) -> ViewRow:
-    truth, rendered = drawn["truth"], drawn["rendered"]
+def _row(view: dict[str, Any], colours: LatentColours, scene_psnr: float) -> ViewRow:
+    truth, rendered = view["truth"], view["rendered"]
     pictures = {
         "ground truth": to_pictures(truth)[0],
         "rendering": to_pictures(rendered)[0],
         f"error × {ERROR_GAIN}": show_error(rendered[0], truth[0]),
     }
-    if not drawn["is_rgb"]:
-        pictures["rendered latent"] = colours(drawn["rendered_latent"])[0]
-        pictures["encoder's latent"] = colours(drawn["latent"])[0]
-    pictures["depth"] = show_depth(drawn["depth"], drawn["accumulation"], drawn["distance"])
+    if not view["is_rgb"]:
+        pictures["rendered latent"] = colours(view["rendered_latent"])[0]
+        pictures["encoder's latent"] = colours(view["latent"])[0]
+    pictures["depth"] = show_depth(view["depth"], view["accumulation"], view["distance"])
     quality = float(psnr(rendered, truth))
-    return ViewRow(drawn["stage"], drawn["scene"], drawn["view"], quality, scene_psnr, pictures)
+    return ViewRow(view["stage"], view["scene"], view["view"], quality, scene_psnr, pictures)

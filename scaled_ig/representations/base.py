@@ -1,4 +1,7 @@
-"""The one abstraction: what a set of scenes is."""
+"""The one abstraction: what a set of scenes is.
+
+Letters: B views, S scenes, P points of each, F features, K texels along a plane.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +54,8 @@ class SceneRepresentation(nn.Module, ABC):
 
     def scene_tables(self) -> dict[str, SceneTable]:
         """All of the scenes' own parameters by name, which is that of their learning rate."""
-        beside = {"head": self.head, "hull": self.hull}
-        return self.own_tables() | {name: table for name, table in beside.items() if table is not None}
+        other_tables = {"head": self.head, "hull": self.hull}
+        return self.own_tables() | {name: table for name, table in other_tables.items() if table is not None}
 
     def hulls(self, scene_index: Tensor) -> Hulls | None:
         """Visual hulls of scenes [S] long; None where scenes have none."""

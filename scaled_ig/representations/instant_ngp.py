@@ -110,13 +110,13 @@ class InstantNgp(SceneRepresentation):
     def refresh(self, scene_index: Tensor, densities: Callable[[Tensor], Tensor], noise: CounterNoise) -> None:
         side, cells = self.density_resolution, self.density_resolution**3
         count = max(1, int(cells * self.VISITED))
-        drawn = noise.uniform(scene_index, 4 * count, Stream.CELLS).unflatten(1, (count, 4))
-        cell = (drawn[..., 0] * cells).long()
+        lots = noise.uniform(scene_index, 4 * count, Stream.CELLS).unflatten(1, (count, 4))
+        cell = (lots[..., 0] * cells).long()
         corner = torch.stack([cell // side**2, cell // side % side, cell % side], -1)
-        positions = ((corner + drawn[..., 1:]) / side * 2 - 1) * self.extent
-        found = F.softplus(densities(positions) - 1)  # the density of a raw one (method 3)
+        positions = ((corner + lots[..., 1:]) / side * 2 - 1) * self.extent
+        measured = F.softplus(densities(positions) - 1)  # the density of a raw one (method 3)
         rows = self.density_grid(scene_index)
-        rows.scatter_(1, cell, self.DECAY * rows.gather(1, cell)).scatter_reduce_(1, cell, found, "amax")
+        rows.scatter_(1, cell, self.DECAY * rows.gather(1, cell)).scatter_reduce_(1, cell, measured, "amax")
         self.density_grid.weight[self.density_grid.row_of(scene_index)] = rows
 
     def own_tables(self) -> dict[str, SceneTable]:

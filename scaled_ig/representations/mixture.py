@@ -1,4 +1,7 @@
-"""Planes of scenes from their own features and a mixture of bases, in one pass over the bases."""
+"""Planes of scenes from their own features and a mixture of bases, in one pass over the bases.
+
+Letters: S scenes, M bases, K texels along a plane, F_mic and F_mac features.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +34,12 @@ class _Inputs(ctypes.Structure):
 
 class _Mix(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, *given: Tensor):
-        ctx.save_for_backward(*given)
-        micro, mixing, bases = (tensor.contiguous() for tensor in given)
-        inputs = _Inputs.of(micro, mixing, bases)
+    def forward(ctx, *inputs: Tensor):
+        ctx.save_for_backward(*inputs)
+        micro, mixing, bases = (tensor.contiguous() for tensor in inputs)
+        mixture = _Inputs.of(micro, mixing, bases)
         planes = micro.new_empty(*micro.shape[:-1], micro.shape[-1] + bases.shape[-1])
-        _run("mix", inputs, lambda _: (planes,))
+        _run("mix", mixture, lambda _: (planes,))
         return planes
 
     @staticmethod
@@ -70,7 +73,7 @@ def mix(micro: Tensor, mixing: Tensor, bases: Tensor) -> Tensor:
         mixing: [S, M].
         bases: [M, 3, K, K, F_mac].
     """
-    given = micro, mixing, bases
-    if all(each.device.type == "cpu" and each.dtype == torch.float32 for each in given) and native.works():
-        return _Mix.apply(*given)  # type: ignore[no-any-return]
+    inputs = micro, mixing, bases
+    if all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in inputs) and native.works():
+        return _Mix.apply(*inputs)  # type: ignore[no-any-return]
     return torch.cat([micro, (mixing @ bases.flatten(1)).unflatten(1, bases.shape[1:])], -1)

@@ -2,6 +2,8 @@
 
 A hull is a grid of G³ cells over the cube [-0.5, 0.5]³, a bit each. It is conservative: a cell stays unless some view
 that sees all of it shows nothing but background there, so that no point of the object is ever cut away.
+
+Letters: S scenes, G cells along a side of a hull, V views of H × W pixels, N rays, P points, K texels along a plane.
 """
 
 from __future__ import annotations
@@ -79,19 +81,21 @@ class Hulls:
         edges = torch.linspace(-HULL_RADIUS, HULL_RADIUS, self.resolution + 1).to(rays.origins)
         t = (edges - rays.origins[..., None]) / rays.directions[..., None]
         t = t.flatten(1).nan_to_num(nan=0.0).clamp(0, 1e3).sort(1).values
-        held = self.hold(slot, rays.at(0.5 * (t[:, 1:] + t[:, :-1]))) & (t[:, 1:] > t[:, :-1])
-        first, last = held.int().argmax(1), held.shape[1] - held.flip(1).int().argmax(1)
+        in_hull = self.hold(slot, rays.at(0.5 * (t[:, 1:] + t[:, :-1]))) & (t[:, 1:] > t[:, :-1])
+        first, last = in_hull.int().argmax(1), in_hull.shape[1] - in_hull.flip(1).int().argmax(1)
         near, far = t.gather(1, first[:, None])[:, 0], t.gather(1, last[:, None])[:, 0]
-        return near, torch.where(held.any(1), far, near - 1)
+        return near, torch.where(in_hull.any(1), far, near - 1)
 
     def _fast_limits(self, slot: Tensor, rays: Rays) -> tuple[Tensor, Tensor]:
-        given = slot.contiguous(), rays.origins.contiguous(), rays.directions.contiguous(), self.bits.contiguous()
+        inputs = slot.contiguous(), rays.origins.contiguous(), rays.directions.contiguous(), self.bits.contiguous()
         near, far = torch.empty(2, len(slot))
         function = native.library("hull").hull_limits
 
-        def task(_: int, *some: int) -> None:
-            pointers = map(native.pointer, (*given, near, far))
-            function(len(self.bits), self.resolution, ctypes.c_float(HULL_RADIUS), *pointers, *map(ctypes.c_long, some))
+        def task(_: int, *ray_range: int) -> None:
+            pointers = map(native.pointer, (*inputs, near, far))
+            function(
+                len(self.bits), self.resolution, ctypes.c_float(HULL_RADIUS), *pointers, *map(ctypes.c_long, ray_range)
+            )
 
         native.run(task, native.shares(len(slot), 4 * torch.get_num_threads()))
         return near, far
@@ -116,8 +120,8 @@ class Hulls:
         # A sample at place g reads the texels below and above it.
         reads = ((texel >= place[:-1].floor()) & (texel <= place[1:].ceil())).float()  # [K, G]
         parts = []
-        for some in self.bits.split(AT_ONCE):
-            cells, planes = Hulls(some).cells(), []
+        for bits in self.bits.split(AT_ONCE):
+            cells, planes = Hulls(bits).cells(), []
             for column, row in axes:
                 shadow = cells.any(4 - column - row).float()  # [S, G, G], the lower coordinate first
                 shadow = shadow if row < column else shadow.transpose(1, 2)
@@ -167,7 +171,7 @@ def _may_be_seen(
     rotation = camera.camera_to_world[0, :3, :3].abs().sum(0) * half  # half of a cell's extent in camera coordinates
     x, y, depth = camera.project(centres)[0].unbind(-1)
     nearest = depth - rotation[2]
-    before = nearest > 1e-6
+    is_ahead = nearest > 1e-6
     nearest = nearest.clamp(min=1e-6)
     fx, fy, cx, cy = camera.intrinsics[0]
     # A point off by (a, b) in x and z is seen off by f (a - x b / z) / (z + b).
@@ -175,7 +179,7 @@ def _may_be_seen(
     reach_y = (fy * rotation[1] + (y - cy).abs() * rotation[2]) / nearest * height + dilation
     left, right = (x * width - reach_x).floor(), (x * width + reach_x).ceil()
     top, bottom = (y * height - reach_y).floor(), (y * height + reach_y).ceil()
-    inside = before & (left >= 0) & (right <= width) & (top >= 0) & (bottom <= height)
+    inside = is_ahead & (left >= 0) & (right <= width) & (top >= 0) & (bottom <= height)
     left, right = (edge.clamp(0, width).long() for edge in (left, right))
     top, bottom = (edge.clamp(0, height).long() for edge in (top, bottom))
     shown = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]

@@ -1,4 +1,7 @@
-"""Reading feature planes."""
+"""Reading feature planes.
+
+Letters: B scenes, P points of each, K texels along a plane, F features.
+"""
 
 from __future__ import annotations
 

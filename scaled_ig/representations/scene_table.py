@@ -113,9 +113,9 @@ class SceneTable(nn.Module):
         rows = self.row_of(scene_index)
         if self.world_size > 1 and bool(((rows < 0) | (rows >= len(self.weight))).any()):
             raise ValueError(f"rank {self.rank} was given a scene that it does not own")
-        taken = _TakeRows.apply(self.weight, rows)
-        assert isinstance(taken, Tensor)
-        return taken
+        result = _TakeRows.apply(self.weight, rows)
+        assert isinstance(result, Tensor)
+        return result
 
     def mean(self) -> Tensor:
         """Mean row [*row_shape] over the scenes of all ranks, to the bit the same on any number of them. Collective.
@@ -153,9 +153,9 @@ class SceneTable(nn.Module):
         for rank in range(self.world_size):
             if self.rank not in (0, rank):
                 continue
-            own = owned_scenes(self.num_scenes, rank, self.world_size)
-            for start in range(0, len(own), length):
-                part = slice(start, min(start + length, len(own)))
+            owned = owned_scenes(self.num_scenes, rank, self.world_size)
+            for start in range(0, len(owned), length):
+                part = slice(start, min(start + length, len(owned)))
                 if rank == self.rank:
                     block = rows[part]
                     if rank:
@@ -166,7 +166,7 @@ class SceneTable(nn.Module):
                     dist.recv(block, rank)
                 if self.rank == 0:
                     assert into is not None
-                    into[own.start + part.start : own.start + part.stop] = block.cpu()
+                    into[owned.start + part.start : owned.start + part.stop] = block.cpu()
 
     def take(self, rows: Tensor) -> Tensor:
         """Rows [owned, ...] held here, out of those of all scenes [num_scenes, ...]; not a copy."""

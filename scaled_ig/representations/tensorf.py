@@ -1,4 +1,7 @@
-"""TensoRF: a scene is a sum of products of vectors and matrices."""
+"""TensoRF: a scene is a sum of products of vectors and matrices.
+
+Letters: S scenes, P points, R components (σ of the density, c of the colour), H and W texels.
+"""
 
 from __future__ import annotations
 

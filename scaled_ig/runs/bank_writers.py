@@ -107,18 +107,21 @@ def decibels_lost(
     """
     tables, texels = scene.representation.scene_tables(), scene.representation.texels
     views = data.split(stage, "test")
-    some = data.own_scenes(stage)[:MEASURED_SCENES]
-    keys = [(index, view) for index in some for view in views[index]]
+    measured_scenes = data.own_scenes(stage)[:MEASURED_SCENES]
+    keys = [(index, view) for index in measured_scenes for view in views[index]]
 
     def measured() -> float:
         return over_scenes(per_scene(evaluate(scene, data.batches(stage, keys))))["psnr"]
 
-    exact, kept = measured(), {name: table.weight[: len(some)].clone() for name, table in tables.items()}
-    for row in range(len(some)):
-        content = encode({name: values[row].cpu() for name, values in kept.items()}, encoding, mean, texels)
+    exact, exact_rows = (
+        measured(),
+        {name: table.weight[: len(measured_scenes)].clone() for name, table in tables.items()},
+    )
+    for row in range(len(measured_scenes)):
+        content = encode({name: values[row].cpu() for name, values in exact_rows.items()}, encoding, mean, texels)
         for name, values in decode(content, encoding, mean, texels).items():
             tables[name].weight[row] = values
     loss = exact - measured()
-    for name, values in kept.items():
-        tables[name].weight[: len(some)] = values
+    for name, values in exact_rows.items():
+        tables[name].weight[: len(measured_scenes)] = values
     return loss

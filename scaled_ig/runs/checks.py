@@ -66,24 +66,26 @@ def check_stage1(
 
 
 def _refuse_unfinished(source: RunFolder) -> None:
-    asked = yaml.safe_load((source.path / "config.yaml").read_text())["phases"]
-    last = source.checkpoint([name for name in STAGE1_PHASES if asked.get(name)][-1])
+    configs = yaml.safe_load((source.path / "config.yaml").read_text())["phases"]
+    last = source.checkpoint([name for name in STAGE1_PHASES if configs.get(name)][-1])
     if not last.is_file():
         raise UsageError(f"stage 1 of {source.path} is not finished, {last} is missing: go on with --resume true")
 
 
 def _refuse_another_model(source: RunFolder, scene: SceneModel) -> None:
     """What is handed over must mean the same here: planes of another cube would load all the same."""
-    theirs, ours = finished_stage1(source).versions["stage1"].model, describe(scene)
-    parts = theirs["representation"], ours["representation"]
-    there, here = ({"class": part["class"], **part["arguments"]} for part in parts)
-    keys = sorted({*there, *here} - {"plane_std", "mixing_std", "seed"})
+    source_model, this_model = finished_stage1(source).versions["stage1"].model, describe(scene)
+    parts = source_model["representation"], this_model["representation"]
+    source_part, this_part = ({"class": part["class"], **part["arguments"]} for part in parts)
+    keys = sorted({*source_part, *this_part} - {"plane_std", "mixing_std", "seed"})
     changes = [
-        f"{key} ({there.get(key)} there, {here.get(key)} here)" for key in keys if there.get(key) != here.get(key)
+        f"{key} ({source_part.get(key)} there, {this_part.get(key)} here)"
+        for key in keys
+        if source_part.get(key) != this_part.get(key)
     ]
     for key, older in (("resolution", None), ("hidden_channels", None), ("own_heads", False)):
-        if theirs.get(key, older) != ours[key]:
-            changes.append(f"{key} ({theirs.get(key, older)} there, {ours[key]} here)")
+        if source_model.get(key, older) != this_model[key]:
+            changes.append(f"{key} ({source_model.get(key, older)} there, {this_model[key]} here)")
     if changes:
         raise UsageError(
             f"stage 1 of {source.path} was trained with another scene model: give the same {', '.join(changes)}"
@@ -96,31 +98,31 @@ def scenes_of(data: MultiViewDataModule, phases: dict[str, PhaseConfig], waves: 
     ``waves`` there is how many scenes of stage 2 each wave has.
     """
     stages = sorted({stage_of(name) for name in phases})
-    chosen = {f"stage{s}": dict(zip(data.scene_ids(s), data.scene_digests(s), strict=True)) for s in stages}
+    digests_by_stage = {f"stage{s}": dict(zip(data.scene_ids(s), data.scene_digests(s), strict=True)) for s in stages}
     sizes: dict[str, Any] = {}
-    if "stage2" in chosen:
-        sizes["waves"] = list(map(len, waves.ranges(len(chosen["stage2"]))))
+    if "stage2" in digests_by_stage:
+        sizes["waves"] = list(map(len, waves.ranges(len(digests_by_stage["stage2"]))))
         if len(sizes["waves"]) > 1:
             sizes["waves.shared"] = waves.shared
-    return {"pack": str(data.path), "split": data.index.split_rule, **chosen, **sizes}
+    return {"pack": str(data.path), "split": data.index.split_rule, **digests_by_stage, **sizes}
 
 
 def refuse_other_scenes(run: RunFolder, scenes: dict[str, Any]) -> None:
     """Raise UsageError where a run that is to go on was begun with other scenes or another split of their views."""
     begun = run.read_json("scenes.json")
     # Planes belong to places in the list: its order counts.
-    now = {key: list(value.items()) if isinstance(value, dict) else value for key, value in scenes.items()}
-    then = {key: list(value.items()) if isinstance(value, dict) else value for key, value in begun.items()}
-    changed = [key for key in then if key != "pack" and then[key] != now.get(key)]
+    current = {key: list(value.items()) if isinstance(value, dict) else value for key, value in scenes.items()}
+    saved = {key: list(value.items()) if isinstance(value, dict) else value for key, value in begun.items()}
+    changed = [key for key in saved if key != "pack" and saved[key] != current.get(key)]
     if changed == ["waves"]:
         raise UsageError(
-            f"{run.path} was begun with waves of {then['waves'][-1]} scenes, not of {(now.get('waves') or [0])[-1]}: "
-            "give the same --waves.scenes, or another --run_dir"
+            f"{run.path} was begun with waves of {saved['waves'][-1]} scenes, not of "
+            f"{(current.get('waves') or [0])[-1]}: give the same --waves.scenes, or another --run_dir"
         )
     if changed in (["shared"], ["waves.shared"]):
         raise UsageError(
-            f"{run.path} was begun with {changed[0]} {then[changed[0]]}, not {now.get(changed[0])}: go on as it was "
-            "begun, or remove the folder"
+            f"{run.path} was begun with {changed[0]} {saved[changed[0]]}, not {current.get(changed[0])}: go on as it "
+            "was begun, or remove the folder"
         )
     if changed:
         raise UsageError(
@@ -137,8 +139,8 @@ def check_visible(run: RunFolder) -> None:
 
 def _refuse_leaks(source: RunFolder, data: MultiViewDataModule) -> None:
     """Stage 2 must not learn scenes that stage 1 has seen."""
-    seen = {record.source_sha256 for record in SceneBank.open(source.bank).scenes("stage1")}
-    again = seen & set(data.scene_digests(2))
+    stage1_digests = {record.source_sha256 for record in SceneBank.open(source.bank).scenes("stage1")}
+    again = stage1_digests & set(data.scene_digests(2))
     if again:
         raise UsageError(
             f"{len(again)} scenes of stage 2 were trained in stage 1 of {source.path}: "

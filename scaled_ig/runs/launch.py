@@ -60,8 +60,8 @@ def agree(plan: dict[str, Any], way_out: str) -> None:
         return
     plans: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(plans, plan)
-    for rank, other in enumerate(plans):
-        for key in sorted(plans[0] | other):
-            first, theirs = plans[0].get(key), other.get(key)
-            if first != theirs:
-                raise UsageError(f"rank {rank} differs in {key} ({theirs} there, {first} on rank 0): {way_out}")
+    for rank, rank_plan in enumerate(plans):
+        for key in sorted(plans[0] | rank_plan):
+            first_value, value = plans[0].get(key), rank_plan.get(key)
+            if first_value != value:
+                raise UsageError(f"rank {rank} differs in {key} ({value} there, {first_value} on rank 0): {way_out}")

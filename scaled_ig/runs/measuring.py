@@ -24,7 +24,7 @@ from scaled_ig.runs.record import RunRecord
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SceneToMeasure:
     """A scene to be measured: its stage, the version of the bank that holds it, its id."""
 
     stage: int
@@ -32,7 +32,7 @@ class Chosen:
     id: str
 
 
-def choose_scenes(run: RunRecord, scenes: str, seed: int) -> list[Chosen]:
+def choose_scenes(run: RunRecord, scenes: str, seed: int) -> list[SceneToMeasure]:
     """Scenes of a run in order, all of them or as many as are asked for, drawn without replacement.
 
     A draw depends on the seed and on the run's list of scenes alone: runs with the same data settings are measured on
@@ -49,27 +49,29 @@ def choose_scenes(run: RunRecord, scenes: str, seed: int) -> list[Chosen]:
     parts = ["all", "all"] if scenes == "all" else scenes.split("+")
     if len(parts) != 2 or not all(part == "all" or part.isdecimal() for part in parts):
         raise UsageError(f"--scenes {scenes} is not known: give all, or numbers of stage 1 and of stage 2 as in 10+40")
-    own = {
+    by_stage = {
         stage: [
-            Chosen(stage, version, scene.id) for version in run.versions(stage) for scene in run.bank.scenes(version)
+            SceneToMeasure(stage, version, scene.id)
+            for version in run.versions(stage)
+            for scene in run.bank.scenes(version)
         ]
         for stage in (1, 2)
     }
-    counts = [len(own[stage]) if part == "all" else int(part) for stage, part in zip((1, 2), parts, strict=True)]
-    if any(count > len(own[stage]) for stage, count in zip((1, 2), counts, strict=True)):
+    counts = [len(by_stage[stage]) if part == "all" else int(part) for stage, part in zip((1, 2), parts, strict=True)]
+    if any(count > len(by_stage[stage]) for stage, count in zip((1, 2), counts, strict=True)):
         raise UsageError(
-            f"--scenes {scenes}: {run.folder.path} has {len(own[1])} scenes of stage 1 and {len(own[2])} of stage 2: "
-            f"give at most {len(own[1])}+{len(own[2])}, or all in place of a number"
+            f"--scenes {scenes}: {run.folder.path} has {len(by_stage[1])} scenes of stage 1 and {len(by_stage[2])} of "
+            f"stage 2: give at most {len(by_stage[1])}+{len(by_stage[2])}, or all in place of a number"
         )
-    chosen = []
+    selection = []
     for stage, count in zip((1, 2), counts, strict=True):
-        drawn = np.random.default_rng([seed, stage]).permutation(len(own[stage]))[:count]
-        chosen += [own[stage][place] for place in sorted(drawn)]
-    if not chosen:
+        places = np.random.default_rng([seed, stage]).permutation(len(by_stage[stage]))[:count]
+        selection += [by_stage[stage][place] for place in sorted(places)]
+    if not selection:
         raise UsageError(
             f"--scenes {scenes} chooses none of the {len(run.bank)} scenes of {run.folder.path}: name some"
         )
-    return chosen
+    return selection
 
 
 @contextmanager
@@ -86,14 +88,14 @@ def ranks() -> Iterator[tuple[int, int]]:
 
 
 def measure_scenes(
-    run: RunRecord, data: MultiViewDataModule, chosen: list[Chosen], batch_size: int, lpips: Lpips | None
+    run: RunRecord, data: MultiViewDataModule, scenes: list[SceneToMeasure], batch_size: int, lpips: Lpips | None
 ) -> dict[int, list[dict[str, Any]]]:
     """Measure the test views of scenes, of which every rank takes an even part. Collective.
 
     Args:
         run: The run.
         data: Its views.
-        chosen: Its scenes.
+        scenes: Its scenes.
         batch_size: Views that are rendered and decoded at once.
         lpips: The metric, where its weights are here.
 
@@ -104,9 +106,11 @@ def measure_scenes(
         UsageError: A scene cannot be read.
     """
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    own = chosen[len(chosen) * rank // world_size : len(chosen) * (rank + 1) // world_size]
+    rank_scenes = scenes[len(scenes) * rank // world_size : len(scenes) * (rank + 1) // world_size]
     parts: list[Any] = [None] * world_size
-    part = together(lambda: [_measure(run, data, list(some), batch_size, lpips) for _, some in groupby(own, _version)])
+    part = together(
+        lambda: [_measure(run, data, list(group), batch_size, lpips) for _, group in groupby(rank_scenes, _version)]
+    )
     if world_size > 1:
         dist.all_gather_object(parts, part)
     else:
@@ -117,24 +121,24 @@ def measure_scenes(
     return measured
 
 
-def _version(scene: Chosen) -> tuple[int, str]:
+def _version(scene: SceneToMeasure) -> tuple[int, str]:
     return scene.stage, scene.version
 
 
 def _measure(
-    run: RunRecord, data: MultiViewDataModule, chosen: list[Chosen], batch_size: int, lpips: Lpips | None
+    run: RunRecord, data: MultiViewDataModule, scenes: list[SceneToMeasure], batch_size: int, lpips: Lpips | None
 ) -> tuple[int, list[dict[str, Any]]]:
     """Stage and records of scenes of one version: all versions together may be more than memory holds."""
-    stage, version = _version(chosen[0])
-    ids = [scene.id for scene in chosen]
+    stage, version = _version(scenes[0])
+    ids = [scene.id for scene in scenes]
     place = {name: scene for scene, name in enumerate(data.scene_ids(stage))}
     splits = data.split(stage, "test")
     model = run.bank.load_version(version, ids).to(_device())
     quiet = os.environ.get("RANK", "0") != "0"
     with tqdm(total=sum(len(splits[place[name]]) for name in ids), desc=version, unit="view", disable=quiet) as bar:
         views = _counted(data.views_of(stage, ids, "test", batch_size), bar)
-        scenes = per_scene(evaluate(model, views, lpips))
-    return stage, [scene | {"scene": place[ids[scene["scene"]]]} for scene in scenes]
+        records = per_scene(evaluate(model, views, lpips))
+    return stage, [record | {"scene": place[ids[record["scene"]]]} for record in records]
 
 
 def _device() -> str:

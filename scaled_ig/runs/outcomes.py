@@ -47,7 +47,7 @@ def with_quality(
     """
     ids = data.scene_ids(stage)
     old = metrics.get("scenes", [])
-    known = {
+    old_values = {
         scene["id"]: {"nearest_view_psnr": scene["nearest_view_psnr"]}
         for scene in old
         if scene["stage"] == stage and "nearest_view_psnr" in scene
@@ -56,16 +56,18 @@ def with_quality(
     for scene in scenes:
         name = ids[scene["scene"]]
         values = {key: value for key, value in scene.items() if key != "scene"}
-        rows.append({"id": name, "stage": stage} | values | known.get(name, {}))
+        rows.append({"id": name, "stage": stage} | values | old_values.get(name, {}))
     add_nearest_views(rows, ids, data.views(stage), data.split(stage, "train"), data.split(stage, "test"))
     measured = {row["id"] for row in rows}
-    others = [scene for scene in old if scene["stage"] != stage or scene["id"] not in measured]  # of other waves too
-    everything = sorted(others + rows, key=lambda scene: scene["stage"])
+    other_scenes = [
+        scene for scene in old if scene["stage"] != stage or scene["id"] not in measured
+    ]  # of other waves too
+    everything = sorted(other_scenes + rows, key=lambda scene: scene["stage"])
     return with_means(metrics | {"protocol": PROTOCOL, "scenes": everything})
 
 
 def keep_costs(
-    run: RunFolder, scene: SceneModel, job: Job, steps: int, seconds: float, ranks: int, own: dict[str, int]
+    run: RunFolder, scene: SceneModel, job: Job, steps: int, seconds: float, ranks: int, scene_bytes: dict[str, int]
 ) -> None:
     """Put what the phase cost into ``costs.json``: of all waves together.
 
@@ -76,7 +78,7 @@ def keep_costs(
         steps: Training steps of the phase.
         seconds: Its training time.
         ranks: How many there were.
-        own: Bytes that are kept of a scene, see :func:`scaled_ig.metrics.costs.bytes_per_scene`.
+        scene_bytes: Bytes that are kept of a scene, see :func:`scaled_ig.metrics.costs.bytes_per_scene`.
     """
     device = scene.background.device
     costs = run.read_json("costs.json")
@@ -92,7 +94,7 @@ def keep_costs(
     } | ({"waves": waves} if job.waves > 1 else {})
     costs |= {
         "machine": describe_machine(device) | {"ranks": ranks},
-        "bytes_per_scene": own,
+        "bytes_per_scene": scene_bytes,
         "row_bytes": row_bytes(scene),
         "shared_bytes": shared_bytes(scene),
         "milliseconds_per_image": milliseconds_per_image(scene),

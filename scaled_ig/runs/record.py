@@ -66,11 +66,11 @@ class RunRecord:
         metrics, costs = folder.read_json("metrics.json"), folder.read_json("costs.json")
         if measured and (not metrics.get("scenes") or not costs.get("phases")):
             raise UsageError(f"{folder.path} has not measured any scene yet: go on with scaled-ig fit --resume true")
-        done = costs.get("phases", {})
-        left = [name for name, phase in (config.get("phases") or {}).items() if phase and name not in done]
-        if measured and left:
+        finished = costs.get("phases", {})
+        missing = [name for name, phase in (config.get("phases") or {}).items() if phase and name not in finished]
+        if measured and missing:
             raise UsageError(
-                f"{folder.path} is not finished, {', '.join(left)} is left: go on with scaled-ig fit --resume true"
+                f"{folder.path} is not finished, {', '.join(missing)} is left: go on with scaled-ig fit --resume true"
             )
         waves = [RunFolder(wave).training.read() for wave in sorted(folder.path.glob("waves/*"))]
         record = cls(folder, config, metrics, costs, folder.training.read(), waves)
@@ -84,8 +84,8 @@ class RunRecord:
     def versions(self, stage: int) -> list[str]:
         """Versions of the bank that hold scenes of a stage: one, or one a wave, in order."""
         name = re.compile(rf"stage{stage}(-\d{{4,}})?")
-        own = [version for version in self.bank.versions.values() if name.fullmatch(version.name)]
-        return sorted((version.name for version in own if version.num_scenes), key=lambda name: (len(name), name))
+        versions = [version for version in self.bank.versions.values() if name.fullmatch(version.name)]
+        return sorted((version.name for version in versions if version.num_scenes), key=lambda name: (len(name), name))
 
     def added_versions(self) -> list[str]:
         """Versions of the bank whose scenes were added after the run."""
@@ -106,10 +106,10 @@ class RunRecord:
         Raises:
             UsageError: It has others.
         """
-        ours, theirs = (
+        ids, other_ids = (
             {record.id for version in run.versions(2) for record in run.bank.scenes(version)} for run in (self, other)
         )
-        if ours != theirs:
+        if ids != other_ids:
             raise UsageError(
                 f"{other.folder.path} and {self.folder.path} differ in their stage-2 scenes: "
                 "compare runs with the same data settings"
@@ -121,8 +121,8 @@ class RunRecord:
 
     def phases(self, stage: int | None = None) -> list[str]:
         """Finished phases in their order, of one stage or of both."""
-        done = self.costs["phases"]
-        return [name for name in PHASE_NAMES if name in done and stage in (None, done[name]["stage"])]
+        phases = self.costs["phases"]
+        return [name for name in PHASE_NAMES if name in phases and stage in (None, phases[name]["stage"])]
 
     def seconds(self, stage: int) -> float:
         """Training seconds of a stage."""
@@ -153,8 +153,10 @@ class RunRecord:
 
     def feature_channels(self) -> int:
         """F, features of a point."""
-        own = self.representation()
-        return own["channels"] if "channels" in own else own["micro_channels"] + own["macro_channels"]
+        settings = self.representation()
+        return (
+            settings["channels"] if "channels" in settings else settings["micro_channels"] + settings["macro_channels"]
+        )
 
     def rays_per_view(self) -> int | None:
         """Random rays of a view in a step of latent supervision; None for whole images."""
@@ -223,9 +225,9 @@ class RunRecord:
     def _check_scenes(self, data: MultiViewDataModule, stage: int, versions: list[str]) -> None:
         """The pack must hold the very views that the scenes were learned from; some may have been removed since."""
         rows = enumerate(zip(data.scene_ids(stage), data.scene_digests(stage), strict=True))
-        known, last = {name: (place, digest) for place, (name, digest) in rows}, -1
+        place_of, last = {name: (place, digest) for place, (name, digest) in rows}, -1
         for record in (record for version in versions for record in self.bank.scenes(version)):
-            place, digest = known.get(record.id, (-1, ""))
+            place, digest = place_of.get(record.id, (-1, ""))
             if digest != record.source_sha256 or place <= last:
                 raise UsageError(f"{data.path} has changed since the run (scene {record.id}): restore the pack")
             last = place
@@ -254,11 +256,11 @@ def _data_module(folder: RunFolder, config: dict[str, Any], pack: str | None) ->
 
 
 def _curve(rows: list[dict[str, str]], phase: str, name: str) -> list[tuple[float, float]]:
-    chosen = [row for row in rows if row["phase"] == phase and row["name"] == name]
-    return [(float(row["seconds"]), float(row["value"])) for row in chosen]
+    phase_rows = [row for row in rows if row["phase"] == phase and row["name"] == name]
+    return [(float(row["seconds"]), float(row["value"])) for row in phase_rows]
 
 
 def _of_scenes(metrics: dict[str, Any], ids: set[str]) -> dict[str, Any]:
     """Content of ``metrics.json`` without scenes that have been removed from the bank."""
-    kept = [scene for scene in metrics["scenes"] if scene["id"] in ids]
-    return metrics if len(kept) == len(metrics["scenes"]) else with_means(metrics | {"scenes": kept})
+    scenes = [scene for scene in metrics["scenes"] if scene["id"] in ids]
+    return metrics if len(scenes) == len(metrics["scenes"]) else with_means(metrics | {"scenes": scenes})

@@ -82,9 +82,9 @@ class RunFolder:
         for split in ("s1", "s2", "all"):
             if split in metrics:
                 means = metrics[split]
-                own = [row | {"scene": row["id"]} for row in metrics["scenes"] if f"s{row['stage']}" == split]
-                own.append(means | {"scene": "mean"})
-                own.append({column: means.get(f"{column}_std") for column in QUALITY_COLUMNS} | {"scene": "std"})
-                rows += [row | {"split": split} for row in own]
+                split_rows = [row | {"scene": row["id"]} for row in metrics["scenes"] if f"s{row['stage']}" == split]
+                split_rows.append(means | {"scene": "mean"})
+                split_rows.append({column: means.get(f"{column}_std") for column in QUALITY_COLUMNS} | {"scene": "std"})
+                rows += [row | {"split": split} for row in split_rows]
         self.write_json(f"{name}.json", metrics)
         write_whole(self.path / f"{name}.csv", csv_text(QUALITY_COLUMNS, rows))

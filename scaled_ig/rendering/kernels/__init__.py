@@ -9,7 +9,7 @@ from torch import Tensor
 from scaled_ig.rendering.compositing import Composite
 from scaled_ig.rendering.field_head import FieldHead
 from scaled_ig.rendering.kernels import cpu, cuda, reference
-from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
+from scaled_ig.rendering.kernels.reference import PlaneRays, Target
 
 KernelChoice = Literal["auto", "reference", "fast"]
 
@@ -22,17 +22,17 @@ class Kernel(Protocol):
     def serves(self, planes: Tensor, head: FieldHead) -> bool:
         """Whether this kernel can render these planes on this machine."""
 
-    def densities(self, given: PlaneRays, t: Tensor) -> Tensor:
+    def densities(self, plane_rays: PlaneRays, t: Tensor) -> Tensor:
         """Raw densities along rays, without a gradient."""
 
     def resample(self, t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
         """Depths and as many more by importance, ascending."""
 
-    def march(self, given: PlaneRays, t: Tensor) -> Composite:
+    def march(self, plane_rays: PlaneRays, t: Tensor) -> Composite:
         """Pixels of rays, with a gradient."""
 
-    def squared_error(self, given: PlaneRays, t: Tensor, wanted: Wanted) -> Tensor:
-        """Error of what rays see, with a gradient; none flows to what is wanted and to the background."""
+    def squared_error(self, plane_rays: PlaneRays, t: Tensor, target: Target) -> Tensor:
+        """Error of what rays see, with a gradient; none flows to the target and to the background."""
 
 
 FAST: tuple[Kernel, ...] = (cuda, cpu)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from scaled_ig import native
 from scaled_ig.rendering.compositing import Composite
 from scaled_ig.rendering.field_head import FieldHead
-from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
+from scaled_ig.rendering.kernels.reference import PlaneRays, Target
 from scaled_ig.representations.occupancy import HULL_RADIUS
 
 _LANES = 16
@@ -26,8 +26,8 @@ _LANES = 16
 def _readable(name: str, tensor: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """The tensor, contiguous, for C, which sees an address only; ValueError where it is not what C reads there."""
     if tensor.dtype != dtype or tensor.device.type != "cpu":
-        found = f"{tensor.dtype} on {tensor.device}"
-        raise ValueError(f"{name} is {found}, and the compiled kernel reads {dtype} on the CPU: convert it")
+        actual = f"{tensor.dtype} on {tensor.device}"
+        raise ValueError(f"{name} is {actual}, and the compiled kernel reads {dtype} on the CPU: convert it")
     return tensor.contiguous()
 
 
@@ -45,26 +45,26 @@ class _Inputs(ctypes.Structure):
     ]
 
     @classmethod
-    def of(cls, given: PlaneRays, t: Tensor, planes: Tensor, *head: Tensor) -> _Inputs:
+    def of(cls, plane_rays: PlaneRays, t: Tensor, planes: Tensor, *head: Tensor) -> _Inputs:
         """Planes and head as :func:`_parameters` has them."""
         w1, b1, w2, b2 = (parameter.detach() for parameter in head)
         fill = (0, -len(b2) % 8)
-        hulls = given.hulls
-        made = cls(samples=t.shape[1], resolution=planes.shape[2])
-        made.extent, made.radius, made.cells = given.extent, HULL_RADIUS, hulls.resolution if hulls else 0
-        made.num_scenes, made.sizes = len(planes), {"F": planes.shape[-1], "H": len(b1), "C": len(b2) - 1}
-        made.tensors = {
-            "texels": planes, "slot": given.slot, "t": t,
-            "origins": given.rays.origins, "directions": given.rays.directions,
-            "axes": torch.tensor(given.axes, dtype=torch.int32), "w1": w1.T, "w1_rows": w1, "b1": b1,
-            "w2": F.pad(w2.T, fill), "w2_rows": w2, "b2": F.pad(b2, fill), "background": given.background,
+        hulls = plane_rays.hulls
+        inputs = cls(samples=t.shape[1], resolution=planes.shape[2])
+        inputs.extent, inputs.radius, inputs.cells = plane_rays.extent, HULL_RADIUS, hulls.resolution if hulls else 0
+        inputs.num_scenes, inputs.sizes = len(planes), {"F": planes.shape[-1], "H": len(b1), "C": len(b2) - 1}
+        inputs.tensors = {
+            "texels": planes, "slot": plane_rays.slot, "t": t,
+            "origins": plane_rays.rays.origins, "directions": plane_rays.rays.directions,
+            "axes": torch.tensor(plane_rays.axes, dtype=torch.int32), "w1": w1.T, "w1_rows": w1, "b1": b1,
+            "w2": F.pad(w2.T, fill), "w2_rows": w2, "b2": F.pad(b2, fill), "background": plane_rays.background,
         }  # fmt: skip
-        made.tensors |= {"hulls": hulls.bits} if hulls else {}
-        for name in made.tensors:
+        inputs.tensors |= {"hulls": hulls.bits} if hulls else {}
+        for name in inputs.tensors:
             dtype = {"slot": torch.int64, "axes": torch.int32, "hulls": torch.uint8}.get(name, torch.float32)
-            tensor = made.tensors[name] = _readable(name, made.tensors[name].detach(), dtype)
-            setattr(made, name, tensor.data_ptr())
-        return made
+            tensor = inputs.tensors[name] = _readable(name, inputs.tensors[name].detach(), dtype)
+            setattr(inputs, name, tensor.data_ptr())
+        return inputs
 
     def run(self, name: str, tensors: Callable[[int], tuple[Tensor | None, ...]], ends: list[int]) -> None:
         """Call a function of march.c for ranges of rays, with the tensors that belong to each."""
@@ -78,34 +78,35 @@ class _Inputs(ctypes.Structure):
     def see(self) -> tuple[Tensor, Tensor]:
         """Pixels [N, C]; opacity, depth and the number of samples that were read [N, 3]."""
         num_rays = len(self.tensors["t"])
-        seen = torch.empty(num_rays, self.sizes["C"]), torch.empty(num_rays, 3)
-        self.run("forward", lambda _: seen, _any_shares(num_rays))
-        return seen
+        outputs = torch.empty(num_rays, self.sizes["C"]), torch.empty(num_rays, 3)
+        self.run("forward", lambda _: outputs, _any_shares(num_rays))
+        return outputs
 
-    def sweep(self, given: Wanted | Tensor, of_planes: bool) -> tuple[Tensor, list[Tensor | None]]:
-        """Error of what is wanted, and its gradients to planes and head; or those of pixels, from theirs [N, C]."""
-        is_target, opacity = isinstance(given, Wanted), None
-        if isinstance(given, Wanted):
-            self.scale, self.opacity_weight = given.scale, given.opacity_weight
-            opacity = None if given.opacity is None else _readable("opacity", given.opacity)
-            given = given.pixels
+    def sweep(self, target_or_gradient: Target | Tensor, of_planes: bool) -> tuple[Tensor, list[Tensor | None]]:
+        """Error to a target, and its gradients to planes and head; or those of pixels, from theirs [N, C]."""
+        if isinstance(target_or_gradient, Target):
+            target = target_or_gradient
+            self.scale, self.opacity_weight = target.scale, target.opacity_weight
+            opacity = None if target.opacity is None else _readable("opacity", target.opacity)
+            pixels = _readable("target", target.pixels)
+        else:
+            opacity, pixels = None, _readable("gradient", target_or_gradient)
         planes, (features, hidden, values) = self.tensors["texels"], self.sizes.values()
         d_planes = torch.empty_like(planes) if of_planes else None
         error = torch.empty(self.num_scenes, dtype=torch.float64)
         # One set of weight gradients a scene, summed in order.
         shapes = (features, hidden), (hidden,), (1 + values, hidden), (1 + values,)
         d_head = [torch.empty(self.num_scenes, *shape) for shape in shapes]
-        given = _readable("target" if is_target else "gradient", given)
 
         def scene(number: int) -> tuple[Tensor | None, ...]:
-            of_planes = None if d_planes is None else d_planes[number]
-            own = error[number] if is_target else None
-            return given, opacity, own, of_planes, *(each[number] for each in d_head)
+            d_scene = None if d_planes is None else d_planes[number]
+            scene_error = error[number] if isinstance(target_or_gradient, Target) else None
+            return pixels, opacity, scene_error, d_scene, *(gradient[number] for gradient in d_head)
 
         per_scene = torch.bincount(self.tensors["slot"], minlength=self.num_scenes)
         self.run("backward", scene, [0, *per_scene.cumsum(0).tolist()])
-        d_w1, *others = (each.sum(0) for each in d_head)
-        return error.sum().float(), [d_planes, d_w1.T, *others]
+        d_w1, *d_rest = (gradient.sum(0) for gradient in d_head)
+        return error.sum().float(), [d_planes, d_w1.T, *d_rest]
 
 
 def _any_shares(num_rays: int) -> list[int]:
@@ -114,8 +115,8 @@ def _any_shares(num_rays: int) -> list[int]:
 
 class _March(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, given, t, *parameters):
-        ctx.inputs = _Inputs.of(given, t, *parameters)
+    def forward(ctx, plane_rays, t, *parameters):
+        ctx.inputs = _Inputs.of(plane_rays, t, *parameters)
         pixels, extra = ctx.inputs.see()
         ctx.mark_non_differentiable(extra)
         return pixels, extra
@@ -130,23 +131,24 @@ class _SquaredError(torch.autograd.Function):
     """The gradients are there with the error: backward has to scale them only."""
 
     @staticmethod
-    def forward(ctx, given, t, wanted, *parameters):
-        error, gradients = _Inputs.of(given, t, *parameters).sweep(wanted, ctx.needs_input_grad[3])
+    def forward(ctx, plane_rays, t, target, *parameters):
+        error, gradients = _Inputs.of(plane_rays, t, *parameters).sweep(target, ctx.needs_input_grad[3])
         ctx.save_for_backward(*gradients)
         return error
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):
-        own = ctx.saved_tensors
+        parameter_gradients = ctx.saved_tensors
         if float(gradients[0]) != 1:  # a pass over all planes
-            own = tuple(None if gradient is None else gradient * gradients[0] for gradient in own)
-        return None, None, None, *own
+            scale = gradients[0]
+            parameter_gradients = tuple(None if d is None else d * scale for d in parameter_gradients)
+        return None, None, None, *parameter_gradients
 
 
-def _parameters(given: PlaneRays) -> tuple[Tensor, ...]:
+def _parameters(plane_rays: PlaneRays) -> tuple[Tensor, ...]:
     """Planes and head, with as many features as fill whole vectors."""
-    planes, head = given.planes, given.head
+    planes, head = plane_rays.planes, plane_rays.head
     fill, weight = (0, -planes.shape[-1] % _LANES), head.hidden.weight
     if fill[1]:
         planes, weight = F.pad(planes, fill), F.pad(weight, fill)
@@ -164,45 +166,45 @@ def serves(planes: Tensor, head: FieldHead) -> bool:
 
 
 @torch.no_grad()
-def densities(given: PlaneRays, t: Tensor) -> Tensor:
+def densities(plane_rays: PlaneRays, t: Tensor) -> Tensor:
     """As :func:`scaled_ig.rendering.kernels.reference.densities`; raises as :func:`march`."""
-    found = torch.empty(t.shape)
-    _Inputs.of(given, t, *_parameters(given)).run("densities", lambda _: (found,), _any_shares(len(t)))
-    return found
+    raw = torch.empty(t.shape)
+    _Inputs.of(plane_rays, t, *_parameters(plane_rays)).run("densities", lambda _: (raw,), _any_shares(len(t)))
+    return raw
 
 
 def resample(t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
     """As :func:`scaled_ig.rendering.kernels.reference.resample`; raises as :func:`march`."""
-    given = _readable("t", t), _readable("raw_densities", raw_densities), None if u is None else _readable("u", u)
-    found = torch.empty(len(t), t.shape[1] + num_samples)
+    inputs = _readable("t", t), _readable("raw_densities", raw_densities), None if u is None else _readable("u", u)
+    depths = torch.empty(len(t), t.shape[1] + num_samples)
     function = native.library("march", F=_LANES, H=_LANES, C=1).march_resample
 
     def task(_: int, *rays: int) -> None:
-        pointers = map(native.pointer, (*given, found))
+        pointers = map(native.pointer, (*inputs, depths))
         function(t.shape[1], num_samples, *pointers, *map(ctypes.c_long, rays))
 
     native.run(task, _any_shares(len(t)))
-    return found
+    return depths
 
 
-def march(given: PlaneRays, t: Tensor) -> Composite:
+def march(plane_rays: PlaneRays, t: Tensor) -> Composite:
     """As the reference's ``march``, float32 on the CPU; gradients of the pixels to planes and head.
 
     Raises:
         ValueError: A tensor is of another type or elsewhere; the message names it.
     """
-    pixels, extra = _March.apply(given, t, *_parameters(given))
+    pixels, extra = _March.apply(plane_rays, t, *_parameters(plane_rays))
     return Composite(pixels, extra[:, 0], extra[:, 1])
 
 
 @torch.no_grad()
-def samples_read(given: PlaneRays, t: Tensor) -> Tensor:
+def samples_read(plane_rays: PlaneRays, t: Tensor) -> Tensor:
     """How many samples of each ray are read, [N]: those that its hull holds, up to where nothing is seen any more."""
-    return _Inputs.of(given, t, *_parameters(given)).see()[1][:, 2].long()
+    return _Inputs.of(plane_rays, t, *_parameters(plane_rays)).see()[1][:, 2].long()
 
 
-def squared_error(given: PlaneRays, t: Tensor, wanted: Wanted) -> Tensor:
+def squared_error(plane_rays: PlaneRays, t: Tensor, target: Target) -> Tensor:
     """As :func:`scaled_ig.rendering.kernels.reference.squared_error`, in one sweep; raises as :func:`march`."""
     if not torch.is_grad_enabled():
-        return wanted.error(march(given, t))
-    return _SquaredError.apply(given, t, wanted, *_parameters(given))  # type: ignore
+        return target.error(march(plane_rays, t))
+    return _SquaredError.apply(plane_rays, t, target, *_parameters(plane_rays))  # type: ignore

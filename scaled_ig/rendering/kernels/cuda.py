@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from scaled_ig.rendering.compositing import Composite
 from scaled_ig.rendering.field_head import FieldHead
 from scaled_ig.rendering.kernels import reference
-from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
+from scaled_ig.rendering.kernels.reference import PlaneRays, Target
 from scaled_ig.rendering.kernels.reference import resample as resample  # has no version of its own yet
 from scaled_ig.representations.occupancy import HULL_RADIUS, Hulls
 from scaled_ig.representations.planes import PlaneAxes
@@ -46,10 +46,12 @@ class _Inputs:
     extent: float = 1.0
 
     @classmethod
-    def of(cls, given: PlaneRays, t: Tensor) -> _Inputs:
-        origins, directions = given.rays.origins.contiguous(), given.rays.directions.contiguous()
-        hulls = None if given.hulls is None else Hulls(given.hulls.bits.contiguous())
-        return cls(given.slot.contiguous(), origins, directions, t.contiguous(), given.axes, hulls, given.extent)
+    def of(cls, plane_rays: PlaneRays, t: Tensor) -> _Inputs:
+        origins, directions = plane_rays.rays.origins.contiguous(), plane_rays.rays.directions.contiguous()
+        hulls = None if plane_rays.hulls is None else Hulls(plane_rays.hulls.bits.contiguous())
+        return cls(
+            plane_rays.slot.contiguous(), origins, directions, t.contiguous(), plane_rays.axes, hulls, plane_rays.extent
+        )
 
 
 def options(
@@ -100,7 +102,7 @@ def _power_of_two(size: int, least: int) -> int:
 
 
 def _launch(
-    name: str, inputs: _Inputs, planes: Tensor, head: tuple[Tensor, ...], *others: Tensor, **flags: Any
+    name: str, inputs: _Inputs, planes: Tensor, head: tuple[Tensor, ...], *arrays: Tensor, **flags: Any
 ) -> None:
     """Run a kernel of :mod:`scaled_ig.rendering.kernels.triton_march` on all rays."""
     from scaled_ig.rendering.kernels import triton_march  # not to be had on every machine
@@ -109,14 +111,14 @@ def _launch(
     if not num_rays:
         return
     cells = 0 if inputs.hulls is None else inputs.hulls.resolution
-    chosen = options(planes, num_samples, hidden, values, inputs.axes, cells, inputs.extent)
+    constants = options(planes, num_samples, hidden, values, inputs.axes, cells, inputs.extent)
     hulls = inputs.slot if inputs.hulls is None else inputs.hulls.bits  # nobody reads it where there are none
-    programs = -(-num_rays // chosen["RAYS"])
+    programs = -(-num_rays // constants["RAYS"])
     with torch.cuda.device_of(planes):
         getattr(triton_march, name)[(programs,)](
-            planes, inputs.slot, inputs.origins, inputs.directions, inputs.t, hulls, *head, *others,
+            planes, inputs.slot, inputs.origins, inputs.directions, inputs.t, hulls, *head, *arrays,
             num_rays, num_samples,
-            **chosen, **flags,
+            **constants, **flags,
         )  # fmt: skip
 
 
@@ -125,26 +127,27 @@ def _sweep(
     planes: Tensor,
     head: tuple[Tensor, ...],
     background: Tensor,
-    given: Wanted | Tensor,
+    target_or_gradient: Target | Tensor,
     needed: tuple[bool, ...],
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Error of what is wanted, without its scale, and gradients of the planes, and of the head in one row, as needed.
+    """Error to a target, without its scale, and gradients of the planes, and of the head in one row, as needed.
 
-    They are those of the pixels where the gradients of these are given instead.
+    They are those of the pixels where the gradients of these are passed instead.
     """
-    wanted, opacity, weight = given, None, 0.0
-    if isinstance(given, Wanted):
-        wanted, opacity, weight = given.pixels, given.opacity, given.opacity_weight
-    assert isinstance(wanted, Tensor)
-    wanted = wanted.contiguous()
-    flags = {"LOSS": isinstance(given, Wanted), "OPACITY": 0.0 if opacity is None else weight}
+    pixels, opacity, weight = target_or_gradient, None, 0.0
+    if isinstance(target_or_gradient, Target):
+        target = target_or_gradient
+        pixels, opacity, weight = target.pixels, target.opacity, target.opacity_weight
+    assert isinstance(pixels, Tensor)
+    pixels = pixels.contiguous()
+    flags = {"LOSS": isinstance(target_or_gradient, Target), "OPACITY": 0.0 if opacity is None else weight}
     d_planes, d_head = needed[0], any(needed[1:])
     # One allocation, so that one launch clears it; sums first, where they are aligned.
     num_sums = _BUFFERS * (sum(parameter.numel() for parameter in head) + 1)
     memory = torch.zeros(num_sums + planes.numel() * d_planes, device=planes.device)
     sums, gradient = memory[:num_sums].view(_BUFFERS, -1), memory[num_sums:]
     _launch(
-        "sweep", inputs, planes, head, background, wanted, wanted if opacity is None else opacity.contiguous(),
+        "sweep", inputs, planes, head, background, pixels, pixels if opacity is None else opacity.contiguous(),
         gradient if d_planes else sums, sums, BUFFERS=_BUFFERS, D_PLANES=d_planes, D_HEAD=d_head, **flags,
     )  # fmt: skip
     total = sums.sum(0)
@@ -180,9 +183,9 @@ class _March(torch.autograd.Function):
 
 class _SquaredError(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, inputs: _Inputs, background: Tensor, wanted: Wanted, planes: Tensor, *head: Tensor):
-        error, *found = _sweep(inputs, planes, head, background, wanted, ctx.needs_input_grad[3:])
-        ctx.save_for_backward(*found)
+    def forward(ctx, inputs: _Inputs, background: Tensor, target: Target, planes: Tensor, *head: Tensor):
+        error, *gradients = _sweep(inputs, planes, head, background, target, ctx.needs_input_grad[3:])
+        ctx.save_for_backward(*gradients)
         ctx.shapes = [parameter.shape for parameter in head]
         return error
 
@@ -190,13 +193,13 @@ class _SquaredError(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradients: Tensor):
         d_planes, d_head = ctx.saved_tensors
-        own = None if d_planes is None else d_planes * gradients[0]
-        return None, None, None, own, *_by_parameter(d_head * gradients[0], ctx.shapes)
+        d_planes = None if d_planes is None else d_planes * gradients[0]
+        return None, None, None, d_planes, *_by_parameter(d_head * gradients[0], ctx.shapes)
 
 
-def _parameters(given: PlaneRays) -> tuple[Tensor, ...]:
-    hidden, out = given.head.hidden, given.head.out
-    return given.planes.contiguous(), hidden.weight, hidden.bias, out.weight, out.bias
+def _parameters(plane_rays: PlaneRays) -> tuple[Tensor, ...]:
+    hidden, out = plane_rays.head.hidden, plane_rays.head.out
+    return plane_rays.planes.contiguous(), hidden.weight, hidden.bias, out.weight, out.bias
 
 
 @cache
@@ -231,36 +234,40 @@ def serves(planes: Tensor, head: FieldHead) -> bool:
 
 
 @torch.no_grad()
-def densities(given: PlaneRays, t: Tensor) -> Tensor:
+def densities(plane_rays: PlaneRays, t: Tensor) -> Tensor:
     """As :func:`scaled_ig.rendering.kernels.reference.densities`. One launch."""
     if t.shape[1] > _MOST_SAMPLES:
-        return reference.densities(_in_float32(given), t)
-    raw = torch.empty(t.shape, device=given.planes.device)
-    planes, *head = _parameters(given)
-    _launch("densities", _Inputs.of(given, t), planes, tuple(head), raw)
+        return reference.densities(_in_float32(plane_rays), t)
+    raw = torch.empty(t.shape, device=plane_rays.planes.device)
+    planes, *head = _parameters(plane_rays)
+    _launch("densities", _Inputs.of(plane_rays, t), planes, tuple(head), raw)
     return raw
 
 
-def march(given: PlaneRays, t: Tensor) -> Composite:
+def march(plane_rays: PlaneRays, t: Tensor) -> Composite:
     """As :func:`scaled_ig.rendering.kernels.reference.march`, with gradients of the pixels to planes and head.
 
     One launch; the gradient is another one, which computes again what it needs. Rays of more than 128 samples are left
     to the plain version.
     """
     if t.shape[1] > _MOST_SAMPLES:
-        return reference.march(_in_float32(given), t)
-    return Composite(*_March.apply(_Inputs.of(given, t), given.background.contiguous(), *_parameters(given)))
+        return reference.march(_in_float32(plane_rays), t)
+    return Composite(
+        *_March.apply(_Inputs.of(plane_rays, t), plane_rays.background.contiguous(), *_parameters(plane_rays))
+    )
 
 
-def squared_error(given: PlaneRays, t: Tensor, wanted: Wanted) -> Tensor:
+def squared_error(plane_rays: PlaneRays, t: Tensor, target: Target) -> Tensor:
     """As :func:`scaled_ig.rendering.kernels.reference.squared_error`. One launch for the error and its gradients."""
     if t.shape[1] > _MOST_SAMPLES:
-        return reference.squared_error(_in_float32(given), t, wanted)
+        return reference.squared_error(_in_float32(plane_rays), t, target)
     if not torch.is_grad_enabled():
-        return wanted.error(march(given, t))
-    found = _SquaredError.apply(_Inputs.of(given, t), given.background.contiguous(), wanted, *_parameters(given))
-    return wanted.scale * found  # type: ignore[no-any-return]
+        return target.error(march(plane_rays, t))
+    error = _SquaredError.apply(
+        _Inputs.of(plane_rays, t), plane_rays.background.contiguous(), target, *_parameters(plane_rays)
+    )
+    return target.scale * error  # type: ignore[no-any-return]
 
 
-def _in_float32(given: PlaneRays) -> PlaneRays:
-    return replace(given, planes=given.planes.float())
+def _in_float32(plane_rays: PlaneRays) -> PlaneRays:
+    return replace(plane_rays, planes=plane_rays.planes.float())

@@ -1,4 +1,7 @@
-"""The plain version that every faster kernel is compared with."""
+"""The plain version that every faster kernel is compared with.
+
+Letters: N rays, P samples of each, S scenes, K texels along a plane, F features, C values.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ class PlaneRays:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Target:
     """What N rays should see, and what it costs where they do not.
 
     Args:
@@ -57,16 +60,16 @@ class Wanted:
     opacity: Tensor | None = None
     opacity_weight: float = 0.0
 
-    def __getitem__(self, rays: Any) -> Wanted:
+    def __getitem__(self, rays: Any) -> Target:
         """Of some of the rays."""
         opacity = None if self.opacity is None else self.opacity[rays]
         return replace(self, pixels=self.pixels[rays], opacity=opacity)
 
-    def error(self, seen: Composite) -> Tensor:
-        """Scale · (Σ (pixel − wanted)² + weight · Σ (opacity − wanted)²)."""
-        error = (seen.pixels - self.pixels.detach()).square().sum()
+    def error(self, composite: Composite) -> Tensor:
+        """Scale · (Σ (pixel − target)² + weight · Σ (opacity − target)²)."""
+        error = (composite.pixels - self.pixels.detach()).square().sum()
         if self.opacity is not None:
-            off = torch.where(self.opacity < 0, 0, seen.accumulation - self.opacity.detach())
+            off = torch.where(self.opacity < 0, 0, composite.accumulation - self.opacity.detach())
             error = error + self.opacity_weight * off.square().sum()
         return self.scale * error
 
@@ -75,8 +78,8 @@ def sample_scenes(planes: Tensor, slot: Tensor, positions: Tensor, axes: PlaneAx
     """Features [N, P, F] at positions [N, P, 3] of rays that read ``planes[slot]``; slot [N] ascending."""
     rays_per_scene = torch.bincount(slot, minlength=len(planes)).tolist()
     parts = [
-        sample_planes(own[None], points.reshape(1, -1, 3), axes).reshape(*points.shape[:2], planes.shape[-1])
-        for own, points in zip(planes, positions.split(rays_per_scene), strict=True)
+        sample_planes(scene_planes[None], points.reshape(1, -1, 3), axes).reshape(*points.shape[:2], planes.shape[-1])
+        for scene_planes, points in zip(planes, positions.split(rays_per_scene), strict=True)
     ]
     return torch.cat(parts)
 
@@ -87,9 +90,9 @@ def serves(planes: Tensor, head: FieldHead) -> bool:
 
 
 @torch.no_grad()
-def densities(given: PlaneRays, t: Tensor) -> Tensor:
+def densities(plane_rays: PlaneRays, t: Tensor) -> Tensor:
     """Raw densities [N, P] at ascending depths ``t`` [N, P] along rays. Without a gradient."""
-    return _read(given, t)[0]
+    return _read(plane_rays, t)[0]
 
 
 def resample(t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
@@ -108,29 +111,29 @@ def resample(t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | Non
     return torch.cat([t, importance(t, weights, num_samples, u)], 1).sort(1).values
 
 
-def march(given: PlaneRays, t: Tensor) -> Composite:
+def march(plane_rays: PlaneRays, t: Tensor) -> Composite:
     """Render rays, sampled at ascending depths ``t`` [N, P]: gather, head, composite."""
-    return composite(*_read(given, t), t, given.background)
+    return composite(*_read(plane_rays, t), t, plane_rays.background)
 
 
-def _read(given: PlaneRays, t: Tensor) -> tuple[Tensor, Tensor]:
+def _read(plane_rays: PlaneRays, t: Tensor) -> tuple[Tensor, Tensor]:
     """Raw densities [N, P] and values [N, P, C]."""
-    positions = given.rays.at(t)
-    raw, values = given.head(sample_scenes(given.planes, given.slot, positions, given.axes))
-    if given.hulls is None:
+    positions = plane_rays.rays.at(t)
+    raw, values = plane_rays.head(sample_scenes(plane_rays.planes, plane_rays.slot, positions, plane_rays.axes))
+    if plane_rays.hulls is None:
         return raw, values
-    held = given.hulls.hold(given.slot, positions * given.extent)
-    return torch.where(held, raw, EMPTY), torch.where(held[..., None], values, 0)
+    in_hull = plane_rays.hulls.hold(plane_rays.slot, positions * plane_rays.extent)
+    return torch.where(in_hull, raw, EMPTY), torch.where(in_hull[..., None], values, 0)
 
 
-def squared_error(given: PlaneRays, t: Tensor, wanted: Wanted) -> Tensor:
+def squared_error(plane_rays: PlaneRays, t: Tensor, target: Target) -> Tensor:
     """Error of what :func:`march` gives, a scalar: loss and gradients can be had in one sweep.
 
-    No gradient flows to what is wanted and to the background.
+    No gradient flows to the target and to the background.
 
     Args:
-        given: The rays and what they go through.
+        plane_rays: The rays and what they go through.
         t: [N, P] ascending depths.
-        wanted: What they should see.
+        target: What they should see.
     """
-    return wanted.error(composite(*_read(given, t), t, given.background.detach()))
+    return target.error(composite(*_read(plane_rays, t), t, plane_rays.background.detach()))

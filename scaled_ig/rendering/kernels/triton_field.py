@@ -25,19 +25,19 @@ def held_rows(
     CELLS: tl.constexpr, EXTENT: tl.constexpr, RADIUS: tl.constexpr, RAYS: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
     """Which rows are samples that the hull of their scene holds; all that exist where there are no hulls (CELLS 0)."""
-    ray, sample, held = samples_of_rows(num_rays, num_samples, RAYS, SAMPLES)
+    ray, sample, in_hull = samples_of_rows(num_rays, num_samples, RAYS, SAMPLES)
     if CELLS:
         depth = tl.load(t + ray * num_samples + sample)
         place = tl.zeros((RAYS * SAMPLES,), tl.int32)
         for axis in tl.static_range(3):
             start, slope = tl.load(origins + 3 * ray + axis), tl.load(directions + 3 * ray + axis)
             cell = tl.floor(((start + depth * slope) * EXTENT + RADIUS) * (CELLS / (2 * RADIUS)))
-            held = held & (cell >= 0) & (cell < CELLS)
+            in_hull = in_hull & (cell >= 0) & (cell < CELLS)
             place = place * CELLS + tl.minimum(tl.maximum(cell, 0), CELLS - 1).to(tl.int32)
         scene = hulls + tl.load(slot + ray).to(tl.int64) * (CELLS * CELLS * CELLS // 8)
-        byte = tl.load(scene + place // 8, mask=held, other=0).to(tl.int32)
-        held = held & ((byte >> (place % 8)) & 1 == 1)
-    return held
+        byte = tl.load(scene + place // 8, mask=in_hull, other=0).to(tl.int32)
+        in_hull = in_hull & ((byte >> (place % 8)) & 1 == 1)
+    return in_hull
 
 
 @triton.jit
@@ -65,16 +65,16 @@ def _cell(origins, directions, ray, depth, plane, AXES: tl.constexpr, K: tl.cons
 
 @triton.jit
 def gather(
-    planes, held, slot, origins, directions, t, num_rays, num_samples,
+    planes, in_hull, slot, origins, directions, t, num_rays, num_samples,
     AXES: tl.constexpr, K: tl.constexpr, F: tl.constexpr, FEATURES: tl.constexpr,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
-    """Features [rows, FEATURES] of the rows that are held."""
+    """Features [rows, FEATURES] of the rows whose sample is in the hull."""
     ray, sample, _ = samples_of_rows(num_rays, num_samples, RAYS, SAMPLES)
     depth = tl.load(t + ray * num_samples + sample)
     scene = planes + tl.load(slot + ray).to(tl.int64) * (3 * K * K * F)
     feature = tl.arange(0, FEATURES)
-    mask = held[:, None] & (feature < F)[None, :]
+    mask = in_hull[:, None] & (feature < F)[None, :]
     features = tl.zeros((RAYS * SAMPLES, FEATURES), tl.float32)
     for plane in range(3):
         column, column_weight, row, row_weight = _cell(origins, directions, ray, depth, plane, AXES, K)
@@ -88,7 +88,7 @@ def gather(
 
 @triton.jit
 def scatter(
-    d_planes, d_features, held, slot, origins, directions, t, num_rays, num_samples,
+    d_planes, d_features, in_hull, slot, origins, directions, t, num_rays, num_samples,
     AXES: tl.constexpr, K: tl.constexpr, F: tl.constexpr, FEATURES: tl.constexpr,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
@@ -97,7 +97,7 @@ def scatter(
     depth = tl.load(t + ray * num_samples + sample)
     scene = d_planes + tl.load(slot + ray).to(tl.int64) * (3 * K * K * F)
     feature = tl.arange(0, FEATURES)
-    mask = held[:, None] & (feature < F)[None, :]
+    mask = in_hull[:, None] & (feature < F)[None, :]
     for plane in range(3):
         column, column_weight, row, row_weight = _cell(origins, directions, ray, depth, plane, AXES, K)
         for i in tl.static_range(2):

@@ -8,7 +8,7 @@ Names in capitals are known when a kernel is compiled: the sizes K, F, H and C o
 coordinates along the columns and rows of the three planes; ``FEATURES`` and ``OUTPUTS``, F and 1 + C with padding;
 ``PRECISION``, that of products; ``CELLS``, those along a side of hulls, 0 where there are none; ``RADIUS`` and
 ``EXTENT``, half the sides of the cubes of hulls and planes; ``OPACITY``, the weight of its error. Arrays are those of
-:mod:`scaled_ig.rendering.kernels.reference`, contiguous.
+:mod:`scaled_ig.rendering.kernels.reference`, contiguous. Letters are those of that module, too.
 """
 # ruff: noqa: N803
 
@@ -53,7 +53,7 @@ def _rays(num_rays, RAYS: tl.constexpr):
 
 @triton.jit
 def _composite(
-    outputs, held, t, background, num_rays, num_samples,
+    outputs, in_hull, t, background, num_rays, num_samples,
     C: tl.constexpr, CELLS: tl.constexpr,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, OUTPUTS: tl.constexpr,
 ):  # fmt: skip
@@ -69,27 +69,27 @@ def _composite(
     length = tl.load(depths + tl.minimum(sample + 1, num_samples - 1)[None, :]) - depth  # 0 behind the last sample
     outputs = tl.reshape(outputs, (RAYS, SAMPLES, OUTPUTS))
     raw = tl.sum(tl.where(column[None, None, :] == 0, outputs, 0.0), 2)
-    held = tl.reshape(held, (RAYS, SAMPLES))
+    in_hull = tl.reshape(in_hull, (RAYS, SAMPLES))
     if CELLS:
-        raw = tl.where(held, raw, -10.0)  # EMPTY
+        raw = tl.where(in_hull, raw, -10.0)  # EMPTY
     density, slope = softplus(0.5 * (raw + _next(raw, SAMPLES)) - 1)
-    travelled = tl.cumsum(density * length, 1)
-    weight = tl.exp(-_previous(travelled, SAMPLES)) * (1 - tl.exp(-density * length))
+    optical_depth = tl.cumsum(density * length, 1)
+    weight = tl.exp(-_previous(optical_depth, SAMPLES)) * (1 - tl.exp(-density * length))
     at_sample = 0.5 * (weight + _previous(weight, SAMPLES))
     is_value = (column > 0) & (column <= C)
-    behind = tl.load(background + column - 1, mask=is_value, other=0)
+    background_value = tl.load(background + column - 1, mask=is_value, other=0)
     sigmoid = tl.sigmoid(outputs)
     value = sigmoid * 1.002 - 0.001
     if CELLS:
-        value = tl.where(held[:, :, None], value, 0.0)
-    contrast = tl.where(is_value[None, None, :], value - behind[None, None, :], 0.0)
-    pixels = tl.sum(contrast * at_sample[:, :, None], 1) + behind[None, :]
-    return pixels, depth, at_sample, sigmoid, contrast, weight, tl.exp(-travelled), slope * length
+        value = tl.where(in_hull[:, :, None], value, 0.0)
+    contrast = tl.where(is_value[None, None, :], value - background_value[None, None, :], 0.0)
+    pixels = tl.sum(contrast * at_sample[:, :, None], 1) + background_value[None, :]
+    return pixels, depth, at_sample, sigmoid, contrast, weight, tl.exp(-optical_depth), slope * length
 
 
 @triton.jit
 def _d_outputs(
-    d_pixels, d_opacity, at_sample, sigmoid, contrast, weight, passing, slope,
+    d_pixels, d_opacity, at_sample, sigmoid, contrast, weight, transmittance, slope,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, OUTPUTS: tl.constexpr,
 ):  # fmt: skip
     """Gradient of the outputs [rows, OUTPUTS] from those of pixels [RAYS, OUTPUTS] and of opacities [RAYS].
@@ -98,10 +98,10 @@ def _d_outputs(
     """
     gain = tl.sum(contrast * d_pixels[:, None, :], 2)
     d_weight = 0.5 * (gain + _next(gain, SAMPLES)) + d_opacity[:, None]
-    seen = weight * d_weight
+    contribution = weight * d_weight
     # What is seen behind an interval falls by itself per unit of the interval's optical depth.
-    behind = tl.sum(seen, 1)[:, None] - tl.cumsum(seen, 1)
-    d_raw = (d_weight * passing - behind) * slope
+    contribution_behind = tl.sum(contribution, 1)[:, None] - tl.cumsum(contribution, 1)
+    d_raw = (d_weight * transmittance - contribution_behind) * slope
     d_density = 0.5 * (d_raw + _previous(d_raw, SAMPLES))
     d_values = d_pixels[:, None, :] * at_sample[:, :, None] * (1.002 * sigmoid * (1 - sigmoid))
     is_density = (tl.arange(0, OUTPUTS) == 0)[None, None, :]
@@ -117,17 +117,19 @@ def densities(
     CELLS: tl.constexpr, EXTENT: tl.constexpr, RADIUS: tl.constexpr,
 ):  # fmt: skip
     """Write raw densities [N, P]."""
-    held = held_rows(hulls, slot, origins, directions, t, num_rays, num_samples, CELLS, EXTENT, RADIUS, RAYS, SAMPLES)
+    in_hull = held_rows(
+        hulls, slot, origins, directions, t, num_rays, num_samples, CELLS, EXTENT, RADIUS, RAYS, SAMPLES
+    )
     features = gather(
-        planes, held, slot, origins, directions, t, num_rays, num_samples, AXES, K, F, FEATURES, RAYS, SAMPLES
+        planes, in_hull, slot, origins, directions, t, num_rays, num_samples, AXES, K, F, FEATURES, RAYS, SAMPLES
     )
     outputs = apply_head(features, w1, b1, w2, b2, F, H, C, FEATURES, OUTPUTS, BLOCK, PRECISION)
     ray, sample, exists = samples_of_rows(num_rays, num_samples, RAYS, SAMPLES)
     is_density = (tl.arange(0, OUTPUTS) == 0)[None, :]
-    found = tl.sum(tl.where(is_density, outputs, 0.0), 1)
+    density = tl.sum(tl.where(is_density, outputs, 0.0), 1)
     if CELLS:
-        found = tl.where(held, found, -10.0)  # EMPTY
-    tl.store(raw + ray * num_samples + sample, found, mask=exists)
+        density = tl.where(in_hull, density, -10.0)  # EMPTY
+    tl.store(raw + ray * num_samples + sample, density, mask=exists)
 
 
 @triton.jit(do_not_specialize=["num_rays", "num_samples"])
@@ -140,29 +142,31 @@ def render(
     CELLS: tl.constexpr, EXTENT: tl.constexpr, RADIUS: tl.constexpr,
 ):  # fmt: skip
     """Write pixels [N, C], accumulation [N] and depth [N]."""
-    held = held_rows(hulls, slot, origins, directions, t, num_rays, num_samples, CELLS, EXTENT, RADIUS, RAYS, SAMPLES)
+    in_hull = held_rows(
+        hulls, slot, origins, directions, t, num_rays, num_samples, CELLS, EXTENT, RADIUS, RAYS, SAMPLES
+    )
     features = gather(
-        planes, held, slot, origins, directions, t, num_rays, num_samples, AXES, K, F, FEATURES, RAYS, SAMPLES
+        planes, in_hull, slot, origins, directions, t, num_rays, num_samples, AXES, K, F, FEATURES, RAYS, SAMPLES
     )
     outputs = apply_head(features, w1, b1, w2, b2, F, H, C, FEATURES, OUTPUTS, BLOCK, PRECISION)
-    colour, along, at_sample, _, _, weight, _, _ = _composite(
-        outputs, held, t, background, num_rays, num_samples, C, CELLS, RAYS, SAMPLES, OUTPUTS
+    colour, depths, at_sample, _, _, weight, _, _ = _composite(
+        outputs, in_hull, t, background, num_rays, num_samples, C, CELLS, RAYS, SAMPLES, OUTPUTS
     )
     ray, exists = _rays(num_rays, RAYS)
     column = tl.arange(0, OUTPUTS)
     mask = exists[:, None] & ((column > 0) & (column <= C))[None, :]
     tl.store(pixels + (ray * C)[:, None] + column[None, :] - 1, colour, mask=mask)
     opacity = tl.sum(weight, 1)
-    hit = tl.sum(at_sample * along, 1) / tl.maximum(opacity, 1e-3)
+    mean_depth = tl.sum(at_sample * depths, 1) / tl.maximum(opacity, 1e-3)
     last = tl.load(t + ray * num_samples + num_samples - 1)
     tl.store(accumulation + ray, opacity, mask=exists)
-    tl.store(depth + ray, tl.where(opacity > 1e-3, hit, last), mask=exists)
+    tl.store(depth + ray, tl.where(opacity > 1e-3, mean_depth, last), mask=exists)
 
 
 @triton.jit(do_not_specialize=["num_rays", "num_samples"])
 def sweep(
-    planes, slot, origins, directions, t, hulls, w1, b1, w2, b2, background, wanted, opacity, d_planes, sums,
-    num_rays, num_samples,
+    planes, slot, origins, directions, t, hulls, w1, b1, w2, b2, background, target_or_gradient, opacity, d_planes,
+    sums, num_rays, num_samples,
     AXES: tl.constexpr, K: tl.constexpr, F: tl.constexpr, H: tl.constexpr, C: tl.constexpr,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, FEATURES: tl.constexpr, OUTPUTS: tl.constexpr,
     BLOCK: tl.constexpr, PRECISION: tl.constexpr,
@@ -171,41 +175,44 @@ def sweep(
 ):  # fmt: skip
     """Render and add all gradients.
 
-    ``wanted`` [N, C] are the pixels' targets where there is a ``LOSS``, else their gradients; ``opacity`` [N] what
-    opacities should be, where they have a weight. ``sums`` [BUFFERS, H·F + H + (1+C)·H + (1+C) + 1] are gradients of
-    w1, b1, w2 and b2, and the error; programs share out the buffers among them, to wait less for each other.
+    ``target_or_gradient`` [N, C] are the pixels' targets where there is a ``LOSS``, else their gradients; ``opacity``
+    [N] what opacities should be, where they have a weight. ``sums`` [BUFFERS, H·F + H + (1+C)·H + (1+C) + 1]
+    are gradients of w1, b1, w2 and b2, and the error; programs share out the buffers among them, to wait less for each
+    other.
     """
-    held = held_rows(hulls, slot, origins, directions, t, num_rays, num_samples, CELLS, EXTENT, RADIUS, RAYS, SAMPLES)
+    in_hull = held_rows(
+        hulls, slot, origins, directions, t, num_rays, num_samples, CELLS, EXTENT, RADIUS, RAYS, SAMPLES
+    )
     features = gather(
-        planes, held, slot, origins, directions, t, num_rays, num_samples, AXES, K, F, FEATURES, RAYS, SAMPLES
+        planes, in_hull, slot, origins, directions, t, num_rays, num_samples, AXES, K, F, FEATURES, RAYS, SAMPLES
     )
     outputs = apply_head(features, w1, b1, w2, b2, F, H, C, FEATURES, OUTPUTS, BLOCK, PRECISION)
-    pixels, _, at_sample, sigmoid, contrast, weight, passing, slope = _composite(
-        outputs, held, t, background, num_rays, num_samples, C, CELLS, RAYS, SAMPLES, OUTPUTS
+    pixels, _, at_sample, sigmoid, contrast, weight, transmittance, slope = _composite(
+        outputs, in_hull, t, background, num_rays, num_samples, C, CELLS, RAYS, SAMPLES, OUTPUTS
     )
     ray, exists = _rays(num_rays, RAYS)
     feature, output = tl.arange(0, FEATURES), tl.arange(0, OUTPUTS)
-    there = exists[:, None] & ((output > 0) & (output <= C))[None, :]
-    d_pixels = tl.load(wanted + (ray * C)[:, None] + output[None, :] - 1, mask=there, other=0)
+    is_value = exists[:, None] & ((output > 0) & (output <= C))[None, :]
+    d_pixels = tl.load(target_or_gradient + (ray * C)[:, None] + output[None, :] - 1, mask=is_value, other=0)
     d_w1 = sums + tl.program_id(0) % BUFFERS * (H * F + H + (1 + C) * H + (1 + C) + 1)
     d_b1 = d_w1 + H * F
     d_w2 = d_b1 + H
     d_b2 = d_w2 + (1 + C) * H
     if LOSS:
-        residual = tl.where(there, pixels - d_pixels, 0.0)
+        residual = tl.where(is_value, pixels - d_pixels, 0.0)
         tl.atomic_add(d_b2 + 1 + C, tl.sum(residual * residual), sem="relaxed")
         d_pixels = 2 * residual
     d_opacity = tl.zeros((RAYS,), tl.float32)
     if OPACITY > 0:
-        wanted_opacity = tl.load(opacity + ray)
-        off = tl.where(exists & (wanted_opacity >= 0), tl.sum(weight, 1) - wanted_opacity, 0.0)
-        tl.atomic_add(d_b2 + 1 + C, OPACITY * tl.sum(off * off), sem="relaxed")
-        d_opacity = 2 * OPACITY * off
+        target_opacity = tl.load(opacity + ray)
+        opacity_residual = tl.where(exists & (target_opacity >= 0), tl.sum(weight, 1) - target_opacity, 0.0)
+        tl.atomic_add(d_b2 + 1 + C, OPACITY * tl.sum(opacity_residual * opacity_residual), sem="relaxed")
+        d_opacity = 2 * OPACITY * opacity_residual
     d_outputs = _d_outputs(
-        d_pixels, d_opacity, at_sample, sigmoid, contrast, weight, passing, slope, RAYS, SAMPLES, OUTPUTS
+        d_pixels, d_opacity, at_sample, sigmoid, contrast, weight, transmittance, slope, RAYS, SAMPLES, OUTPUTS
     )
     if CELLS:
-        d_outputs = tl.where(held[:, None], d_outputs, 0.0)
+        d_outputs = tl.where(in_hull[:, None], d_outputs, 0.0)
     if D_HEAD:
         tl.atomic_add(d_b2 + output, tl.sum(d_outputs, 0), mask=output <= C, sem="relaxed")
     d_features = tl.zeros((RAYS * SAMPLES, FEATURES), tl.float32)
@@ -226,6 +233,6 @@ def sweep(
             tl.atomic_add(d_w2 + output[:, None] * H + unit[None, :], d_second, mask=mask, sem="relaxed")
     if D_PLANES:
         scatter(
-            d_planes, d_features, held, slot, origins, directions, t, num_rays, num_samples,
+            d_planes, d_features, in_hull, slot, origins, directions, t, num_rays, num_samples,
             AXES, K, F, FEATURES, RAYS, SAMPLES,
         )  # fmt: skip

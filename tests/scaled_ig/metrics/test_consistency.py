@@ -49,11 +49,11 @@ def errors(size: int, step: float = 15) -> tuple[torch.Tensor, torch.Tensor]:
     """Disagreement of a texture seen twice, and of that with its pixels dealt out anew."""
     (first, points), (second, others) = see(cameras(0, 40), size, BIG), see(cameras(step, 40 + step), size, BIG)
     match = match_pixels(first, second)
-    assert match.seen.flatten(1).sum(1).min() > 0.03 * size**2
+    assert match.visible.flatten(1).sum(1).min() > 0.03 * size**2
     own, theirs = texture(points), texture(others)
     shuffled = own.clone()
     for view in range(2):
-        rows, columns = match.seen[view].nonzero(as_tuple=True)
+        rows, columns = match.visible[view].nonzero(as_tuple=True)
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(view))
         shuffled[view, :, rows, columns] = own[view, :, rows[order], columns[order]]
     return disagreement(own, theirs, match), disagreement(shuffled, theirs, match)
@@ -70,7 +70,7 @@ def test_a_function_of_the_point_agrees_and_the_more_so_the_finer_the_views():
 def test_a_view_agrees_with_itself():
     (surface, points) = see(cameras(20), 32, BIG)
     match = match_pixels(surface, surface)
-    assert torch.equal(match.seen, surface.opacity > 0.9)
+    assert torch.equal(match.visible, surface.opacity > 0.9)
     assert disagreement(texture(points), texture(points), match).max() < 1e-12
 
 
@@ -78,7 +78,7 @@ def test_pixels_land_where_the_camera_sees_their_points():
     (first, points), (second, others) = see(cameras(0), 96, BIG), see(cameras(25), 96, BIG)
     match = match_pixels(first, second)
     carried = torch.nn.functional.grid_sample(others, match.places, align_corners=False)
-    away = (carried - points).norm(dim=1)[match.seen]
+    away = (carried - points).norm(dim=1)[match.visible]
     assert away.median() < 0.003
     assert away.max() < TOLERANCE, "at rims the other view's pixels hold less of the ball"
 
@@ -94,17 +94,17 @@ def test_hidden_points_are_not_compared():
     margin = 1.5 * 1.3 / 96  # of pixels that hold both balls
     hidden = (distance - meet(*rays, [(middle, radius - margin)]) > 2 * TOLERANCE) & (first.opacity[0] > 0)
     assert hidden.sum() > 50, "the small ball stands before the large one"
-    assert not match.seen[0][hidden].any()
+    assert not match.visible[0][hidden].any()
     visible = ((distance - meet(*rays, [BIG, SMALL])).abs() < 1e-6) & (first.opacity[0] > 0)
-    assert match.seen[0][visible].double().mean() > 0.8, "all but the rims"
+    assert match.visible[0][visible].double().mean() > 0.8, "all but the rims"
 
 
 def test_what_is_outside_of_the_other_view_is_not_compared():
     first, _ = see(cameras(0), 32, BIG)
     wall, solid, others = torch.full_like(first.depth, 1.0), torch.ones_like(first.opacity), cameras(10)
     aside = Cameras(others.camera_to_world, others.intrinsics + torch.tensor([0, 0, 2.0, 0]))
-    assert match_pixels(first, Surface(others, wall, solid)).seen.any()
-    assert not match_pixels(first, Surface(aside, wall, solid)).seen.any()
+    assert match_pixels(first, Surface(others, wall, solid)).visible.any()
+    assert not match_pixels(first, Surface(aside, wall, solid)).visible.any()
 
 
 def random_match(pairs: int, size: int) -> Match:
@@ -121,7 +121,7 @@ def test_disagreement_is_one_minus_lins_concordance_over_pairs():
     for channel, found in enumerate(disagreement(values, others, match).tolist()):
         squared, unrelated = 0.0, 0.0
         for pair in range(3):
-            x, y = (each[pair, channel][match.seen[pair]].double().numpy() for each in (values, others))
+            x, y = (each[pair, channel][match.visible[pair]].double().numpy() for each in (values, others))
             squared += ((x - y) ** 2).sum()
             unrelated += len(x) * (np.var(x) + np.var(y) + (x.mean() - y.mean()) ** 2)
         assert found == pytest.approx(squared / unrelated, rel=1e-4)
@@ -144,12 +144,12 @@ def test_a_channel_that_does_not_vary_agrees():
     match = random_match(2, 12)
     same = torch.full((2, 1, 12, 12), 0.37)
     assert float(disagreement(same, same, match)) < 1e-4
-    nothing = Match(match.places, torch.zeros_like(match.seen))
+    nothing = Match(match.places, torch.zeros_like(match.visible))
     assert float(disagreement(same, -same, nothing)) == 0
 
 
 def test_matches_are_joined_in_order():
     first, second = random_match(2, 8), random_match(1, 8)
     both = Match.joined([first, second])
-    assert torch.equal(both.seen, torch.cat([first.seen, second.seen]))
+    assert torch.equal(both.visible, torch.cat([first.visible, second.visible]))
     assert both.places.shape == (3, 8, 8, 2)

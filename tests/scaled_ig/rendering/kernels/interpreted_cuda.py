@@ -15,7 +15,7 @@ from scaled_ig.cameras import Cameras, Rays
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.rendering.field_head import FieldHead
 from scaled_ig.rendering.kernels import cuda, reference
-from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
+from scaled_ig.rendering.kernels.reference import PlaneRays, Target
 from scaled_ig.rendering.renderer import Jitter, Renderer
 from scaled_ig.rendering.sampling import FullRay, InsideBall
 from scaled_ig.representations import MicroMacro
@@ -93,7 +93,7 @@ def outcome(kernel, given, t, target):
     found |= {"pixels": seen.pixels, "accumulation": seen.accumulation, "depth": seen.depth}
     weight = target - 0.5  # any gradient of the pixels
     wanted = [given.planes, *given.head.parameters()]
-    found["error"] = kernel.squared_error(given, t, Wanted(target, 0.7, target[:, 0] - 0.2, 2.5))
+    found["error"] = kernel.squared_error(given, t, Target(target, 0.7, target[:, 0] - 0.2, 2.5))
     for name, value in {"pixels": (seen.pixels * weight).sum(), "error": 3 * found["error"]}.items():
         gradients = torch.autograd.grad(value, wanted)
         found |= {
@@ -179,7 +179,7 @@ def test_what_is_frozen_has_no_gradient():
     planes, head = given.planes.requires_grad_(), given.head
 
     def squared_error(given):
-        return cuda.squared_error(given, others[0], Wanted(others[1]))
+        return cuda.squared_error(given, others[0], Target(others[1]))
 
     both = torch.autograd.grad(squared_error(given), [planes, head.out.weight])
     head.requires_grad_(False)

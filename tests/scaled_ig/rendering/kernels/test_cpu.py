@@ -12,7 +12,7 @@ from scaled_ig import native
 from scaled_ig.cameras import Rays
 from scaled_ig.rendering.field_head import FieldHead
 from scaled_ig.rendering.kernels import choose_kernel, cpu, describe_kernel, reference
-from scaled_ig.rendering.kernels.reference import PlaneRays, Wanted
+from scaled_ig.rendering.kernels.reference import PlaneRays, Target
 from scaled_ig.representations.base import PlaneRepresentation
 from scaled_ig.representations.occupancy import Hulls
 
@@ -82,7 +82,7 @@ def squared_error_of(kernel, given, t, target):
     """Error and the gradients of planes and head."""
     planes, head = given.planes.clone().requires_grad_(), given.head
     head.zero_grad()
-    wanted = target if isinstance(target, Wanted) else Wanted(target)
+    wanted = target if isinstance(target, Target) else Target(target)
     error = kernel.squared_error(replace(given, planes=planes), t, wanted)
     (0.3 * error).backward()
     return [error.detach(), planes.grad, *(parameter.grad.clone() for parameter in head.parameters())]
@@ -141,7 +141,7 @@ def test_samples_outside_hulls_are_empty(features, values, samples, fresh_seed, 
     assert_close(outcome(cpu.march, given, t), [value.float() for value in outcome(reference.march, *exact)])
     raw = cpu.densities(given, t)
     torch.testing.assert_close(raw, reference.densities(*exact).float(), rtol=1e-5, atol=1e-5)
-    wanted = Wanted(target, 0.7, torch.rand(len(t)) - 0.2, 3.0)  # of some rays nothing is known
+    wanted = Target(target, 0.7, torch.rand(len(t)) - 0.2, 3.0)  # of some rays nothing is known
     ours = squared_error_of(cpu, given, t, wanted)
     wanted = replace(wanted, pixels=target.double(), opacity=wanted.opacity.double())
     theirs = squared_error_of(reference, *exact, wanted)
@@ -170,7 +170,7 @@ def test_a_sweep_serves_twice_and_without_gradients():
     planes, head = given.planes.requires_grad_(), given.head
 
     def error():
-        return cpu.squared_error(given, t, Wanted(torch.zeros(len(t), 4)))
+        return cpu.squared_error(given, t, Target(torch.zeros(len(t), 4)))
 
     first_error = error()
     (first,) = torch.autograd.grad(first_error, planes, retain_graph=True)
@@ -261,7 +261,7 @@ def test_tensors_of_another_type_are_refused(name):
     refused = pytest.raises(ValueError, match=expected.get(name, f"{name} is torch.float64"))
     if name not in ("raw_densities", "u"):
         with refused:
-            cpu.squared_error(of_rays, tensors["t"], Wanted(tensors["target"]))
+            cpu.squared_error(of_rays, tensors["t"], Target(tensors["target"]))
     if name in ("t", "raw_densities", "u"):
         with refused:
             cpu.resample(tensors["t"], tensors["raw_densities"], 4, tensors["u"])
