@@ -21,8 +21,8 @@ from data_modules.choice import SceneChoice
 from data_modules.layout import PackIndex
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.bank.scene_records import Encoding
+from scaled_ig.commands import counted
 from scaled_ig.commands.fit import run_training
-from scaled_ig.commands.sentences import counted
 from scaled_ig.errors import UsageError
 from scaled_ig.runs.bank_writers import AfterLastPhase, Keeper, KeepVersion, ReplaceScenes
 from scaled_ig.runs.phase_runs import FINISHED

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from scaled_ig.commands.sentences import counted
+from scaled_ig.commands import counted
 from scaled_ig.errors import UsageError
 
 if TYPE_CHECKING:

@@ -1,15 +1,10 @@
-"""Sentences that the commands have in common; what the parser says of a mistake, made one."""
+"""What the parser says of a mistake, made one sentence."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Iterable
-
-
-def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """A number of things; their plural ends in s unless given."""
-    return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
 def did_you_mean(word: str, known: Iterable[str], verb: str) -> str:
