@@ -13,7 +13,7 @@ from lightning.pytorch import Callback
 from tqdm import tqdm
 
 from benchmarks.contest import machine
-from scaled_ig.commands.fit import run_training
+from scaled_ig.commands.fit import TrainingCLI
 from scaled_ig.runs.plan import STAGE1_PHASES
 from scaled_ig.runs.training import Fit
 
@@ -53,7 +53,7 @@ def build(given: list[str]) -> Fit:
         raise _CapturedError
 
     with suppress(_CapturedError):
-        run_training(["fit", *given, "--trainer.enable_progress_bar=false"], adjust=capture)
+        TrainingCLI([*given, "--trainer.enable_progress_bar=false"]).train(adjust=capture)
     return made[0]
 
 

@@ -1,4 +1,4 @@
-"""The verbs of the program, one module each, with a function of the same name."""
+"""The verbs of the program, one module each, with a function of the same name; the bank's are its actions."""
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
