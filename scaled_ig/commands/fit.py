@@ -142,7 +142,7 @@ class TrainingCLI(LightningCLI):
         parser.add_lightning_class_args(self.trainer_class, "trainer")
         parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
         parser.add_class_arguments(SceneModel, "scene")
-        parser.add_subclass_arguments(MultiViewDataModule, "data", required="run" not in self.parameters)
+        parser.add_subclass_arguments(MultiViewDataModule, "data", required=True)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name in PHASES:
