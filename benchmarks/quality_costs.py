@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from benchmarks.contest import machine
 from data_modules.base import PhaseData
-from scaled_ig.commands.fit import run_training
+from scaled_ig.commands.fit import TrainingCLI
 from scaled_ig.phases import RunSettings
 from scaled_ig.runs.plan import STAGE1_PHASES
 from scaled_ig.runs.training import Fit
@@ -55,7 +55,7 @@ def build(given: list[str]) -> Fit:
         raise _CapturedError
 
     with suppress(_CapturedError):
-        run_training(["fit", *given, "--trainer.enable_progress_bar=false"], adjust=capture)
+        TrainingCLI([*given, "--trainer.enable_progress_bar=false"]).train(adjust=capture)
     return made[0]
 
 

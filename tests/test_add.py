@@ -30,7 +30,7 @@ def run_with_more(tmp_path_factory, run_scaled_ig, tiny_run, larger_pack):
     """A copy of the tiny run to which four scenes were added, and what was printed."""
     run = tmp_path_factory.mktemp("runs") / "more"
     shutil.copytree(tiny_run, run)
-    status, output = run_scaled_ig("add", "--run", run, "--data", larger_pack)
+    status, output = run_scaled_ig("add", "--run", run, "--pack", larger_pack)
     assert status == 0, output[-3000:]
     return run, output
 
@@ -67,7 +67,7 @@ def test_new_scenes_are_learned_with_the_shared_parts_as_they_are(tiny_run, run_
 def test_a_pack_without_new_scenes_is_said(run_scaled_ig, run_with_more, larger_pack):
     run, _ = run_with_more
     before = files(run)
-    status, output = run_scaled_ig("add", "--run", run, "--data", larger_pack)
+    status, output = run_scaled_ig("add", "--run", run, "--pack", larger_pack)
     assert (status, output.strip().splitlines()[-1]) == (
         2,
         f"error: {run}/bank has all scenes of {larger_pack} already: bank refit learns scenes again",
@@ -78,13 +78,13 @@ def test_a_pack_without_new_scenes_is_said(run_scaled_ig, run_with_more, larger_
 def test_scenes_are_kept_after_the_last_phase_that_there_is(tmp_path, run_scaled_ig, tiny_run, larger_pack):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
-    status, output = run_scaled_ig("add", "--run", run, "--data", larger_pack, "--phases.rgb_alignment", "null")
+    status, output = run_scaled_ig("add", "--run", run, "--pack", larger_pack, "--phases.rgb_alignment", "null")
     assert status == 0, output[-3000:]
     assert [record.id for record in SceneBank.open(run / "bank").scenes("added-1")] == NEW
 
 
 def test_what_add_sets_itself_is_refused(run_scaled_ig, tiny_run, larger_pack):
-    call = ("add", "--run", tiny_run, "--data", larger_pack)
+    call = ("add", "--run", tiny_run, "--pack", larger_pack)
     for option in ("--run_dir=elsewhere", "--data.scenes={ids: [ball-8]}"):
         status, output = run_scaled_ig(*call, option)
         assert status == 2
@@ -96,7 +96,7 @@ def test_an_unfinished_run_is_finished_first(tmp_path, run_scaled_ig, tiny_run, 
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     (run / "checkpoints" / "rgb_alignment" / "final.ckpt").unlink()
-    status, output = run_scaled_ig("add", "--run", run, "--data", larger_pack)
+    status, output = run_scaled_ig("add", "--run", run, "--pack", larger_pack)
     assert status == 2
     assert "has not finished stage 2 yet: go on with scaled-ig fit --resume true" in output
 
@@ -109,7 +109,7 @@ def test_another_scene_of_the_same_name_is_refused(tmp_path, run_scaled_ig, tiny
             return super().load(f"ball-{int(scene_id.split('-')[1]) + 20}")
 
     write_pack(Renamed(8, 10, 32), tmp_path / "pack", render=None)
-    status, output = run_scaled_ig("add", "--run", tiny_run, "--data", tmp_path / "pack")
+    status, output = run_scaled_ig("add", "--run", tiny_run, "--pack", tmp_path / "pack")
     assert status == 2
     assert "has another scene 'ball-0': pack it under another id, or remove the old one" in output
     assert not (tiny_run / "added-1").exists()
@@ -125,7 +125,7 @@ def test_a_call_of_two_ranks_that_was_killed_goes_on_with_one(
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
     bank = files(run / "bank")
-    call = ("add", "--run", run, "--data", larger_pack, "--trainer.devices", 2, "--trainer.strategy", "ddp")
+    call = ("add", "--run", run, "--pack", larger_pack, "--trainer.devices", 2, "--trainer.strategy", "ddp")
     status, _ = run_scaled_ig(*call, "--config", tmp_path / "kill.yaml", PYTHONPATH=str(tmp_path))
     assert status != 0
     assert files(run / "bank") == bank, "nothing half done"
@@ -140,7 +140,7 @@ def test_a_call_of_two_ranks_that_was_killed_goes_on_with_one(
 def test_new_scenes_may_have_shared_parts_of_their_own(tmp_path, run_scaled_ig, tiny_run, larger_pack):
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
-    status, output = run_scaled_ig("add", "--run", run, "--data", larger_pack, "--own_shared")
+    status, output = run_scaled_ig("add", "--own_shared", "--data", larger_pack, "--run", run)
     assert status == 0, output[-3000:]
     before, after = SceneBank.open(tiny_run / "bank").versions, SceneBank.open(run / "bank").versions
     assert {name: after[name] for name in before} == before
@@ -173,8 +173,12 @@ def test_refitted_scenes_take_the_place_of_the_old_ones(tmp_path, run_scaled_ig,
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("add", "--run", "nowhere", "--data", "x"), "nowhere is no run: give the folder of a finished run"),
-        (("add", "--run", "nowhere"), "the following arguments are required: --data: scaled-ig add --help says more"),
+        (("add", "--run", "nowhere", "--pack", "x"), "nowhere is no run: give the folder of a finished run"),
+        (("add", "--pack", "x"), "the following arguments are required: run"),
+        (("add", "--pack", "x", "--run", "nowhere"), "nowhere is no run: give the folder of a finished run"),
+        (("add", "--data", "x", "--run=nowhere"), "nowhere is no run: give the folder of a finished run"),
+        (("add",), "the following arguments are required: pack, run"),
+        (("bank", "refit", "--scenes", "a", "nowhere"), "nowhere comes first"),
         (("bank", "refit", "nowhere", "--scenes", "a"), "nowhere is no run"),
     ],
 )

@@ -19,7 +19,7 @@ FLOORS = [
     (("callbacks",), {"wandb", "tqdm", "PIL", "imageio"}),
     (("runs",), {"yaml", "data_modules"}),
     (("report",), {"matplotlib", "jinja2"}),
-    (("commands", "cli"), {"jsonargparse"}),
+    (("parsing", "commands", "cli"), {"jsonargparse"}),
 ]
 ORDERED = {0, 4, 8}  # floors where a room may also import those before it
 ONLY_THERE = {"autoencoders": {"diffusers"}, "rendering": {"triton"}, "metrics": {"torchmetrics", "lpips"}}

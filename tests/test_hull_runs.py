@@ -127,7 +127,7 @@ class NewBall(BallScenes):
 def test_scenes_are_added_with_hulls_of_their_own_and_learned_again(alone, tmp_path, run_scaled_ig):
     run = shutil.copytree(alone, tmp_path / "run")
     write_pack(NewBall(9, 10, 32, masked=9), tmp_path / "more", render=None)
-    added = "add", "--run", run, "--data", tmp_path / "more", "--bank_encoding", "int8_difference"
+    added = "add", "--run", run, "--pack", tmp_path / "more", "--bank_encoding", "int8_difference"
     status, output = run_scaled_ig(*added)
     assert status == 0, output[-3000:]
     status, output = run_scaled_ig("bank", "refit", run, "--scenes", "ball-4,ball-7")

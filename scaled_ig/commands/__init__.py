@@ -1,1 +1,6 @@
-"""The verbs of the program, one module each, with a function of the same name."""
+"""The verbs of the program, one module each, with a function of the same name; the bank's are its actions."""
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """A number of things; their plural ends in s unless given."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"

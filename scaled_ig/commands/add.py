@@ -7,12 +7,11 @@ bit.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import Literal
 
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
@@ -21,21 +20,76 @@ from data_modules.choice import SceneChoice
 from data_modules.layout import PackIndex
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.bank.scene_records import Encoding
-from scaled_ig.commands.fit import run_training
-from scaled_ig.commands.sentences import counted
+from scaled_ig.commands import counted
+from scaled_ig.commands.fit import TrainingCLI
 from scaled_ig.errors import UsageError
 from scaled_ig.runs.bank_writers import AfterLastPhase, Keeper, KeepVersion, ReplaceScenes
 from scaled_ig.runs.phase_runs import FINISHED
-from scaled_ig.runs.plan import STAGE1_PHASES, HandOver, stage_of
+from scaled_ig.runs.plan import HandOver, stage_of
 from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.runs.training import Fit, Source
 
 Shared = Literal["frozen", "own"]
 """What happens to what scenes share while further ones are learned."""
 
-OWN_SETTINGS = {"run_dir", "resume", "init_from"} | {
-    f"data.{key}" for key in ("path", "scenes", "stage1_scenes", "stage2_scenes")
-}
+
+def add(training: TrainingCLI, *, run: str, pack: str, own_shared: bool = False) -> int:
+    """Learns further scenes for a finished run; its own scenes stay as they are.
+
+    Options of scaled-ig fit may follow, such as --trainer.devices 4.
+
+    Args:
+        training: what trains.
+        run: folder of the run, whose bank gets the scenes.
+        pack: folder of the pack; scenes that the bank has are left out.
+        own_shared: train a copy of what scenes share, which the bank keeps for the new scenes beside the old one.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UsageError: There is no such run, or nothing new in the pack.
+    """
+    finished = _FinishedRun.open(run)
+    index, folder = PackIndex.open(pack), finished.next_folder("added")
+    begun = _begun(folder)
+    if set(begun.values()) - set(index.digests):
+        raise UsageError(f"{folder.path} was begun with another pack: finish it with that one, or remove the folder")
+    shared: Shared = "own" if own_shared else "frozen"
+
+    def keeper(encoding: Encoding) -> Keeper:
+        return KeepVersion(finished.folder.bank, encoding)
+
+    new = _new_scenes(finished, index, begun)
+    scenes = list(begun) or new
+    status = _learn(training, _Settings(finished, folder, pack, scenes, folder.path.name, shared, keeper))
+    left = set(new) - set(scenes)
+    if left and _is_first():
+        print(f"{counted(len(left), 'further scene')} of {pack} are new: call again to learn them", flush=True)
+    return status
+
+
+def refit_scenes(training: TrainingCLI, path: str, ids: list[str], pack: str | None) -> int:
+    """What ``scaled-ig bank refit`` does; returns the exit status.
+
+    Raises:
+        UsageError: The bank or the pack has no such scene.
+    """
+    run = _FinishedRun.open(path)
+    versions = {run.bank[name].record.version for name in ids}
+    if len(versions) > 1:
+        raise UsageError(f"these scenes are of versions {' and '.join(sorted(versions))}: refit those of one at a time")
+    run = dataclasses.replace(run, version=versions.pop())
+    folder = run.next_folder("refit")
+    begun = _begun(folder)
+    if begun and set(begun) != set(ids):
+        raise UsageError(f"{folder.path} was begun with scenes {','.join(begun)}: finish it, or remove the folder")
+
+    def keeper(encoding: Encoding) -> Keeper:
+        return ReplaceScenes(run.folder.bank)
+
+    pack = pack or run.pack_of(run.version)
+    return _learn(training, _Settings(run, folder, pack, ids, run.version, "frozen", keeper))
 
 
 @dataclass(frozen=True)
@@ -55,8 +109,6 @@ class _FinishedRun:
     @classmethod
     def open(cls, path: str, version: str | None = None) -> _FinishedRun:
         folder = RunFolder(path)
-        if not (folder.path / "config.yaml").is_file():
-            raise UsageError(f"{path} is no run: give the folder of a finished run of scaled-ig fit")
         bank = SceneBank.open(folder.bank)
         run = cls(folder, bank, version or "")
         newest = [name for name in bank.versions if re.fullmatch(r"stage2(-\d{4,})?", name)]
@@ -110,91 +162,6 @@ def _begun(folder: RunFolder) -> dict[str, str]:
     return folder.read_json("scenes.json").get("stage2", {})
 
 
-def adding_parser() -> argparse.ArgumentParser:
-    """Options of ``add`` beside those of ``fit``."""
-    parser = _Parser("add", "Learn further scenes for a finished run; its own scenes stay as they are.")
-    parser.add_argument("--run", required=True, help="folder of the run, whose bank gets the scenes")
-    parser.add_argument("--data", required=True, help="folder of the pack; scenes that the bank has are left out")
-    parser.add_argument(
-        "--own_shared",
-        action="store_true",
-        help="train a copy of what scenes share, which the bank keeps for the new scenes beside the old one",
-    )
-    return parser
-
-
-def refitting_parser() -> argparse.ArgumentParser:
-    """Options of ``bank refit`` beside those of ``fit``."""
-    parser = _Parser("bank refit", "Learn scenes of a bank again, with what they share as it is.")
-    parser.add_argument("run", help="folder of the run")
-    parser.add_argument("--scenes", required=True, help="ids with commas between, or a JSON list")
-    parser.add_argument("--data", help="folder of the pack; the run's own unless given")
-    return parser
-
-
-def run_adding(arguments: list[str]) -> int:
-    """Parse and run ``add``; returns the exit status.
-
-    Raises:
-        UsageError: There is no such run, or nothing new in the pack.
-    """
-    own, further = adding_parser().parse_known_args(arguments)
-    run = _FinishedRun.open(own.run)
-    index, folder = PackIndex.open(own.data), run.next_folder("added")
-    begun = _begun(folder)
-    if set(begun.values()) - set(index.digests):
-        raise UsageError(f"{folder.path} was begun with another pack: finish it with that one, or remove the folder")
-    shared: Shared = "own" if own.own_shared else "frozen"
-
-    def keeper(encoding: Encoding) -> Keeper:
-        return KeepVersion(run.folder.bank, encoding)
-
-    new = _new_scenes(run, index, begun)
-    scenes = list(begun) or new
-    status = _learn(_Settings(run, folder, own.data, scenes, folder.path.name, shared, keeper), further)
-    left = set(new) - set(scenes)
-    if left and _is_first():
-        print(f"{counted(len(left), 'further scene')} of {own.data} are new: call again to learn them", flush=True)
-    return status
-
-
-def run_refitting(arguments: list[str]) -> int:
-    """Parse and run ``bank refit``; returns the exit status.
-
-    Raises:
-        UsageError: The bank or the pack has no such scene.
-    """
-    own, further = refitting_parser().parse_known_args(arguments)
-    ids = [name.strip(" \"'") for name in own.scenes.strip("[]").split(",")]
-    run = _FinishedRun.open(own.run)
-    versions = {run.bank[name].record.version for name in ids}
-    if len(versions) > 1:
-        raise UsageError(f"these scenes are of versions {' and '.join(sorted(versions))}: refit those of one at a time")
-    run = dataclasses.replace(run, version=versions.pop())
-    folder = run.next_folder("refit")
-    begun = _begun(folder)
-    if begun and set(begun) != set(ids):
-        raise UsageError(f"{folder.path} was begun with scenes {','.join(begun)}: finish it, or remove the folder")
-
-    def keeper(encoding: Encoding) -> Keeper:
-        return ReplaceScenes(run.folder.bank)
-
-    return _learn(
-        _Settings(run, folder, own.data or run.pack_of(run.version), ids, run.version, "frozen", keeper), further
-    )
-
-
-class _Parser(argparse.ArgumentParser):
-    """Knows its own options; the others are those of ``fit``."""
-
-    def __init__(self, verb: str, description: str) -> None:
-        further = "Options of scaled-ig fit may follow, e.g. --trainer.devices 4."
-        super().__init__(prog=f"scaled-ig {verb}", description=f"{description} {further}", allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}: {self.prog} --help says more")
-
-
 def _new_scenes(run: _FinishedRun, index: PackIndex, begun: dict[str, str]) -> list[str]:
     """Ids of a pack's scenes that neither the bank nor stage 1 has seen; none is an error where none are begun."""
     learned = {record.source_sha256: record.id for record in run.bank.scenes()}
@@ -224,21 +191,13 @@ class _Settings:
     keeper: Callable[[Encoding], Keeper]
 
 
-def _learn(settings: _Settings, further: Sequence[str]) -> int:
+def _learn(training: TrainingCLI, settings: _Settings) -> int:
     run, folder = settings.run, settings.folder
-    for option in further:
-        name = option.partition("=")[0].removeprefix("--").replace("data.init_args.", "data.")
-        if name in OWN_SETTINGS:
-            raise UsageError(f"--{name} is not for this command, which sets it: leave it out")
-    of_run = {"run_dir": str(folder.path), "resume": "true", "init_from": "null"}
-    of_data = {"path": settings.pack, "stage1_scenes": "0", "stage2_scenes": "null", "split_seed": "null"}
-    of_data |= {"scenes": "null"}  # chosen where the data module is made: a long list is slow to parse
-    options = of_run | {f"data.{name}": value for name, value in of_data.items()}
-    options |= {f"phases.{name}": "null" for name in STAGE1_PHASES}
-    config = ["fit", "--config", str(run.folder.path / "config.yaml")]
+    training.config.run_dir = str(folder.path)
+    training.config.data.init_args.path = settings.pack
 
     def adjust(fit: Fit) -> Fit:
-        fit.data.choice = SceneChoice(ids=settings.scenes)
+        fit.data.choice = SceneChoice(ids=settings.scenes)  # here, since a long list is slow to parse
         if not fit.phases:
             raise UsageError("no phase of stage 2 is left: nothing would be learned")
         assert isinstance(fit.keep, KeepVersion)
@@ -252,8 +211,7 @@ def _learn(settings: _Settings, further: Sequence[str]) -> int:
             terms={"shared": settings.shared},
         )
 
-    arguments = [*config, *(f"--{name}={value}" for name, value in options.items()), *further]
-    run_training(arguments, Source(run.bank, run.version), adjust)
+    training.train(Source(run.bank, run.version), adjust)
     _conclude(settings)
     return 0
 

@@ -1,94 +1,35 @@
 """``scaled-ig bank``: what a bank holds, whether it is whole, and changes of it."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING, Literal
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-from scaled_ig.commands.sentences import counted
+from scaled_ig.commands import counted
 from scaled_ig.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from scaled_ig.commands.fit import TrainingCLI
 
 SHOWN_LINES = 200
 
 
-@dataclass(frozen=True)
-class Action:
-    """One thing to do with a bank.
+def info(bank: str, *, measure: bool = False, sample: int | None = None, pack: str | None = None) -> int:
+    """Says what a bank holds.
 
     Args:
-        do: Takes the bank's folder and the action's own options by name; returns an exit code.
-        needs: Options that it cannot do without.
-        takes: Further options.
-    """
-
-    do: Callable[..., int]
-    needs: tuple[str, ...] = ()
-    takes: tuple[str, ...] = ()
-
-
-def bank(
-    action: Literal["info", "verify", "remove", "merge"],
-    bank: str,
-    *,
-    scenes: list[str] | str | None = None,
-    others: list[str] | str | None = None,
-    encoding: Literal["float32", "bfloat16", "int8", "int8_difference"] | None = None,
-    measure: bool = False,
-    sample: int | None = None,
-    pack: str | None = None,
-) -> int:
-    """Looks at the scenes of a bank, verifies, removes, merges or shrinks them.
-
-    Args:
-        action: info: what the bank holds; verify: read every byte of it, and say what is wrong; remove: remove scenes;
-            merge: add the scenes of other banks, encode all scenes in another way, or both; refit: learn scenes again,
-            with options of its own, which scaled-ig bank refit --help lists.
-        bank: folder of a bank, or of the run that wrote it; for merge it need not be there.
-        scenes: remove only: ids of scenes with commas between, or a JSON list where ids have commas of their own.
-        others: merge only: folders of the other banks or their runs, with commas between, or a JSON list.
-        encoding: merge only: how all scenes are kept afterwards; each as it was unless given.
-        measure: info only: also encode scenes of a run in every way, and measure them on their test views.
-        sample: info only: with measure, number of scenes of a version, spread evenly; 16 unless given.
-        pack: info only: with measure, folder of the pack, if it is no longer where the run read it.
+        bank: folder of a bank, or of the run that wrote it.
+        measure: also encode scenes of a run in every way, and measure them on their test views.
+        sample: with measure, number of scenes of a version, spread evenly; 16 unless given.
+        pack: with measure, folder of the pack, if it is no longer where the run read it.
 
     Returns:
-        Exit code: 0 when done, 1 if verify has findings.
+        Exit code 0.
 
     Raises:
-        UsageError: There is no bank, it cannot be read or changed, or the options do not fit the action.
+        UsageError: There is no bank, or it cannot be read or measured.
     """
-    given = {
-        "scenes": _listed(scenes), "others": _listed(others), "encoding": encoding, "measure": measure or None,
-        "sample": sample, "pack": pack,
-    }  # fmt: skip
-    given = {name: value for name, value in given.items() if value is not None}
-    chosen = ACTIONS[action]
-    for name in given:
-        if name not in chosen.needs + chosen.takes:
-            raise UsageError(f"--{name} has no effect on bank {action}: leave it out")
-    for name in chosen.needs:
-        if name not in given:
-            raise UsageError(f"bank {action} needs --{name}: scaled-ig bank --help says more")
-    from scaled_ig.bank.scene_bank import find_bank
-
-    return chosen.do(find_bank(bank), **given)
-
-
-def _listed(value: list[str] | str | None) -> list[str] | None:
-    if isinstance(value, str):
-        value = [part.strip() for part in value.removeprefix("[").removesuffix("]").split(",") if part.strip()]
-    return value
-
-
-def info(folder: Path, measure: bool = False, sample: int | None = None, pack: str | None = None) -> int:
-    """What a bank holds."""
     from scaled_ig.bank.changes import files_of
-    from scaled_ig.bank.scene_bank import SceneBank
+    from scaled_ig.bank.scene_bank import SceneBank, find_bank
 
+    folder = find_bank(bank)
     opened = SceneBank.open(folder)
     if (sample is not None or pack is not None) and not measure:
         raise UsageError("--sample and --pack have no effect without --measure: leave them out")
@@ -130,14 +71,25 @@ def info(folder: Path, measure: bool = False, sample: int | None = None, pack: s
     return 0
 
 
-def verify(folder: Path) -> int:
-    """Whether a bank is whole."""
+def verify(bank: str) -> int:
+    """Reads every byte of a bank, and says what is wrong.
+
+    Args:
+        bank: folder of a bank, or of the run that wrote it.
+
+    Returns:
+        Exit code: 0 for a sound bank, 1 if there are findings.
+
+    Raises:
+        UsageError: There is no bank, or it cannot be read.
+    """
     import time
 
     from tqdm import tqdm
 
-    from scaled_ig.bank.scene_bank import SceneBank
+    from scaled_ig.bank.scene_bank import SceneBank, find_bank
 
+    folder = find_bank(bank)
     opened, begun = SceneBank.open(folder), time.perf_counter()
     blocks = sum(path.stat().st_size for path in folder.glob("blocks/*"))
     with tqdm(total=blocks, desc="verify", unit="B", unit_scale=True, leave=False) as bar:
@@ -153,26 +105,55 @@ def verify(folder: Path) -> int:
     return 1 if findings else 0
 
 
-def remove(folder: Path, scenes: list[str]) -> int:
-    """Remove scenes."""
-    from scaled_ig.bank.scene_bank import SceneBank
+def remove(bank: str, *, scenes: list[str] | str) -> int:
+    """Removes scenes.
 
+    Args:
+        bank: folder of a bank, or of the run that wrote it.
+        scenes: their ids with commas between, or a JSON list where ids have commas of their own.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UsageError: There is no bank, it cannot be changed, or it has no such scene.
+    """
+    from scaled_ig.bank.scene_bank import SceneBank, find_bank
+
+    folder = find_bank(bank)
     opened = SceneBank.open(folder)
     before = len(opened)
-    opened.remove(scenes)
+    opened.remove(_listed(scenes))
     print(f"{folder}: {counted(before - len(opened), 'scene')} removed, {len(opened):,} left")
     return 0
 
 
-def merge(folder: Path, others: list[str] | None = None, encoding: Any = None) -> int:
-    """Add the scenes of other banks, encode all scenes in another way, or both."""
+def merge(
+    bank: str,
+    *,
+    others: list[str] | str | None = None,
+    encoding: Literal["float32", "bfloat16", "int8", "int8_difference"] | None = None,
+) -> int:
+    """Adds the scenes of other banks, encodes all scenes in another way, or both.
+
+    Args:
+        bank: folder of the bank, or of the run that wrote it; with others it need not be there.
+        others: folders of the other banks or their runs, with commas between, or a JSON list.
+        encoding: how all scenes are kept afterwards; each as it was unless given.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UsageError: A bank is not there, it cannot be read or changed, or there is nothing to do.
+    """
     from tqdm import tqdm
 
     from scaled_ig.bank.scene_bank import SceneBank, find_bank
 
     if not others and not encoding:
-        raise UsageError("bank merge needs --others, --encoding or both: scaled-ig bank --help says more")
-    sources = [SceneBank.open(find_bank(other)) for other in others or []]
+        raise UsageError("bank merge needs --others, --encoding or both: scaled-ig bank merge --help says more")
+    folder, sources = find_bank(bank), [SceneBank.open(find_bank(other)) for other in _listed(others or [])]
     if not others:
         SceneBank.open(folder)  # there is nothing to make a new one of
     with tqdm(desc="merge", unit="B", unit_scale=True, leave=False) as bar:
@@ -180,6 +161,34 @@ def merge(folder: Path, others: list[str] | None = None, encoding: Any = None) -
     versions = ", ".join(f"{name} ({version.num_scenes:,})" for name, version in merged.versions.items())
     print(f"{folder}: {counted(len(merged), 'scene')} in {counted(len(merged.versions), 'version')}: {versions}")
     return 0
+
+
+def refit(training: "TrainingCLI", run: str, *, scenes: list[str] | str, pack: str | None = None) -> int:
+    """Learns scenes again, with what they share as it is.
+
+    Options of scaled-ig fit may follow, such as --trainer.devices 4.
+
+    Args:
+        training: what trains.
+        run: folder of the run.
+        scenes: their ids with commas between, or a JSON list where ids have commas of their own.
+        pack: folder of the pack; the run's own unless given.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UsageError: The bank or the pack has no such scene.
+    """
+    from scaled_ig.commands.add import refit_scenes
+
+    return refit_scenes(training, run, _listed(scenes), pack)
+
+
+def _listed(names: list[str] | str) -> list[str]:
+    if isinstance(names, str):
+        names = [part.strip() for part in names.removeprefix("[").removesuffix("]").split(",") if part.strip()]
+    return names
 
 
 def aligned(heading: list[str], rows: list[list[str]], sides: str) -> str:
@@ -198,11 +207,3 @@ def aligned(heading: list[str], rows: list[list[str]], sides: str) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
-
-
-ACTIONS = {
-    "info": Action(info, takes=("measure", "sample", "pack")),
-    "verify": Action(verify),
-    "remove": Action(remove, needs=("scenes",)),
-    "merge": Action(merge, takes=("others", "encoding")),
-}

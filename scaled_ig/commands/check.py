@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaled_ig.commands.sentences import counted
+from scaled_ig.commands import counted
 from scaled_ig.errors import UsageError
 from scaled_ig.files import write_whole
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from scaled_ig.commands.sentences import counted
+from scaled_ig.commands import counted
 from scaled_ig.errors import UsageError
 
 

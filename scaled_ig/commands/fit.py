@@ -1,34 +1,39 @@
-"""``scaled-ig fit``: LightningCLI, bent through its hooks.
+"""``scaled-ig fit``: LightningCLI, bent through its hooks; other verbs that train go through it too.
 
-Short class names in a configuration resolve to classes that are imported, here by
-:mod:`scaled_ig.commands.mistakes`, which knows every name.
+Short class names in a configuration, such as WarmUpCosine, resolve because the modules of the classes are imported.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import warnings
-from collections.abc import Callable
+from argparse import Action
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
+from data_modules import basel, shapenet  # noqa: F401 - see the head
 from data_modules.base import MultiViewDataModule
+from scaled_ig import representations  # noqa: F401
 from scaled_ig.autoencoders import IdentityAutoencoder
 from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.callbacks import PhaseProgress, Plateau, RunLogger
-from scaled_ig.commands.mistakes import one_sentence
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.images import load_lpips
+from scaled_ig.optim import schedules  # noqa: F401
+from scaled_ig.parsing import VerbParser
 from scaled_ig.phases import AdamSettings
+from scaled_ig.rendering import sampling  # noqa: F401
 from scaled_ig.runs.bank_writers import KeepVersion
 from scaled_ig.runs.checks import check_stage1, finished_stage1
 from scaled_ig.runs.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig, Waves
@@ -37,43 +42,122 @@ from scaled_ig.runs.training import Fit, Source
 from scaled_ig.scene_model import SceneModel
 
 
+def fit(training: TrainingCLI) -> int:
+    """Trains: runs the phases that a configuration names.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UsageError: What is asked for cannot be trained.
+    """
+    return training.train()
+
+
+SET_BY_VERB: dict[str, Any] = {
+    "run_dir": "",
+    "resume": True,
+    "init_from": None,
+    "data.init_args.path": "",
+    "data.init_args.scenes": None,
+    "data.init_args.stage1_scenes": 0,
+    "data.init_args.stage2_scenes": None,
+    "data.init_args.split_seed": None,
+    **{f"phases.{name}": None for name in STAGE1_PHASES},
+}
+"""What a run that is gone on from has no say in, nor options: the verb sets it."""
+
+
+class TrainingParser(VerbParser, LightningArgumentParser):
+    """Options of a verb and of training."""
+
+    def parse_args(self, *arguments: Any, **options: Any):
+        """As the library does, ``--run`` first: the other options are laid over its configuration."""
+        words = list(arguments[0])
+        place = next((place for place, word in enumerate(words) if word.partition("=")[0] == "--run"), 0)
+        end = place + (1 if words and "=" in words[place] else 2)
+        return super().parse_args([*words[place:end], *words[:place], *words[end:]], **options)
+
+    def _parse_optional(self, arg_string: str):
+        """Where a run brings its own data module, ``--data`` is the pack, as it was called in versions before."""
+        is_pack = arg_string == "--data" and "--pack" in self._option_string_actions
+        return super()._parse_optional("--pack" if is_pack else arg_string)
+
+
+class RunOption(Action):
+    """A run, whose configuration lies beneath the options that follow."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        if option_string is None and parser.args[0] != values:
+            raise UsageError(f"{values} comes first: other options are laid over its configuration")
+        config = RunFolder(values).path / "config.yaml"
+        if not config.is_file():
+            raise UsageError(f"{values} is no run: give the folder of a finished run of scaled-ig fit")
+        ActionConfigFile.apply_config(parser, namespace, "config", str(config))
+        namespace.update(Namespace(SET_BY_VERB))
+        setattr(namespace, self.dest, values)
+
+
 class TrainingCLI(LightningCLI):
     """LightningCLI with a scene model, a data module and optional, typed phases.
 
     Args:
         arguments: Of the command line.
-        source: What stage 2 starts from, where it is no run of stage 1.
-        adjust: Last word on what runs.
+        verb: Function whose options are understood beside those of training. One named ``run`` is a run whose
+            configuration lies beneath the options.
+        name: Of the program, with the verb.
+
+    Attributes:
+        options: Of the verb.
+
+    Raises:
+        UsageError: Options are not understood, or set what the verb sets.
     """
 
-    def __init__(
-        self, arguments: list[str], source: Source | None = None, adjust: Callable[[Fit], Fit] = lambda fit: fit
-    ) -> None:
-        self.source, self.adjust = source, adjust
+    def __init__(self, arguments: Sequence[str], verb: Callable[..., int] = fit, name: str = "scaled-ig fit") -> None:
+        for talker in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+            logging.getLogger(talker).setLevel(logging.WARNING)  # devices, tips and adverts at the start of every phase
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
+        torch.set_flush_denormal(True)  # squares of tiny gradients: a processor is a hundred times slower on them
+        self.parameters = inspect.signature(verb).parameters
         super().__init__(
-            args=arguments,
+            args=list(arguments),
+            run=False,
             auto_configure_optimizers=False,
             seed_everything_default=0,
             save_config_callback=None,
+            load_from_checkpoint_support=False,
             trainer_defaults={"use_distributed_sampler": False, "logger": False, "enable_model_summary": False},
-            parser_kwargs={
-                "description": "Learn thousands of 3D scenes from posed images.",
-                "prog": "scaled-ig",
-                "exit_on_error": False,
-                "allow_abbrev": False,
-                "fit": {"exit_on_error": False, "allow_abbrev": False},
-            },
+            parser_class=TrainingParser,
+            parser_kwargs={"verb": verb, "skip": ("training", "run"), "prog": name},
         )
+        for name, value in SET_BY_VERB.items() if "run" in self.parameters else ():
+            if self.config.get(name) != value:
+                raise UsageError(
+                    f"--{name.replace('init_args.', '')} is not for this command, which sets it: leave it out"
+                )
+        self.options = {name: self.config.pop(name) for name in self.parameters if name != "training"}
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        return {"fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule"}}
+    def init_parser(self, **options: Any) -> LightningArgumentParser:
+        parser = super().init_parser(**options)
+        run = self.parameters.get("run")
+        if run is not None and run.kind is run.KEYWORD_ONLY:
+            parser.add_argument("--run", action=RunOption, required=True, help="folder of the run")
+        elif run is not None:
+            parser.add_argument("run", action=RunOption, help="folder of the run")
+        return parser
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(self.trainer_class, "trainer")
         parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
         parser.add_class_arguments(SceneModel, "scene")
-        parser.add_subclass_arguments(MultiViewDataModule, "data", required=True)
+        parser.add_subclass_arguments(MultiViewDataModule, "data", required="run" not in self.parameters)
+        if "run" in self.parameters:  # which has all that training needs
+            for action in parser._actions:
+                action.required = action.required and action.dest in self.parameters
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name in PHASES:
@@ -95,17 +179,39 @@ class TrainingCLI(LightningCLI):
         )
         parser.add_argument("--lpips_weights", type=str | None, default=None, help="file of the AlexNet backbone")
 
-    def _parse_ckpt_path(self) -> None:
-        """Lightning would merge hyper-parameters stored in a checkpoint over the configuration."""
+    def instantiate_classes(self) -> None:
+        """They are made by :meth:`train`, after the verb has had its say."""
 
-    def before_instantiate_classes(self) -> None:
-        config = self.config[self.subcommand]
-        names = [name for name in PHASES if config.phases[name] is not None]
+    def train(self, source: Source | None = None, adjust: Callable[[Fit], Fit] = lambda fit: fit) -> int:
+        """Train what the configuration says; returns the exit status.
+
+        Args:
+            source: What stage 2 starts from, where it is no run of stage 1.
+            adjust: Last word on what runs.
+        """
+        config = self.config
         if config.init_from is not None:
             config.init_from = str(Path(config.init_from).resolve())  # whoever reads config.yaml may stand elsewhere
-            self.source = Source(finished_stage1(RunFolder(config.init_from)), "stage1")
-        if self.source is not None:
-            described = self.source.bank.versions[self.source.version].model["autoencoder"]
+            source = Source(finished_stage1(RunFolder(config.init_from)), "stage1")
+        self._choose_autoencoder(source)
+        self.config_init = self.parser.instantiate(config)
+        fit = self._fit(source)
+        plan = {name: str(value) for name, value in vars(config.as_flat()).items()}
+        try:
+            adjust(fit)(config.resume, plan, before=lambda: self._begin(fit))
+        except SIGTERMException:
+            raise SystemExit(143) from None
+        finally:
+            if dist.is_available() and dist.is_initialized():
+                dist.destroy_process_group()
+        return 0
+
+    def _choose_autoencoder(self, source: Source | None) -> None:
+        """The one of the source; without a source, the configuration must need none."""
+        config = self.config
+        names = [name for name in PHASES if config.phases[name] is not None]
+        if source is not None:
+            described = source.bank.versions[source.version].model["autoencoder"]
             config.scene.autoencoder = Namespace(
                 class_path=f"scaled_ig.autoencoders.{described['class']}", init_args=Namespace(**described["arguments"])
             )
@@ -115,12 +221,8 @@ class TrainingCLI(LightningCLI):
                 "made by scaled-ig fit --config experiments/stage1.yaml --run_dir RUN"
             )
 
-    def instantiate_classes(self) -> None:
-        self.config_init = self.parser.instantiate_classes(self.config)
-        self.trainer = None  # type: ignore[assignment]
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        config, made = self.config[subcommand], self.config_init[subcommand]
+    def _fit(self, source: Source | None) -> Fit:
+        config, made = self.config, self.config_init
         run = RunFolder(config.run_dir)
         logger = made.trainer.logger if isinstance(made.trainer.logger, RunLogger) else None
         base_callbacks = made.trainer.callbacks or []
@@ -137,7 +239,7 @@ class TrainingCLI(LightningCLI):
 
         phases = {name: made.phases[name] for name in PHASES if made.phases[name] is not None}
         stage1 = RunFolder(config.init_from) if config.init_from else None
-        fit = Fit(
+        return Fit(
             run=run,
             scene=made.scene,
             data=made.data,
@@ -147,7 +249,7 @@ class TrainingCLI(LightningCLI):
             adam=made.adam,
             keep=KeepVersion(run.bank, config.bank_encoding),
             check=partial(check_stage1, stage1, phases, made.scene, made.data) if stage1 else lambda: None,
-            source=self.source,
+            source=source,
             waves=made.waves,
             seed=config.seed_everything,
             eval_every_n_steps=config.eval_every_n_steps,
@@ -156,21 +258,13 @@ class TrainingCLI(LightningCLI):
             logger=logger,
             checkpoint_every_n_steps=config.checkpoint_every_n_steps,
         )
-        plan = {name: str(value) for name, value in vars(config.as_flat()).items()}
-        try:
-            self.adjust(fit)(config.resume, plan, before=lambda: self._begin(run, logger))
-        except SIGTERMException:
-            raise SystemExit(143) from None
-        finally:
-            if dist.is_available() and dist.is_initialized():
-                dist.destroy_process_group()
 
-    def _begin(self, run: RunFolder, logger: RunLogger | None) -> None:
-        run.path.mkdir(parents=True, exist_ok=True)
-        if logger is not None:
-            logger.belong_to(run.path)
-        subparser = self._parser(self.subcommand)
-        subparser.save(self.config[self.subcommand], run.path / "config.yaml", overwrite=True, multifile=False)
+    def _begin(self, fit: Fit) -> None:
+        fit.run.path.mkdir(parents=True, exist_ok=True)
+        if fit.logger is not None:
+            fit.logger.belong_to(fit.run.path)
+        config = fit.run.path / "config.yaml"
+        self.parser.save(self.config, config, skip_validation=True, overwrite=True, multifile=False)
 
 
 def _is_independent(config: Namespace) -> bool:
@@ -184,21 +278,3 @@ def _cluster() -> list[SLURMEnvironment]:
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         return [SLURMEnvironment(auto_requeue=False)]
     return []
-
-
-def run_training(
-    arguments: list[str], source: Source | None = None, adjust: Callable[[Fit], Fit] = lambda fit: fit
-) -> int:
-    """Parse and run ``fit``; returns the exit status. See :class:`TrainingCLI`."""
-    for talker in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-        logging.getLogger(talker).setLevel(logging.WARNING)  # devices, tips and adverts at the start of every phase
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
-    warnings.filterwarnings("ignore", message=".*does not have many workers")
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
-    torch.set_flush_denormal(True)  # squares of tiny gradients: a processor is a hundred times slower on them
-    try:
-        TrainingCLI(arguments, source, adjust)
-    except ArgumentError as error:
-        raise UsageError(one_sentence(str(error))) from None
-    return 0

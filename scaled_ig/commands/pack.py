@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from scaled_ig.commands.sentences import counted
+from scaled_ig.commands import counted
 from scaled_ig.distributed.cores import usable_cpus
 from scaled_ig.errors import UsageError
 

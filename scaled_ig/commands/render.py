@@ -1,7 +1,5 @@
 """``scaled-ig render``: scenes of a bank from a circle of viewpoints."""
 
-from __future__ import annotations
-
 import re
 from typing import TYPE_CHECKING
 
@@ -82,7 +80,7 @@ def _check(path, views: int, elevation_degrees: float, distance: float, frames_p
         raise UsageError(f"--distance {distance} stands inside the scene: give more than its radius, 0.5")
 
 
-def _newest(bank: SceneBank) -> list[str]:
+def _newest(bank: "SceneBank") -> list[str]:
     """Ids of the scenes of the version that was written last, or of all waves where it is one of them."""
     records = bank.scenes()
     if not records:

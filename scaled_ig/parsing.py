@@ -1,0 +1,86 @@
+"""Parsers of the verbs, made from their functions, and what they say to a mistake."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
+
+from scaled_ig.errors import UsageError
+
+
+class VerbParser(ArgumentParser):
+    """A verb's parser: names of options may have hyphens, switches are flags, and a list of operands is just listed.
+
+    Args:
+        verb: The function, whose signature and docstring are the options and their help.
+        skip: Parameters of it that are no options.
+        options: Of the parser.
+    """
+
+    def __init__(self, verb: Callable[..., int] | None = None, skip: tuple[str, ...] = (), **options: Any) -> None:
+        usual: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "conflict_handler": "resolve"}
+        super().__init__(**usual | options)
+        if verb is None:  # of a class within a configuration
+            return
+        self.description = (inspect.getdoc(verb) or "").partition("\n\nArgs:")[0]
+        self.add_function_arguments(verb, as_group=False, as_positional=True, skip=set(skip))
+        for action in list(self._actions):
+            if isinstance(action.default, bool):
+                names, default = list(action.option_strings), action.default
+                self.add_argument(*names, action=ActionYesNo, default=default, help=action.help)
+            elif not action.option_strings and getattr(action, "_typehint", None) == list[str]:
+                action.nargs, action._typehint = "+", str  # type: ignore[attr-defined]
+
+    def _parse_optional(self, arg_string: str):
+        return super()._parse_optional(_with_underscores(arg_string))
+
+    def parse_args(self, *arguments: Any, **options: Any):
+        """As the library does.
+
+        Raises:
+            UsageError: The arguments are not understood.
+        """
+        try:
+            return super().parse_args(*arguments, **options)
+        except ArgumentError as error:
+            raise UsageError(self._mistake(str(error))) from None
+
+    def _mistake(self, message: str) -> str:
+        """The nearest known name for one that is unknown; for anything else what the library says, in one line."""
+        known = {name for option in _options(self) for name in (option, option[2:], option.rpartition(".")[2])}
+        asked = [_with_underscores(argument).partition("=")[0].replace(".init_args.", ".") for argument in self.args]
+        for word in re.findall(r"(?:--|ption ')([\w.-]+)", message):
+            name = next((name for name in asked if name.endswith(word.replace("-", "_"))), word)
+            near = difflib.get_close_matches(name, known, n=1)
+            if near and name not in known:
+                return f"{name} is not known: did you mean {near[0]}?"
+        return " ".join(message.split())
+
+
+def _with_underscores(argument: str) -> str:
+    """``--dry-run=x-y`` is ``--dry_run=x-y``."""
+    name, equals, value = argument.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value if name.startswith("--") else argument
+
+
+def _options(parser: ArgumentParser, deep: int = 2) -> Iterator[str]:
+    """Names of a parser's options, and of those of this project's classes that can be their values."""
+    for action in parser._actions:
+        yield from action.option_strings
+        for base in getattr(action, "_help_types", ()) if deep else ():
+            for described in _with_subclasses(base):
+                if described.__module__.startswith(("scaled_ig.", "data_modules.")):
+                    inner = ArgumentParser()
+                    inner.add_class_arguments(described, action.dest.removesuffix(".help"))
+                    yield from _options(inner, deep - 1)
+
+
+def _with_subclasses(base: type[Any]) -> Iterator[type[Any]]:
+    yield base
+    for subclass in base.__subclasses__():
+        yield from _with_subclasses(subclass)
