@@ -37,14 +37,14 @@ def costs(runs: list[str], *, stage1: str | None = None, baseline: str | None = 
     from scaled_ig.report.run_costs import break_even
 
     folders = list(dict.fromkeys(str(Path(folder)) for folder in [*runs, *([baseline] if baseline else [])]))
-    found = _opened(folders, stage1)
-    rival = found[folders.index(str(Path(baseline)))] if baseline else None
+    costs_of_runs = _opened(folders, stage1)
+    rival = costs_of_runs[folders.index(str(Path(baseline)))] if baseline else None
     if rival is not None and not rival.num_scenes(2):
         raise UsageError(
             f"--baseline {baseline} has no stage 2, so what a further scene costs is not known: name another"
         )
-    tables = [one.table() for one in found]
-    for one, table in zip(found, tables, strict=True):
+    tables = [one.table() for one in costs_of_runs]
+    for one, table in zip(costs_of_runs, tables, strict=True):
         if rival is not None and one is not rival and one.num_scenes(2):
             table["break_even"] = break_even(one, rival)
     target = Path(out) if out else Path(runs[0]) / "costs"
@@ -52,16 +52,16 @@ def costs(runs: list[str], *, stage1: str | None = None, baseline: str | None = 
     target.mkdir(parents=True, exist_ok=True)
     (target / "cost_table.json").write_text(json.dumps({"runs": tables}, indent=1, ensure_ascii=False) + "\n")
     (target / "cost_table.csv").write_text(cost_table.csv_text(tables))
-    curves, points = _charted(found)
-    _draw(target, curves, points, _most_scenes(found, tables))
+    curves, points = _charted(costs_of_runs)
+    _draw(target, curves, points, _most_scenes(costs_of_runs, tables))
     print(f"{target}: cost_table, growth, landscape")
     return 0
 
 
-def _most_scenes(found, tables) -> int:
+def _most_scenes(costs_of_runs, tables) -> int:
     """How far charts reach: ten times the scenes that there are, and where a run breaks even."""
     even = [table["break_even"][unit]["scenes"] or 0 for table in tables if "break_even" in table for unit in UNITS]
-    return max(10 * max(one.num_scenes(1) + one.num_scenes(2) for one in found), *even, 0)
+    return max(10 * max(one.num_scenes(1) + one.num_scenes(2) for one in costs_of_runs), *even, 0)
 
 
 def _opened(folders: list[str], stage1: str | None):
@@ -79,12 +79,12 @@ def _opened(folders: list[str], stage1: str | None):
     return [RunCosts.of(record, label, stage1) for record, label in zip(records, labels, strict=True)]
 
 
-def _charted(found):
+def _charted(costs_of_runs):
     """Runs that have a stage 2, as charts show them."""
     from scaled_ig.metrics.accounting import MEGABYTE
     from scaled_ig.report.cost_figures import Curve, Point
 
-    known = [one for one in found if one.num_scenes(2)]
+    known = [one for one in costs_of_runs if one.num_scenes(2)]
     curves = [Curve(one.label, one.minutes, one.bytes) for one in known]
     points = []
     for one in known:

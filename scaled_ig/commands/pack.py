@@ -84,17 +84,17 @@ def pack(
             pose/ and rgb/; eg3d: a folder or zip archive with dataset.json. The last three are posed images.
         path: folder of the scenes; for meshes also a JSON manifest, for basel the HDF5 file.
         out: folder of the pack. Repeating an interrupted call goes on where it stopped.
-        views: views a scene; 160 unless given, faces 50.
+        views: views a scene; 160 unless chosen, faces 50.
         resolution: height and width of the views in pixels; 128 unless given. Posed images are cropped to the centred
             square and resized, or copied as they are where it is not given.
         samples_per_pixel: rays a pixel, a square number; 16 unless given.
         camera_distance: distance of the cameras from the centre; the objects fill a ball of radius 0.5; 1.3 unless
             given.
-        azimuth: lowest and highest azimuth in degrees, 0 is the front; all around unless given, faces -45
+        azimuth: lowest and highest azimuth in degrees, 0 is the front; all around unless chosen, faces -45
             to 45.
-        elevation: lowest and highest elevation in degrees; 0 to 85 unless given, faces -20 to 30.
+        elevation: lowest and highest elevation in degrees; 0 to 85 unless chosen, faces -20 to 30.
         seed: seed of the cameras, and of the faces drawn from the model; 0 unless given.
-        up: meshes and shapenet only: axis of the files that points up; y unless given, or unless a manifest says.
+        up: meshes and shapenet only: axis of the files that points up; y unless chosen, or unless a manifest says.
         yaw: degrees about the vertical that bring the front to -Y; for meshes 0 unless given (the front is +Z in files
             with +Y up), for shapenet 180 (the front is -Z); for posed images only together with normalize.
         synset: shapenet only: WordNet id of the category; 02958343, cars, unless given.
@@ -128,22 +128,22 @@ def pack(
     from data_modules.packing.trial import try_scenes
     from data_modules.packing.workers import Workers
 
-    given = {
+    chosen = {
         "views": views, "resolution": resolution, "samples_per_pixel": samples_per_pixel,
         "camera_distance": camera_distance, "azimuth": azimuth, "elevation": elevation, "seed": seed,
         "up": up, "yaw": yaw, "synset": synset, "category": category, "scenes": scenes, "expression": expression,
         "camera_convention": camera_convention, "normalize": normalize or None, "masks": masks,
         "views_per_scene": views_per_scene,
     }  # fmt: skip
-    given = {name: value for name, value in given.items() if value is not None}
-    _refuse_idle_options(source, given)
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    _refuse_idle_options(source, chosen)
     if processes is not None and processes < 1:
         raise UsageError(f"--processes {processes} must be positive")
     workers = Workers(processes or usable_cpus(), memory_per_process)
     if not Path(path).exists():
         raise UsageError(f"{path} is not there: name the folder or file of the scenes")
-    reader = _reader(source, Path(path).resolve(), given)
-    render = _render_settings(reader, given)
+    reader = _reader(source, Path(path).resolve(), chosen)
+    render = _render_settings(reader, chosen)
     if dry_run:
         _say_estimate(try_scenes(reader, render, workers), workers.processes)
         return 0
@@ -160,28 +160,28 @@ def pack(
     return 0
 
 
-def _refuse_idle_options(source: str, given: dict[str, Any]) -> None:
+def _refuse_idle_options(source: str, chosen: dict[str, Any]) -> None:
     form = FORMATS[source]
-    for name in given:
+    for name in chosen:
         if name not in form.options + (RENDER_OPTIONS if form.is_rendered else ()):
             raise UsageError(f"--{name} has no effect on {source}: leave it out")
 
 
-def _reader(source: str, path: Any, given: dict[str, Any]) -> SceneSource:
+def _reader(source: str, path: Any, chosen: dict[str, Any]) -> SceneSource:
     module, _, name = FORMATS[source].reader.partition(":")
     reader = getattr(importlib.import_module(f"data_modules.sources.{module}"), name)
-    own = {option: given[option] for option in FORMATS[source].options if option in given}
+    arguments = {option: chosen[option] for option in FORMATS[source].options if option in chosen}
     if source == "basel":
-        own["count"] = own.pop("scenes", FACES)
-    return reader(path, **own)
+        arguments["count"] = arguments.pop("scenes", FACES)
+    return reader(path, **arguments)
 
 
-def _render_settings(reader: SceneSource, given: dict[str, Any]) -> RenderSettings | None:
+def _render_settings(reader: SceneSource, chosen: dict[str, Any]) -> RenderSettings | None:
     from data_modules.packing.scene_writer import RenderSettings
 
     if reader.viewpoints is None:
         return None
-    chosen = {name: given[name] for name in RENDER_OPTIONS if name in given}
+    chosen = {name: chosen[name] for name in RENDER_OPTIONS if name in given}
     return RenderSettings(**(asdict(reader.viewpoints) | chosen))
 
 

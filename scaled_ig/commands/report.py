@@ -107,13 +107,13 @@ def _machine(record) -> str:
 
     from scaled_ig.distributed.cores import processor_name
 
-    trained, own = record.costs.get("machine", {}), f"{processor_name()}, {os.cpu_count()} cores"
+    trained, here = record.costs.get("machine", {}), f"{processor_name()}, {os.cpu_count()} cores"
     ranks = trained.get("ranks", 1)
     device = trained.get("name") or {"cpu": "the processor"}.get(
         trained.get("device"), trained.get("device", "unknown")
     )
     on = f"Trained on {device}, {ranks} process{'es' if ranks > 1 else ''}"
-    return f"{on}, PyTorch {trained.get('torch', 'unknown')}. Page written on {own}, PyTorch {torch.__version__}."
+    return f"{on}, PyTorch {trained.get('torch', 'unknown')}. Page written on {here}, PyTorch {torch.__version__}."
 
 
 def _commands(record, no_prior, rgb, compare, pack, out) -> list[str]:

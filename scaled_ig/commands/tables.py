@@ -38,15 +38,17 @@ def tables(
     page = Path(out) if out else Path(folders[0]) / "results.md"
     if num_scenes < 1:
         raise UsageError(f"--num_scenes {num_scenes} must be 1 or more")
-    found = {"-".join(Path(folder).resolve().parts[-2:]): results.read_rows(Path(folder)) for folder in folders}
-    headings = dict(zip(found, map(results.heading, map(Path, folders)), strict=False))
-    if len(found) < len(folders):
+    rows_by_folder = {
+        "-".join(Path(folder).resolve().parts[-2:]): results.read_rows(Path(folder)) for folder in folders
+    }
+    headings = dict(zip(rows_by_folder, map(results.heading, map(Path, folders)), strict=False))
+    if len(rows_by_folder) < len(folders):
         raise UsageError("two of the folders have the same name, and so would their tables: give each once")
     beside = page.with_suffix("")
     beside.mkdir(parents=True, exist_ok=True)
     parts = ["# Results", f"`scaled-ig tables {' '.join(folders)}` wrote this page from the files of the runs."]
     records = {}
-    for name, (rows, left_out) in found.items():
+    for name, (rows, left_out) in rows_by_folder.items():
         for sentence in left_out:
             print(f"left out: {sentence}")
         records[name] = results.columns(rows, num_scenes)

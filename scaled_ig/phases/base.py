@@ -135,11 +135,11 @@ class Phase(LightningModule, ABC):
 
     def training_step(self, batch: ViewBatch, batch_index: int) -> Tensor:
         noise = CounterNoise(self.settings.seed, self.number, self.global_step)
-        own = batch if self.learned is None else batch[~self.learned[batch.scene_index]]
-        share = self._share(len(own))
-        if len(own):
-            self._catch_up(own, noise)
-            terms = self.terms(own, noise)
+        unlearned = batch if self.learned is None else batch[~self.learned[batch.scene_index]]
+        share = self._share(len(unlearned))
+        if len(unlearned):
+            self._catch_up(unlearned, noise)
+            terms = self.terms(unlearned, noise)
             total = torch.stack([weight * value for weight, value in terms.values()]).sum()
         else:  # a step like any other, for other ranks may have views: its gradient is zero
             with torch.no_grad():
@@ -214,9 +214,9 @@ class Phase(LightningModule, ABC):
     @property
     def trained(self) -> tuple[str, ...]:
         """Parts of ``trains`` that have a rate; the scenes' own alone where the shared ones are frozen."""
-        own = self.scene.representation.scene_tables()
+        tables = self.scene.representation.scene_tables()
         parts = [name for name in self.trains if getattr(self.learning_rates, name)]
-        return tuple(name for name in parts if name in own or not self.settings.shared_frozen)
+        return tuple(name for name in parts if name in tables or not self.settings.shared_frozen)
 
     def setup(self, stage: str) -> None:
         """Shard the scenes and freeze what this phase does not train, before DDP wraps the module."""

@@ -77,14 +77,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def _forget_rows(folder: Path) -> None:
     """Remove folders of rows that no checkpoint names; none, where a checkpoint cannot be read."""
-    found = list(folder.glob("rows-*"))
-    if not found:
+    row_folders = list(folder.glob("rows-*"))
+    if not row_folders:
         return
     try:
         named = {read_checkpoint(file).get("scaled_ig", {}).get("rows") for file in folder.glob("*.ckpt")}
     except UsageError:
         return
-    for rows in found:
+    for rows in row_folders:
         if rows.name not in named:
             shutil.rmtree(rows)
 

@@ -283,10 +283,10 @@ class Fit:
         if cut_at_the_end:
             evaluation.measure_test(trainer, module)
         self.keep(self.scene, data, job, self._start(stage))
-        own = bytes_per_scene(self.scene)  # of the scenes of all ranks
+        scene_bytes = bytes_per_scene(self.scene)  # of the scenes of all ranks
         if trainer.is_global_zero:
             keep_quality(self.run, data, job, evaluation.scenes, clock.seconds)
-            keep_costs(self.run, self.scene, job, trainer.global_step, clock.seconds, trainer.world_size, own)
+            keep_costs(self.run, self.scene, job, trainer.global_step, clock.seconds, trainer.world_size, scene_bytes)
         self.scene.cpu()
         save(trainer, job.run.checkpoint(job.phase))  # last: the phase is done
         if job.waves > 1 and job.phase == self.last_phase:
