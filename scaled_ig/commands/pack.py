@@ -84,17 +84,17 @@ def pack(
             pose/ and rgb/; eg3d: a folder or zip archive with dataset.json. The last three are posed images.
         path: folder of the scenes; for meshes also a JSON manifest, for basel the HDF5 file.
         out: folder of the pack. Repeating an interrupted call goes on where it stopped.
-        views: views a scene; 160 unless chosen, faces 50.
+        views: views a scene; 160 unless given, faces 50.
         resolution: height and width of the views in pixels; 128 unless given. Posed images are cropped to the centred
             square and resized, or copied as they are where it is not given.
         samples_per_pixel: rays a pixel, a square number; 16 unless given.
         camera_distance: distance of the cameras from the centre; the objects fill a ball of radius 0.5; 1.3 unless
             given.
-        azimuth: lowest and highest azimuth in degrees, 0 is the front; all around unless chosen, faces -45
+        azimuth: lowest and highest azimuth in degrees, 0 is the front; all around unless given, faces -45
             to 45.
-        elevation: lowest and highest elevation in degrees; 0 to 85 unless chosen, faces -20 to 30.
+        elevation: lowest and highest elevation in degrees; 0 to 85 unless given, faces -20 to 30.
         seed: seed of the cameras, and of the faces drawn from the model; 0 unless given.
-        up: meshes and shapenet only: axis of the files that points up; y unless chosen, or unless a manifest says.
+        up: meshes and shapenet only: axis of the files that points up; y unless given, or unless a manifest says.
         yaw: degrees about the vertical that bring the front to -Y; for meshes 0 unless given (the front is +Z in files
             with +Y up), for shapenet 180 (the front is -Z); for posed images only together with normalize.
         synset: shapenet only: WordNet id of the category; 02958343, cars, unless given.
@@ -181,8 +181,8 @@ def _render_settings(reader: SceneSource, chosen: dict[str, Any]) -> RenderSetti
 
     if reader.viewpoints is None:
         return None
-    chosen = {name: chosen[name] for name in RENDER_OPTIONS if name in given}
-    return RenderSettings(**(asdict(reader.viewpoints) | chosen))
+    settings = {name: chosen[name] for name in RENDER_OPTIONS if name in chosen}
+    return RenderSettings(**(asdict(reader.viewpoints) | settings))
 
 
 def _say_estimate(estimate: Estimate, processes: int) -> None:
