@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from jsonargparse import ActionConfigFile, Namespace
+import yaml
+from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -40,6 +41,18 @@ from scaled_ig.runs.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig, Wa
 from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.runs.training import Fit, Source
 from scaled_ig.scene_model import SceneModel
+
+MOVED = {"scaled_ig.sampling.": "scaled_ig.rendering.sampling.", "scaled_ig.schedules.": "scaled_ig.optim.schedules."}
+"""Modules of classes that configurations of runs name, where they were before 29 November 2026 and where they are."""
+
+
+def _load(text: str, load: Callable[[str], Any] = get_loader("yaml")) -> Any:  # noqa: B008 - the library's
+    for old, new in MOVED.items():
+        text = text.replace(f"class_path: {old}", f"class_path: {new}")
+    return load(text)
+
+
+set_loader("yaml", _load, (yaml.YAMLError,))
 
 
 def fit(training: TrainingCLI) -> int:
@@ -264,7 +277,8 @@ class TrainingCLI(LightningCLI):
         if fit.logger is not None:
             fit.logger.belong_to(fit.run.path)
         config = fit.run.path / "config.yaml"
-        self.parser.save(self.config, config, skip_validation=True, overwrite=True, multifile=False)
+        options = {"skip_validation": True, "overwrite": True, "multifile": False}
+        self.parser.save(self.config, config, skip_unset=False, **options)  # null is a choice, too
 
 
 def _is_independent(config: Namespace) -> bool:
