@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_docs import ROOT, parse
+from tests.test_docs import ROOT
 
 SCRIPT = ROOT / "experiments/slurm/stage2.sbatch"
 COMMANDS = {
@@ -52,13 +52,12 @@ def test_bash_understands_it():
     subprocess.run(["bash", "-n", SCRIPT], check=True)
 
 
-def test_the_program_understands_its_task(job, tmp_path, monkeypatch, capsys):
+def test_the_program_understands_its_task(job, tmp_path, parse):
     words = (tmp_path / "task").read_text().splitlines()
     (tmp_path / "end").write_text("0")
     assert job.wait(10) == 0
     assert not (tmp_path / "requeued").exists()
     given = words[words.index("scaled-ig") :]
-    monkeypatch.chdir(ROOT)
     parse(shlex.join(given))
     assert given[given.index("--run_dir") + 1] == "runs/stage 2"
     assert given[-2:] == ["--data.stage2_scenes", "1000"]
