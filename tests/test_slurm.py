@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_docs import ROOT
+from tests.test_docs import ROOT, parse  # noqa: F401 - a fixture
 
 SCRIPT = ROOT / "experiments/slurm/stage2.sbatch"
 COMMANDS = {
@@ -52,7 +52,7 @@ def test_bash_understands_it():
     subprocess.run(["bash", "-n", SCRIPT], check=True)
 
 
-def test_the_program_understands_its_task(job, tmp_path, parse):
+def test_the_program_understands_its_task(job, tmp_path, parse):  # noqa: F811
     words = (tmp_path / "task").read_text().splitlines()
     (tmp_path / "end").write_text("0")
     assert job.wait(10) == 0
