@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from data_modules.base import MultiViewDataModule
 from scaled_ig.bank.scene_bank import SceneBank
-from scaled_ig.bank.scene_records import Encoding, decode, encode
+from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
+from scaled_ig.runs.encodings import encoded
 from scaled_ig.runs.phase_runs import Job
 from scaled_ig.scene_model import SceneModel
 
@@ -92,7 +92,6 @@ class AfterLastPhase:
             self.keep(scene, data, job, start)
 
 
-@torch.no_grad()
 def decibels_lost(
     scene: SceneModel, data: MultiViewDataModule, stage: int, encoding: Encoding, mean: dict[str, Tensor]
 ) -> float:
@@ -105,23 +104,13 @@ def decibels_lost(
         encoding: What the bank keeps them in.
         mean: Reference rows of the bank's version.
     """
-    tables, texels = scene.representation.scene_tables(), scene.representation.texels
     views = data.split(stage, "test")
-    measured_scenes = data.own_scenes(stage)[:MEASURED_SCENES]
-    keys = [(index, view) for index in measured_scenes for view in views[index]]
+    scenes = data.own_scenes(stage)[:MEASURED_SCENES]
+    keys = [(index, view) for index in scenes for view in views[index]]
 
     def measured() -> float:
         return over_scenes(per_scene(evaluate(scene, data.batches(stage, keys))))["psnr"]
 
-    exact, exact_rows = (
-        measured(),
-        {name: table.weight[: len(measured_scenes)].clone() for name, table in tables.items()},
-    )
-    for row in range(len(measured_scenes)):
-        content = encode({name: values[row].cpu() for name, values in exact_rows.items()}, encoding, mean, texels)
-        for name, values in decode(content, encoding, mean, texels).items():
-            tables[name].weight[row] = values
-    loss = exact - measured()
-    for name, values in exact_rows.items():
-        tables[name].weight[: len(measured_scenes)] = values
-    return loss
+    exact = measured()
+    with encoded(scene, len(scenes), encoding, mean):
+        return exact - measured()

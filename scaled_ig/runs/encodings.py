@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from data_modules.base import MultiViewDataModule
 from scaled_ig.bank.scene_bank import SceneBank, spread
-from scaled_ig.bank.scene_records import ENCODINGS, decode, encode
+from scaled_ig.bank.scene_records import ENCODINGS, Encoding, decode, encode
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
 from scaled_ig.runs.record import RunRecord
+from scaled_ig.scene_model import SceneModel
 
 
 @dataclass(frozen=True)
@@ -72,20 +76,38 @@ def _measure_version(
 ) -> list[EncodingCost]:
     """What each encoding costs."""
     ids = [record.id for record in spread(bank.scenes(version), sample)]
-    scene, mean = bank.load_version(version, ids), bank.mean(version)
-    tables, texels = scene.representation.scene_tables(), scene.representation.texels
-    exact = {name: table.weight.detach().clone() for name, table in tables.items()}
-    scene.to("cuda" if torch.cuda.is_available() else "cpu")
+    model, mean = bank.load_version(version, ids), bank.mean(version)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     results = {}
     for encoding in tqdm(ENCODINGS, version, unit="encoding", leave=False):
-        size = 0
-        for row in range(len(ids)):
-            content = encode({name: values[row] for name, values in exact.items()}, encoding, mean, texels)
-            size += len(content)
-            for name, values in decode(content, encoding, mean, texels).items():
-                with torch.no_grad():
-                    tables[name].weight[row] = values
-        means = over_scenes(per_scene(evaluate(scene, data.views_of(stage, ids, "test"))))
+        with encoded(model, len(ids), encoding, mean) as size:
+            means = over_scenes(per_scene(evaluate(model, data.views_of(stage, ids, "test"))))
         results[encoding] = size / len(ids), means["psnr"]
     exact = results["float32"][1]
     return [EncodingCost(version, name, size, psnr, psnr - exact) for name, (size, psnr) in results.items()]
+
+
+@contextmanager
+def encoded(model: SceneModel, count: int, encoding: Encoding, mean: dict[str, Tensor]) -> Iterator[int]:
+    """The first ``count`` scenes of a model as an encoding leaves them, and its bytes; afterwards they are as before.
+
+    Args:
+        model: The model, of whose scenes this rank holds as many.
+        count: Number of scenes.
+        encoding: The encoding.
+        mean: Reference row of each table.
+    """
+    tables, texels = model.representation.scene_tables(), model.representation.texels
+    exact = {name: table.weight[:count].detach().clone() for name, table in tables.items()}
+    size = 0
+    with torch.no_grad():
+        for row in range(count):
+            content = encode({name: rows[row].cpu() for name, rows in exact.items()}, encoding, mean, texels)
+            size += len(content)
+            for name, values in decode(content, encoding, mean, texels).items():
+                tables[name].weight[row] = values
+        try:
+            yield size
+        finally:
+            for name, rows in exact.items():
+                tables[name].weight[:count] = rows
