@@ -1,6 +1,6 @@
 """What happens beside training: evaluation, costs, logs."""
 
-from scaled_ig.callbacks.cost import TrainingClock
+from scaled_ig.callbacks.clock import TrainingClock
 from scaled_ig.callbacks.dashboard import Dashboard
 from scaled_ig.callbacks.evaluation import Evaluation
 from scaled_ig.callbacks.metrics_log import MetricsLog

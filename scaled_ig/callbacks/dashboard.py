@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scaled_ig.batch import ViewBatch, to_unit_range
-from scaled_ig.callbacks.cost import TrainingClock
+from scaled_ig.callbacks.clock import TrainingClock
 from scaled_ig.callbacks.run_logger import RunLogger
 from scaled_ig.cameras import orbit
 from scaled_ig.scene_model import SceneModel, to_image

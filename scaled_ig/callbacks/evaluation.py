@@ -7,7 +7,7 @@ from typing import Any
 import torch.distributed as dist
 from lightning.pytorch import Callback
 
-from scaled_ig.callbacks.cost import TrainingClock
+from scaled_ig.callbacks.clock import TrainingClock
 from scaled_ig.callbacks.training_table import TrainingTable
 from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
 from scaled_ig.metrics.images import Lpips

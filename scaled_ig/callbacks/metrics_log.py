@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning.pytorch import Callback
 
-from scaled_ig.callbacks.cost import TrainingClock
+from scaled_ig.callbacks.clock import TrainingClock
 from scaled_ig.callbacks.training_table import TrainingTable
 
 

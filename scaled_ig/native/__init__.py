@@ -80,7 +80,7 @@ def _compiles() -> bool:
     """Says why not, once. Each source, so that none of them fails when training already runs."""
     try:
         return all(
-            (library("mix"), library("adam"), library("coast"), library("hull"), library("march", F=16, H=16, C=1))
+            (library("mix"), library("adam"), library("deferred"), library("hull"), library("march", F=16, H=16, C=1))
         )
     except (subprocess.CalledProcessError, OSError) as error:
         output = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error).encode()

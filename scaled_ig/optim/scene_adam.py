@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim.adam import Adam, adam
 
 from scaled_ig import native
-from scaled_ig.optim.missed_updates import Array, missed_updates
+from scaled_ig.optim.deferred_updates import Array, deferred_updates
 
 Clock = Literal["exact_dense", "per_scene"]
 
@@ -90,21 +90,21 @@ class SceneAdam(Adam):
         last = step[rows]
         late_rows = rows[(last > 0) & (last < t)]  # rows that were never seen have no momentum
         if len(late_rows):
-            self._coast(group, table, late_rows)
+            self._apply_deferred(group, table, late_rows)
         step[late_rows] = t
 
-    def _coast(self, group: dict[str, Any], table: nn.Parameter, rows: Tensor) -> None:
+    def _apply_deferred(self, group: dict[str, Any], table: nn.Parameter, rows: Tensor) -> None:
         """θ −= m Σ_i w_i / (√v + ε x_i); m and v decay."""
         state, (beta1, beta2) = self.state[table], group["betas"]
         last = state["step"][rows].tolist()
         tolerance = 1e-12 if table.dtype == torch.float64 else 1e-8
-        nodes, weights = missed_updates(last, group["t"], group["rates"], beta1, beta2, tolerance)
+        nodes, weights = deferred_updates(last, group["t"], group["rates"], beta1, beta2, tolerance)
         missed = group["t"] - np.asarray(last)
         decays = beta1**missed, beta2**missed
         tensors = table.detach(), state["exp_avg"], state["exp_avg_sq"]
         is_plain = table.device.type == "cpu" and table.dtype == torch.float32
-        coast = _coast_by_row if is_plain and native.works() else _coast_together
-        coast(tensors, rows, group["eps"] * nodes, weights, decays)
+        apply = _apply_by_row if is_plain and native.works() else _apply_together
+        apply(tensors, rows, group["eps"] * nodes, weights, decays)
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -220,22 +220,26 @@ def _step_by_row(
     native.run(task, native.shares(len(rows), len(rows)))
 
 
-def _coast_by_row(tables: Rows, rows: Tensor, nodes: Array, weights: Array, decays: tuple[Array, Array]) -> None:
-    """θ −= m Σ_p weights_p / (√v + nodes_p), then m and v decay; by coast.c."""
+def _apply_by_row(tables: Rows, rows: Tensor, nodes: Array, weights: Array, decays: tuple[Array, Array]) -> None:
+    """θ −= m Σ_p weights_p / (√v + nodes_p), then m and v decay; by deferred.c."""
     rules = [torch.from_numpy(rule).to(torch.float32).contiguous() for rule in (nodes, weights)]
-    count, points, coast = ctypes.c_long(tables[0][0].numel()), nodes.shape[1], native.library("coast").coast
+    count, points, apply = (
+        ctypes.c_long(tables[0][0].numel()),
+        nodes.shape[1],
+        native.library("deferred").apply_deferred,
+    )
     places = rows.tolist()
 
     def task(_: int, first: int, last: int) -> None:
         for place in range(first, last):
             values = (native.pointer(table[places[place]]) for table in tables)
             rule = (native.pointer(part[place]) for part in rules)
-            coast(*values, count, points, *rule, *(ctypes.c_float(decay[place]) for decay in decays))
+            apply(*values, count, points, *rule, *(ctypes.c_float(decay[place]) for decay in decays))
 
     native.run(task, native.shares(len(places), len(places)))
 
 
-def _coast_together(tables: Rows, rows: Tensor, nodes: Array, weights: Array, decays: tuple[Array, Array]) -> None:
+def _apply_together(tables: Rows, rows: Tensor, nodes: Array, weights: Array, decays: tuple[Array, Array]) -> None:
     """The same by whole tensors, as on a GPU."""
     parameters, first, second = tables
     shape = (-1, *[1] * (parameters.dim() - 1))

@@ -13,14 +13,14 @@ from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
 from scaled_ig.runs.encodings import encoded
-from scaled_ig.runs.phase_runs import Job
+from scaled_ig.runs.phase_runs import PhaseRun
 from scaled_ig.scene_model import SceneModel
 
 MEASURED_SCENES = 8
 
 
 class Keeper(Protocol):
-    """Keeps the scenes of a job.
+    """Keeps the scenes of a phase run.
 
     ``bank`` is the folder of the bank. A call is collective; ``start`` is the row of each table that the scenes started
     from, if not from noise: what is learned stays near it.
@@ -30,13 +30,13 @@ class Keeper(Protocol):
     def bank(self) -> Path: ...
 
     def __call__(
-        self, scene: SceneModel, data: MultiViewDataModule, job: Job, start: dict[str, Tensor] | None
+        self, scene: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
     ) -> None: ...
 
 
 @dataclass(frozen=True)
 class KeepVersion:
-    """Writes the job's version of the bank, again after every phase.
+    """Writes the phase run's version of the bank, again after every phase.
 
     Args:
         bank: Folder of the bank.
@@ -46,14 +46,16 @@ class KeepVersion:
     bank: Path
     encoding: Encoding = "float32"
 
-    def __call__(self, scene: SceneModel, data: MultiViewDataModule, job: Job, start: dict[str, Tensor] | None) -> None:
-        if job.phase == "autoencoder":  # it has no scenes yet
+    def __call__(
+        self, scene: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
+    ) -> None:
+        if phase_run.phase == "autoencoder":  # it has no scenes yet
             return
-        digests, ids = data.scene_digests(job.stage), data.scene_ids(job.stage)
-        bank = SceneBank.write(self.bank, scene, ids, job.version, digests, self.encoding, start)
-        if self.encoding != "float32" and data.own_scenes(job.stage).start == 0:
-            size = bank.record_bytes(job.version) / bank.versions[job.version].num_scenes
-            loss = decibels_lost(scene, data, job.stage, self.encoding, bank.mean(job.version))
+        digests, ids = data.scene_digests(phase_run.stage), data.scene_ids(phase_run.stage)
+        bank = SceneBank.write(self.bank, scene, ids, phase_run.version, digests, self.encoding, start)
+        if self.encoding != "float32" and data.own_scenes(phase_run.stage).start == 0:
+            size = bank.record_bytes(phase_run.version) / bank.versions[phase_run.version].num_scenes
+            loss = decibels_lost(scene, data, phase_run.stage, self.encoding, bank.mean(phase_run.version))
             print(f"{self.bank}: {self.encoding}, {size:,.0f} bytes a scene, {loss:.4f} dB below float32", flush=True)
 
 
@@ -67,8 +69,10 @@ class ReplaceScenes:
 
     bank: Path
 
-    def __call__(self, scene: SceneModel, data: MultiViewDataModule, job: Job, start: dict[str, Tensor] | None) -> None:
-        SceneBank.replace(self.bank, scene, data.scene_ids(job.stage), data.scene_digests(job.stage))
+    def __call__(
+        self, scene: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
+    ) -> None:
+        SceneBank.replace(self.bank, scene, data.scene_ids(phase_run.stage), data.scene_digests(phase_run.stage))
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,11 @@ class AfterLastPhase:
     def bank(self) -> Path:
         return self.keep.bank
 
-    def __call__(self, scene: SceneModel, data: MultiViewDataModule, job: Job, start: dict[str, Tensor] | None) -> None:
-        if job.phase == self.last:
-            self.keep(scene, data, job, start)
+    def __call__(
+        self, scene: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
+    ) -> None:
+        if phase_run.phase == self.last:
+            self.keep(scene, data, phase_run, start)
 
 
 def decibels_lost(

@@ -5,33 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 from data_modules.base import MultiViewDataModule
-from scaled_ig.callbacks.cost import peak_mebibytes
+from scaled_ig.callbacks.clock import peak_mebibytes
 from scaled_ig.metrics.costs import describe_machine, milliseconds_per_image, row_bytes, shared_bytes
 from scaled_ig.metrics.evaluation import PROTOCOL, over_scenes, with_means
 from scaled_ig.metrics.nearest_view import add_nearest_views
-from scaled_ig.runs.phase_runs import Job
+from scaled_ig.runs.phase_runs import PhaseRun
 from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
 
 
 def keep_quality(
-    run: RunFolder, data: MultiViewDataModule, job: Job, scenes: list[dict[str, Any]], seconds: float
+    run: RunFolder, data: MultiViewDataModule, phase_run: PhaseRun, scenes: list[dict[str, Any]], seconds: float
 ) -> None:
     """Put the test views' quality into ``metrics.json`` and ``metrics.csv``, and say it.
 
     Args:
         run: The run.
         data: Its data.
-        job: What was trained.
+        phase_run: What was trained.
         scenes: Records of :func:`scaled_ig.metrics.evaluation.per_scene`.
         seconds: Training time of the phase.
     """
-    if job.phase == "autoencoder":
+    if phase_run.phase == "autoencoder":
         return
-    metrics = with_quality(run.read_json("metrics.json"), data, job.stage, scenes)
+    metrics = with_quality(run.read_json("metrics.json"), data, phase_run.stage, scenes)
     run.write_metrics(metrics)
     means = over_scenes(scenes)
-    print(f"{job.phase}: {means['psnr']:.2f} dB on {means['num_views']} unseen views, {seconds:.1f} s", flush=True)
+    print(
+        f"{phase_run.phase}: {means['psnr']:.2f} dB on {means['num_views']} unseen views, {seconds:.1f} s", flush=True
+    )
 
 
 def with_quality(
@@ -67,14 +69,20 @@ def with_quality(
 
 
 def keep_costs(
-    run: RunFolder, scene: SceneModel, job: Job, steps: int, seconds: float, ranks: int, scene_bytes: dict[str, int]
+    run: RunFolder,
+    scene: SceneModel,
+    phase_run: PhaseRun,
+    steps: int,
+    seconds: float,
+    ranks: int,
+    scene_bytes: dict[str, int],
 ) -> None:
     """Put what the phase cost into ``costs.json``: of all waves together.
 
     Args:
         run: The run.
         scene: The model.
-        job: What was trained.
+        phase_run: What was trained.
         steps: Training steps of the phase.
         seconds: Its training time.
         ranks: How many there were.
@@ -83,15 +91,15 @@ def keep_costs(
     device = scene.background.device
     costs = run.read_json("costs.json")
     phases = costs.setdefault("phases", {})
-    waves = phases.get(job.phase, {}).get("waves", {}) if job.wave else {}
-    waves[str(job.wave)] = {"scenes": scene.representation.num_scenes, "steps": steps, "seconds": seconds}
+    waves = phases.get(phase_run.phase, {}).get("waves", {}) if phase_run.wave else {}
+    waves[str(phase_run.wave)] = {"scenes": scene.representation.num_scenes, "steps": steps, "seconds": seconds}
     totals = {name: sum(wave[name] for wave in waves.values()) for name in ("scenes", "steps", "seconds")}
-    phases[job.phase] = {
-        "stage": job.stage,
+    phases[phase_run.phase] = {
+        "stage": phase_run.stage,
         **totals,
         "seconds_per_scene": totals["seconds"] / totals["scenes"],
         "peak_mebibytes": peak_mebibytes(),
-    } | ({"waves": waves} if job.waves > 1 else {})
+    } | ({"waves": waves} if phase_run.waves > 1 else {})
     costs |= {
         "machine": describe_machine(device) | {"ranks": ranks},
         "bytes_per_scene": scene_bytes,

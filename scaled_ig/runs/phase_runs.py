@@ -14,7 +14,7 @@ FORGOTTEN = ("checkpoints", "latents")
 
 
 @dataclass(frozen=True)
-class Job:
+class PhaseRun:
     """One phase on one set of scenes.
 
     Args:
@@ -44,7 +44,9 @@ class Job:
         return self.run.checkpoint(self.phase).is_file() or (self.run.path / FINISHED).is_file()
 
 
-def list_jobs(run: RunFolder, phases: Iterable[str], num_scenes: int, waves: Waves, version: str) -> list[Job]:
+def list_phase_runs(
+    run: RunFolder, phases: Iterable[str], num_scenes: int, waves: Waves, version: str
+) -> list[PhaseRun]:
     """Everything that a run does, in order.
 
     Args:
@@ -55,33 +57,35 @@ def list_jobs(run: RunFolder, phases: Iterable[str], num_scenes: int, waves: Wav
         version: Version of the bank for stage 2's scenes; ``<version>-<wave>`` where there are several waves.
     """
     names = [name for name in PHASES if name in phases]
-    jobs = [Job(name, run, "stage1") for name in names if stage_of(name) == 1]
+    phase_runs = [PhaseRun(name, run, "stage1") for name in names if stage_of(name) == 1]
     ranges = waves.ranges(num_scenes) if num_scenes else []
     for wave, scenes in enumerate(ranges):
         folder, own_version = run, version
         if len(ranges) > 1:
             folder, own_version = RunFolder(run.path / "waves" / f"{wave:04d}"), f"{version}-{wave:04d}"
-        jobs += [Job(name, folder, own_version, wave, len(ranges), scenes) for name in names if stage_of(name) == 2]
-    return jobs
+        phase_runs += [
+            PhaseRun(name, folder, own_version, wave, len(ranges), scenes) for name in names if stage_of(name) == 2
+        ]
+    return phase_runs
 
 
-def forget_wave(job: Job) -> None:
+def forget_wave(phase_run: PhaseRun) -> None:
     """What a finished wave leaves is its log: the bank has its scenes, and its checkpoints would fill the disk."""
-    job.run.write_json(FINISHED, {"version": job.version})
+    phase_run.run.write_json(FINISHED, {"version": phase_run.version})
     for folder in FORGOTTEN:
-        shutil.rmtree(job.run.path / folder, ignore_errors=True)
+        shutil.rmtree(phase_run.run.path / folder, ignore_errors=True)
 
 
-def forget_finished_waves(run: RunFolder, jobs: list[Job], num_done: int) -> None:
+def forget_finished_waves(run: RunFolder, phase_runs: list[PhaseRun], num_done: int) -> None:
     """Forget waves that were finished when the run was cut, before it came to that.
 
     Args:
         run: The run.
-        jobs: All that it does.
+        phase_runs: All that it does.
         num_done: So many of them are finished.
     """
-    unfinished = {job.version for job in jobs[num_done:]}
-    for job in jobs[:num_done]:
-        is_left = any((job.run.path / folder).exists() for folder in FORGOTTEN)
-        if job.run is not run and job.version not in unfinished and is_left:
-            forget_wave(job)
+    unfinished = {phase_run.version for phase_run in phase_runs[num_done:]}
+    for phase_run in phase_runs[:num_done]:
+        is_left = any((phase_run.run.path / folder).exists() for folder in FORGOTTEN)
+        if phase_run.run is not run and phase_run.version not in unfinished and is_left:
+            forget_wave(phase_run)

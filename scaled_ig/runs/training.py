@@ -26,7 +26,7 @@ from scaled_ig.runs.bank_writers import Keeper
 from scaled_ig.runs.checks import check_phases, check_plateau, check_visible, refuse_other_scenes, scenes_of
 from scaled_ig.runs.launch import agree, digest_of, meet
 from scaled_ig.runs.outcomes import keep_costs, keep_quality
-from scaled_ig.runs.phase_runs import Job, forget_finished_waves, forget_wave, list_jobs
+from scaled_ig.runs.phase_runs import PhaseRun, forget_finished_waves, forget_wave, list_phase_runs
 from scaled_ig.runs.plan import PHASES, HandOver, PhaseConfig, Waves, for_scenes
 from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
@@ -123,13 +123,13 @@ class Fit:
         agree({"scenes": digest_of(scenes)}, "give every rank the same pack")
         num_scenes = len(scenes.get("stage2", ()))
         self.meant_for = self.meant_for or num_scenes
-        jobs = list_jobs(self.run, self.phases, num_scenes, self.waves, self.version)
-        together(partial(self._check_batches, jobs))
-        done = together(partial(self._find_done, jobs, resume, scenes))
+        phase_runs = list_phase_runs(self.run, self.phases, num_scenes, self.waves, self.version)
+        together(partial(self._check_batches, phase_runs))
+        done = together(partial(self._find_done, phase_runs, resume, scenes))
         agree({"finished phases": len(done)}, f"put {self.run.path} on storage that all nodes see")
         if trainer.is_global_zero:
-            forget_finished_waves(self.run, jobs, len(done))
-        if len(done) == len(jobs):
+            forget_finished_waves(self.run, phase_runs, len(done))
+        if len(done) == len(phase_runs):
             self._say(trainer, f"{self.run.path}: all phases are done")
             return
         if trainer.is_global_zero:
@@ -140,10 +140,10 @@ class Fit:
         self._say(trainer, self._kernel(trainer))
         again = self._begins_again()
         self._fresh = {k: v.clone() for k, v in self.scene.state_dict().items() if k.startswith(again)}
-        self._take_up(done, jobs[len(done)])
-        for job in jobs[len(done) :]:
-            last = job.run.checkpoint(job.phase, "last")
-            self._run_phase(job, str(last) if resume and last.is_file() else None)
+        self._take_up(done, phase_runs[len(done)])
+        for phase_run in phase_runs[len(done) :]:
+            last = phase_run.run.checkpoint(phase_run.phase, "last")
+            self._run_phase(phase_run, str(last) if resume and last.is_file() else None)
 
     @property
     def last_phase(self) -> str:
@@ -169,34 +169,36 @@ class Fit:
         self.check()
         return scenes_of(self.data, self.phases, self.waves) | self.terms
 
-    def _check_batches(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            config = self._config(job)
-            self.data.for_phase(PhaseData(job.stage, config.batch_size, config.views_per_scene, job.scenes)).sampler()
+    def _check_batches(self, phase_runs: list[PhaseRun]) -> None:
+        for phase_run in phase_runs:
+            config = self._config(phase_run)
+            self.data.for_phase(
+                PhaseData(phase_run.stage, config.batch_size, config.views_per_scene, phase_run.scenes)
+            ).sampler()
 
-    def _config(self, job: Job) -> PhaseConfig:
-        """How a job is trained."""
-        phase = self.phases[job.phase]
+    def _config(self, phase_run: PhaseRun) -> PhaseConfig:
+        """How a phase run is trained."""
+        phase = self.phases[phase_run.phase]
         batch, views = phase.batch_size or self.data.batch_size, phase.views_per_scene or self.data.views_per_scene
         phase = replace(phase, batch_size=batch, views_per_scene=views)
-        return phase if job.scenes is None else for_scenes(phase, len(job.scenes), self.meant_for)  # type: ignore[arg-type]
+        return phase if phase_run.scenes is None else for_scenes(phase, len(phase_run.scenes), self.meant_for)  # type: ignore[arg-type]
 
-    def _find_done(self, jobs: list[Job], resume: bool, scenes: dict[str, Any]) -> list[Job]:
+    def _find_done(self, phase_runs: list[PhaseRun], resume: bool, scenes: dict[str, Any]) -> list[PhaseRun]:
         if resume:
             refuse_other_scenes(self.run, scenes)
         elif any((self.run.path / "checkpoints").glob("*/*.ckpt")) or (self.run.path / "waves").is_dir():
             raise UsageError(f"{self.run.path} already holds checkpoints: give --resume true or another --run_dir")
-        return list(takewhile(lambda job: resume and job.is_finished, jobs))
+        return list(takewhile(lambda phase_run: resume and phase_run.is_finished, phase_runs))
 
     # -- scenes and weights ------------------------------------------------------------------------------------------
 
-    def _take_up(self, done: list[Job], job: Job) -> None:
-        """Bring the model to where ``done`` left it, for the job that is next."""
+    def _take_up(self, done: list[PhaseRun], phase_run: PhaseRun) -> None:
+        """Bring the model to where ``done`` left it, for the phase run that is next."""
         if done:
             last = done[-1]
             path = last.run.checkpoint(last.phase)
             if path.is_file():
-                same = (last.version, last.wave) == (job.version, job.wave)
+                same = (last.version, last.wave) == (phase_run.version, phase_run.wave)
                 load_checkpoint(self.scene, path, with_scenes=same)
                 self._holds = (last.version, last.wave) if same else ("", 0)
             else:  # a wave of which the bank alone is left
@@ -212,16 +214,16 @@ class Fit:
             self.source.bank.load_shared(self.source.version, self.scene)
             self._holds = ("", 0)  # something to start from, but no scenes
 
-    def _enter(self, job: Job, num_scenes: int) -> None:
-        """Give the model the scenes of a job, where it holds others."""
-        if self._holds == (job.version, job.wave):
+    def _enter(self, phase_run: PhaseRun, num_scenes: int) -> None:
+        """Give the model the scenes of a phase run, where it holds others."""
+        if self._holds == (phase_run.version, phase_run.wave):
             return
-        stage = job.stage
-        seed = 2 * self.seed + stage + 1000 * job.wave
+        stage = phase_run.stage
+        seed = 2 * self.seed + stage + 1000 * phase_run.wave
         self.scene.representation.new_scenes(num_scenes, seed, self._start(stage))
-        if stage == 2 and job.wave == 0:
+        if stage == 2 and phase_run.wave == 0:
             self.scene.load_state_dict(self._fresh, strict=False)
-        self._holds = (job.version, job.wave)
+        self._holds = (phase_run.version, phase_run.wave)
 
     def _start(self, stage: int) -> dict[str, Tensor] | None:
         """Row of each table that new scenes start from, instead of noise: the mean scene of stage 1."""
@@ -246,33 +248,33 @@ class Fit:
 
     # -- one phase ---------------------------------------------------------------------------------------------------
 
-    def _run_phase(self, job: Job, last: str | None) -> None:
-        stage = job.stage
+    def _run_phase(self, phase_run: PhaseRun, last: str | None) -> None:
+        stage = phase_run.stage
         gc.collect()  # the last Trainer is a cycle that holds its scenes' rows and moments
         seed_everything(self.seed, workers=True, verbose=False)
-        config = self._config(job)
-        frozen = self.shared_frozen or (job.wave > 0 and self.waves.shared == "freeze")
+        config = self._config(phase_run)
+        frozen = self.shared_frozen or (phase_run.wave > 0 and self.waves.shared == "freeze")
         module = config.module(self.scene, RunSettings(self.adam, self.seed, frozen))
         wanted = {"order": module.number, "with_images": module.needs_images, "with_masks": module.needs_masks}
         data = self.data.for_phase(
-            PhaseData(stage, config.batch_size, config.views_per_scene, job.scenes, **wanted)  # type: ignore[arg-type]
+            PhaseData(stage, config.batch_size, config.views_per_scene, phase_run.scenes, **wanted)  # type: ignore[arg-type]
         )
-        self._enter(job, len(data.scenes(stage)))
+        self._enter(phase_run, len(data.scenes(stage)))
         clock = TrainingClock()
         plateau = self.plateau if stage == 2 else None
-        evaluation = Evaluation(job.run.training, clock, self.eval_every_n_steps, lpips=self.lpips)
+        evaluation = Evaluation(phase_run.run.training, clock, self.eval_every_n_steps, lpips=self.lpips)
         stop = [PlateauStop(plateau, evaluation)] if plateau else []
         dashboard = Dashboard(clock, self.eval_every_n_steps)
-        keep = KeepLast(job.run.checkpoint(job.phase).parent, self.checkpoint_every_n_steps)
+        keep = KeepLast(phase_run.run.checkpoint(phase_run.phase).parent, self.checkpoint_every_n_steps)
         trainer = self.make_trainer(
             max_epochs=-1 if config.max_steps else config.max_epochs,
             max_steps=config.max_steps or -1,
             # The clock behind what measures: it runs until the phase is finished.
-            callbacks=[MetricsLog(job.run.training, clock), evaluation, clock, *stop, dashboard, keep],
+            callbacks=[MetricsLog(phase_run.run.training, clock), evaluation, clock, *stop, dashboard, keep],
             plugins=[AtomicCheckpointIO()],
-            default_root_dir=str(job.run.path),
+            default_root_dir=str(phase_run.run.path),
         )
-        self._say(trainer, self._announcement(job, config, data))
+        self._say(trainer, self._announcement(phase_run, config, data))
         trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
@@ -282,24 +284,27 @@ class Fit:
         self.scene.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
         if cut_at_the_end:
             evaluation.measure_test(trainer, module)
-        self.keep(self.scene, data, job, self._start(stage))
+        self.keep(self.scene, data, phase_run, self._start(stage))
         scene_bytes = bytes_per_scene(self.scene)  # of the scenes of all ranks
         if trainer.is_global_zero:
-            keep_quality(self.run, data, job, evaluation.scenes, clock.seconds)
-            keep_costs(self.run, self.scene, job, trainer.global_step, clock.seconds, trainer.world_size, scene_bytes)
+            keep_quality(self.run, data, phase_run, evaluation.scenes, clock.seconds)
+            keep_costs(
+                self.run, self.scene, phase_run, trainer.global_step, clock.seconds, trainer.world_size, scene_bytes
+            )
         self.scene.cpu()
-        save(trainer, job.run.checkpoint(job.phase))  # last: the phase is done
-        if job.waves > 1 and job.phase == self.last_phase:
+        save(trainer, phase_run.run.checkpoint(phase_run.phase))  # last: the phase is done
+        if phase_run.waves > 1 and phase_run.phase == self.last_phase:
             if trainer.is_global_zero:
-                forget_wave(job)
+                forget_wave(phase_run)
             trainer.strategy.barrier()
         if self.logger is not None:
             self.logger.step_offset += trainer.global_step
 
     @staticmethod
-    def _announcement(job: Job, config: PhaseConfig, data: MultiViewDataModule) -> str:
+    def _announcement(phase_run: PhaseRun, config: PhaseConfig, data: MultiViewDataModule) -> str:
         length = f"{config.max_steps} steps" if config.max_steps else f"{config.max_epochs} epochs"
         padding = data.sampler().padding
         again = f", {padding} views of an epoch twice to fill its batches" if padding else ""
-        wave = f", wave {job.wave + 1} of {job.waves}" if job.waves > 1 else ""
-        return f"{job.phase}: {len(data.scenes(job.stage))} scenes of stage {job.stage}{wave}, {length}{again}"
+        wave = f", wave {phase_run.wave + 1} of {phase_run.waves}" if phase_run.waves > 1 else ""
+        scenes = f"{len(data.scenes(phase_run.stage))} scenes of stage {phase_run.stage}"
+        return f"{phase_run.phase}: {scenes}{wave}, {length}{again}"

@@ -15,7 +15,7 @@ from wandb.proto import wandb_internal_pb2
 
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.callbacks import dashboard
-from scaled_ig.callbacks.cost import TrainingClock
+from scaled_ig.callbacks.clock import TrainingClock
 from scaled_ig.callbacks.dashboard import Dashboard, orbit_frames, picture_grid
 from scaled_ig.callbacks.run_logger import RunLogger
 from scaled_ig.phases import AutoencoderTraining, Joint, WarmUp

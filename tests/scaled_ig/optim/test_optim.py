@@ -15,7 +15,7 @@ from torch import nn
 
 from scaled_ig import native
 from scaled_ig.optim import SceneAdam
-from scaled_ig.optim.missed_updates import gauss_rules
+from scaled_ig.optim.deferred_updates import gauss_rules
 
 STEPS, WIDTH = 500, 6
 GAPS = (*range(1, 201), 250, 330, 480)  # scene k is seen every GAPS[k] steps, in its own rhythm
@@ -209,9 +209,9 @@ def test_a_rule_of_nothing_is_nothing():
 
 
 @pytest.mark.parametrize("width", [1, 64, 130])
-@pytest.mark.parametrize("path", ["coast.c", "tensors"])
+@pytest.mark.parametrize("path", ["deferred.c", "tensors"])
 def test_float32_rows_stay_near_dense_adam(width, path, monkeypatch):
-    """Of widths that fill blocks of coast.c and that do not; gradients of three sizes side by side."""
+    """Of widths that fill blocks of deferred.c and that do not; gradients of three sizes side by side."""
     if path == "tensors":
         monkeypatch.setattr(native, "works", lambda: False)
     elif not native.works():

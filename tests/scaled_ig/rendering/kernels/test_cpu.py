@@ -323,7 +323,7 @@ def test_without_a_compiler_the_plain_loop_serves(monkeypatch):
 
 
 @needs_compiler
-@pytest.mark.parametrize("broken", ["march", "coast", "mix"])
+@pytest.mark.parametrize("broken", ["march", "deferred", "mix"])
 def test_where_one_source_does_not_compile_the_plain_loop_serves(broken, monkeypatch, capsys):
     library = native.library
 

@@ -1,10 +1,10 @@
-/* The zero-gradient updates that a row of parameters has missed, in one sweep over it: scaled_ig/optim/missed_updates.py. */
+/* The zero-gradient updates that a row of parameters has missed, in one sweep over it: scaled_ig/optim/deferred_updates.py. */
 #include <math.h>
 
 #define BLOCK 64 /* values that are worked on at a time, in registers */
 
 /* parameter -= m sum_p weight_p / (sqrt(v) + node_p), then m and v decay. */
-void coast(float *restrict parameter, float *restrict m, float *restrict v, long count, int points,
+void apply_deferred(float *restrict parameter, float *restrict m, float *restrict v, long count, int points,
            const float *node, const float *weight, float decay_m, float decay_v) {
     for (long start = 0; start < count; start += BLOCK) {
         float root[BLOCK], factor[BLOCK];

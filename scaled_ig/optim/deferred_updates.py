@@ -20,7 +20,7 @@ _NEGLIGIBLE = 1e-13  # part of the first missed update: smaller ones, after some
 _LENGTHS = (4, 6, 8, 12, 16, 24)  # of rules: the first suffices late in training, its first steps need some 16
 
 
-def missed_updates(
+def deferred_updates(
     last: Sequence[int], now: int, rates: Sequence[float], beta1: float, beta2: float, tolerance: float = 1e-12
 ) -> tuple[Array, Array]:
     """Nodes x and weights w [R, P] such that row r moves by −m Σ_p w_rp / (√v + ε x_rp).
