@@ -16,7 +16,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 Rows = dict[str, dict[str, dict[str, Any]]]  # by set and recipe
 BASELINE = "0.55"  # grey
-ABOVE = ("K-Planes", "Instant-NGP", "Tri-Planes (RGB), one head")  # labels that would meet others below
+ABOVE = ("TensoRF", "Vanilla-NeRF", "Tri-Planes (RGB), one head")  # labels that would meet others below
 
 
 def table(rows: Rows) -> str:
