@@ -66,8 +66,8 @@ def parse(tmp_path, monkeypatch, capsys):
         config = VerbParser(function).parse_args(arguments)
         if name == "pack":
             known = {name for form in packing.FORMATS.values() for name in form.options} | set(packing.RENDER_OPTIONS)
-            given = {name: config[name] for name in known if config[name] not in (None, False)}
-            packing._refuse_idle_options(config.source, given)
+            chosen = {name: config[name] for name in known if config[name] not in (None, False)}
+            packing._refuse_idle_options(config.source, chosen)
 
     return parsed
 

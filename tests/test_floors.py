@@ -58,9 +58,9 @@ def arrows() -> dict[str, set[str]]:
     rooms: dict[str, set[str]] = {}
     for path in FILES:
         parts = [name.split(".") for name in imports(path)]
-        found = {name[1] for name in parts if name[0] == "scaled_ig" and name[1] != "__version__"}
-        found |= {"data_modules" for name in parts if name[0] == "data_modules"}
-        rooms.setdefault(room_of(path), set()).update(found - {room_of(path)})
+        imported = {name[1] for name in parts if name[0] == "scaled_ig" and name[1] != "__version__"}
+        imported |= {"data_modules" for name in parts if name[0] == "data_modules"}
+        rooms.setdefault(room_of(path), set()).update(imported - {room_of(path)})
     return rooms
 
 

@@ -21,7 +21,9 @@ from scaled_ig.errors import UsageError
 from scaled_ig.files import alone_in, file_sha256, sync
 
 LOCK_FILE = "bank.lock"
-_OWN_NAMES = re.compile(rf"{TABLE_NAME.pattern}|shared-[0-9a-f]{{16}}\.safetensors|.+\.\d+\.part")
+_OWN_NAMES = re.compile(
+    rf"{TABLE_NAME.pattern}|shared-[0-9a-f]{{16}}\.safetensors|.+\.\d+\.part|(shared|{INDEX_FILE})\.part"
+)
 
 
 class Change:
@@ -77,29 +79,24 @@ class Change:
         self.index = Index(counted, path.name, file_sha256(path))
         self.index.write(self.folder)
 
-    def sweep(self, with_scenes: bool) -> None:
-        """Remove files that the index does not name; files that no bank would write are left alone.
-
-        Args:
-            with_scenes: Whether to ask the scene table, too, which blocks it names.
-        """
+    def sweep(self) -> None:
+        """Remove files that the index does not name; files that no bank would write are left alone."""
         index = Index.read(self.folder) if (self.folder / INDEX_FILE).exists() else Index({})
         named = {INDEX_FILE, index.table} | {version.shared_file for version in index.versions.values()}
-        if with_scenes and index.table:
+        if index.table:
             named |= {f"{BLOCKS}/{name}" for name in RecordTable(self.folder / index.table).blocks()}
         for name in files_of(self.folder) - named:
             inside, _, block = name.rpartition("/")
-            if _OWN_NAMES.fullmatch(name) or (with_scenes and inside == BLOCKS and BLOCK_NAME.fullmatch(block)):
+            if _OWN_NAMES.fullmatch(name) or (inside == BLOCKS and BLOCK_NAME.fullmatch(block)):
                 (self.folder / name).unlink()
 
 
 @contextmanager
-def changing(folder: Path, with_scenes: bool = True) -> Iterator[Change]:
+def changing(folder: Path) -> Iterator[Change]:
     """Change a bank, or make one.
 
     Args:
         folder: The bank.
-        with_scenes: Whether its scenes change, or the shared parts alone, at a cost that does not depend on the scenes.
 
     Raises:
         UsageError: It is being changed by another call, is no bank of this schema, is damaged, or cannot be written.
@@ -107,15 +104,15 @@ def changing(folder: Path, with_scenes: bool = True) -> Iterator[Change]:
     busy = f"{folder} is being changed by another call: wait until it is done"
     with writable(folder), alone_in(folder, LOCK_FILE, busy):
         index = Index.read(folder) if (folder / INDEX_FILE).exists() else Index({})
-        if with_scenes and index.table:  # blocks that it does not name are removed
+        if index.table:  # blocks that it does not name are removed
             require_sound(folder / index.table, index.table_sha256)
         change = Change(folder, index)
-        change.sweep(with_scenes)  # what a killed writer left
+        change.sweep()  # what a killed writer left
         (folder / BLOCKS).mkdir(exist_ok=True)
         try:
             yield change
         finally:
-            change.sweep(with_scenes)
+            change.sweep()
             if not (folder / INDEX_FILE).exists():
                 with suppress(OSError):  # somebody else's files
                     (folder / BLOCKS).rmdir()

@@ -175,27 +175,27 @@ def test_no_point_of_a_solid_is_ever_lost(shape):
 @pytest.mark.parametrize("shape", ["box", "small box"])
 def test_masks_from_white_are_the_true_ones_within_a_pixel_at_the_edge(shape):
     images, masks, poses, lenses = views_of(SHAPES[shape])
-    found = masks_from_white(images)
-    assert (found[masks == 255] == 255).all()
-    assert (masks[found == 255] > 0).all()
-    assert lost_share(found, poses, lenses) == 0
+    masks_by_colour = masks_from_white(images)
+    assert (masks_by_colour[masks == 255] == 255).all()
+    assert (masks[masks_by_colour == 255] > 0).all()
+    assert lost_share(masks_by_colour, poses, lenses) == 0
 
 
 def test_holes_that_are_enclosed_are_filled():
     ring = trimesh.creation.torus(0.3, 0.1)
     images, masks, poses, lenses = views_of(solids((ring, RED)))
-    found = masks_from_white(images)
-    assert (found[masks == 255] == 255).all()
-    assert ((found == 255) & (masks == 0)).any(), "one sees through the ring"
-    assert lost_share(found, poses, lenses) == 0
+    masks_by_colour = masks_from_white(images)
+    assert (masks_by_colour[masks == 255] == 255).all()
+    assert ((masks_by_colour == 255) & (masks == 0)).any(), "one sees through the ring"
+    assert lost_share(masks_by_colour, poses, lenses) == 0
 
 
 @pytest.mark.parametrize("count", [10, 20, 40])
 def test_a_white_car_before_white_contradicts_itself(count):
     images, masks, poses, lenses = views_of(white_car(), count)
-    found = masks_from_white(images)
-    assert ((masks == 255) & (found == 0)).sum() > 0.05 * (masks > 0).sum()
-    assert lost_share(found, poses, lenses) > 3 * MOST_LOST
+    masks_by_colour = masks_from_white(images)
+    assert ((masks == 255) & (masks_by_colour == 0)).sum() > 0.05 * (masks > 0).sum()
+    assert lost_share(masks_by_colour, poses, lenses) > 3 * MOST_LOST
 
 
 def carved(masks: np.ndarray, poses: np.ndarray, lenses: np.ndarray) -> Carving:
@@ -213,9 +213,9 @@ def carved(masks: np.ndarray, poses: np.ndarray, lenses: np.ndarray) -> Carving:
 def test_real_vehicles_before_white(test_data, vehicle, is_white):
     mesh, _ = MeshSource(test_data / "vehicles.json").load(vehicle)
     images, masks, poses, lenses = views_of(mesh)
-    found = masks_from_white(images)
-    assert (((masks == 255) & (found == 0)).sum() > 0.02 * (masks > 0).sum()) == is_white
-    assert (lost_share(found, poses, lenses) > MOST_LOST) == is_white
+    masks_by_colour = masks_from_white(images)
+    assert (((masks == 255) & (masks_by_colour == 0)).sum() > 0.02 * (masks > 0).sum()) == is_white
+    assert (lost_share(masks_by_colour, poses, lenses) > MOST_LOST) == is_white
     assert lost_share(masks, poses, lenses) == 0
 
 
