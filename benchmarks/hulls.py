@@ -1,7 +1,8 @@
 """What visual hulls keep and cost: python -m benchmarks.hulls --pack PACK [--run RUN].
 
 Of the scenes of a pack with masks: the part of the cube, of the texels of 64² planes, and of the samples between the
-first and the last cell of a ray that the hull holds; milliseconds to carve it, and to cut the rays of an image to it.
+first and the last cell of a ray that the hull holds; milliseconds to carve it, and to cut the rays of an image to it;
+the time to mix Micro-Macro planes and their gradients over the texels that are read, in parts of that over all texels.
 Of RUN, trained on scenes of the pack without hulls: the part of the weight along rays that lies outside of them.
 """
 
@@ -23,6 +24,7 @@ from scaled_ig.cameras import Cameras, orbit
 from scaled_ig.rendering.compositing import interval_weights
 from scaled_ig.rendering.sampling import InsideBall, stratified
 from scaled_ig.representations import PlaneRepresentation
+from scaled_ig.representations.mixture import mix
 from scaled_ig.representations.occupancy import Hulls, carve, pack
 
 AXES = PlaneRepresentation.AXES["xy-xz-yz"]
@@ -51,13 +53,28 @@ def measure(masks: torch.Tensor, cameras: Cameras, resolution: int) -> tuple[Hul
     cut = time.process_time()
     hit = far > near
     held = hulls.hold(slot[hit], rays[hit].at(stratified(near[hit], far[hit], 64)))
+    texels = hulls.texels(64, 0.5, AXES)
     return hulls, {
         "cube, %": 100 * float(hull.float().mean()),
-        "texels, %": 100 * float(hulls.texels(64, 0.5, AXES).float().mean()),
+        "texels, %": 100 * float(texels.float().mean()),
         "samples, %": 100 * float(held.float().mean()),
         "carving, ms": 1e3 * (carved - begun),
         "rays of an image, ms": 1e3 * (cut - before),
+        "mixing, %": 100 * mixing_time(texels) / mixing_time(torch.ones_like(texels)),
     }
+
+
+def mixing_time(texels: torch.Tensor) -> float:
+    """Median seconds to mix the planes of eight such scenes, and their gradients."""
+    texels = texels.expand(8, -1, -1, -1)
+    parts = [torch.randn(*texels.shape, 10), torch.randn(8, 10), torch.randn(10, *texels.shape[1:], 22)]
+    parts, seconds = [part.requires_grad_() for part in parts], []
+    gradient = torch.randn(*texels.shape, 32) * texels[..., None]
+    for _ in range(9):
+        begun = time.process_time()
+        torch.autograd.grad(mix(*parts, texels), parts, gradient)
+        seconds.append(time.process_time() - begun)
+    return statistics.median(seconds)
 
 
 @torch.no_grad()

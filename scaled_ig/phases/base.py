@@ -23,7 +23,6 @@ from scaled_ig.phases.losses import total_variation
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.rendering.renderer import Jitter
 from scaled_ig.representations import PlaneRepresentation
-from scaled_ig.representations.occupancy import Hulls
 from scaled_ig.scene_model import SceneModel
 
 
@@ -172,6 +171,8 @@ class Phase(LightningModule, ABC):
     def smoothness(self, batch: ViewBatch) -> Tensor:
         """Total variation of the planes of a batch's scenes (the authors' code; absent from the papers).
 
+        Texels of mixtures that no sample within hulls reads count as 0.
+
         Raises:
             ValueError: The representation has no planes.
         """
@@ -190,7 +191,7 @@ class Phase(LightningModule, ABC):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         carve_hulls(representation.hull, data, self.stage, self.scene.autoencoder.downsampling)
         planes = representation.scene_tables().get("micro") if "micro" in self.trained else None
-        texels = representation.texels(Hulls(representation.hull.weight))
+        texels = representation.texel_masks()
         if planes is not None and texels is not None:
             self.scene_adam().keep(planes.weight, texels)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from scaled_ig.randomness import CounterNoise
@@ -30,6 +31,7 @@ class SceneRepresentation(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.head = self.hull = None
+        self._texel_masks: tuple[Tensor, int, torch.device, Tensor | None] | None = None
 
     @property
     @abstractmethod
@@ -64,6 +66,21 @@ class SceneRepresentation(nn.Module, ABC):
     def texels(self, hulls: Hulls) -> Tensor | None:
         """Texels [S, 3, K, K] bool of planes that a sample within hulls reads; None where scenes have no planes."""
         return None
+
+    def texel_masks(self) -> Tensor | None:
+        """:meth:`texels` of all scenes held here, found once for each state of their hulls; None: all texels are read.
+
+        Returns:
+            [owned, 3, K, K] bool.
+        """
+        if self.hull is None:
+            return None
+        hulls = self.hull.weight
+        state = hulls, hulls._version, hulls.device
+        known = self._texel_masks
+        if known is None or known[0] is not hulls or known[1:3] != state[1:]:
+            self._texel_masks = known = *state, self.texels(Hulls(hulls.detach()))
+        return known[3]
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
         """Parameters that all scenes share, by name."""

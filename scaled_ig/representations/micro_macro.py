@@ -61,7 +61,9 @@ class MicroMacro(PlaneRepresentation):
             return self.micro(scene_index)
         shape = (len(scene_index), *self.bases.shape[1:-1], 0)
         micro = self.bases.new_empty(shape) if self.micro is None else self.micro(scene_index)
-        return mix(micro, self.mixing(scene_index), self.bases)
+        masks = self.texel_masks()
+        texels = None if masks is None else masks[self.mixing.row_of(scene_index)]
+        return mix(micro, self.mixing(scene_index), self.bases, texels)
 
     def own_tables(self) -> dict[str, SceneTable]:
         tables = {"micro": self.micro, "mixing": self.mixing}

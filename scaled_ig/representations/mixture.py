@@ -23,21 +23,22 @@ class _Inputs(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int) for name in ("scenes", "bases", "micro_channels", "macro_channels")),
         ("texels", ctypes.c_long),
-        *((name, ctypes.c_void_p) for name in ("micro", "mixing", "planes_of_bases")),
+        *((name, ctypes.c_void_p) for name in ("micro", "mixing", "planes_of_bases", "reads")),
     ]
 
     @classmethod
-    def of(cls, micro: Tensor, mixing: Tensor, bases: Tensor) -> _Inputs:
+    def of(cls, micro: Tensor, mixing: Tensor, bases: Tensor, texels: Tensor | None) -> _Inputs:
         sizes = *mixing.shape, micro.shape[-1], bases.shape[-1], bases.shape[1:-1].numel()
-        return cls(*sizes, *(native.pointer(tensor) for tensor in (micro, mixing, bases)))
+        return cls(*sizes, *(native.pointer(tensor) for tensor in (micro, mixing, bases, texels)))
 
 
 class _Mix(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, *inputs: Tensor):
-        ctx.save_for_backward(*inputs)
+    def forward(ctx, texels: Tensor | None, *inputs: Tensor):
         micro, mixing, bases = (tensor.contiguous() for tensor in inputs)
-        mixture = _Inputs.of(micro, mixing, bases)
+        ctx.save_for_backward(micro, mixing, bases)
+        ctx.texels = None if texels is None else texels.contiguous()
+        mixture = _Inputs.of(micro, mixing, bases, ctx.texels)
         planes = micro.new_empty(*micro.shape[:-1], micro.shape[-1] + bases.shape[-1])
         _run("mix", mixture, lambda _: (planes,))
         return planes
@@ -45,14 +46,14 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients: Tensor):
-        micro, mixing, bases = (tensor.contiguous() for tensor in ctx.saved_tensors)
-        inputs, d_planes = _Inputs.of(micro, mixing, bases), gradients[0].contiguous()
-        of_micro, of_mixing, of_bases = ctx.needs_input_grad
+        micro, mixing, bases = ctx.saved_tensors
+        inputs, d_planes = _Inputs.of(micro, mixing, bases, ctx.texels), gradients[0].contiguous()
+        of_micro, of_mixing, of_bases = ctx.needs_input_grad[1:]
         d_micro = torch.empty_like(micro) if of_micro else None
         d_bases = torch.empty_like(bases) if of_bases else None
         d_mixing = mixing.new_empty(_CHUNKS, *mixing.shape) if of_mixing else None
         _run("unmix", inputs, lambda n: (d_planes, d_micro, d_bases, None if d_mixing is None else d_mixing[n]))
-        return d_micro, None if d_mixing is None else d_mixing.sum(0), d_bases
+        return None, d_micro, None if d_mixing is None else d_mixing.sum(0), d_bases
 
 
 def _run(name: str, inputs: _Inputs, tensors: Callable[[int], tuple[Tensor | None, ...]]) -> None:
@@ -65,15 +66,19 @@ def _run(name: str, inputs: _Inputs, tensors: Callable[[int], tuple[Tensor | Non
     native.run(chunk, native.shares(inputs.texels, _CHUNKS))
 
 
-def mix(micro: Tensor, mixing: Tensor, bases: Tensor) -> Tensor:
+def mix(micro: Tensor, mixing: Tensor, bases: Tensor, texels: Tensor | None = None) -> Tensor:
     """Planes [S, 3, K, K, F_mic + F_mac]: the scenes' own features, then Σ_k w^k B_k.
+
+    Texels that nobody reads are 0, have no gradient and cost next to nothing.
 
     Args:
         micro: [S, 3, K, K, F_mic], F_mic may be 0.
         mixing: [S, M].
         bases: [M, 3, K, K, F_mac].
+        texels: [S, 3, K, K] bool, those that are read; None: all.
     """
     inputs = micro, mixing, bases
     if all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in inputs) and native.works():
-        return _Mix.apply(*inputs)  # type: ignore[no-any-return]
-    return torch.cat([micro, (mixing @ bases.flatten(1)).unflatten(1, bases.shape[1:])], -1)
+        return _Mix.apply(texels, *inputs)  # type: ignore[no-any-return]
+    planes = torch.cat([micro, (mixing @ bases.flatten(1)).unflatten(1, bases.shape[1:])], -1)
+    return planes if texels is None else planes.masked_fill(~texels[..., None], 0)

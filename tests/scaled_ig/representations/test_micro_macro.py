@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from scaled_ig.representations import MicroMacro
+from scaled_ig.representations.occupancy import HULL_RESOLUTION, pack
+from scaled_ig.representations.scene_table import HullTable
 
 
 def made(**options) -> MicroMacro:
@@ -78,3 +80,22 @@ def test_new_scenes_start_at_the_mean_of_the_old_ones_and_leave_the_bases():
     assert torch.equal(representation.bases, bases)
     for name, table in representation.scene_tables().items():
         torch.testing.assert_close(table.weight.detach(), means[name].expand_as(table.weight))
+
+
+def test_texels_outside_hulls_are_neither_mixed_nor_kept_from_before():
+    representation = MicroMacro(2, 3, num_bases=4, plane_resolution=16, extent=0.5)
+    representation.new_scenes(3)
+    assert representation.texel_masks() is None  # without hulls
+    representation.hull = HullTable(HULL_RESOLUTION)
+    representation.hull.new_scenes(3, 0)
+    index = torch.tensor([2, 0])
+    whole = representation.planes(index)
+    assert bool(representation.texel_masks().all())
+    cells = torch.zeros(HULL_RESOLUTION, HULL_RESOLUTION, HULL_RESOLUTION, dtype=torch.bool)
+    cells[20:30, 10:20, 40:50] = True
+    representation.hull.weight[2] = pack(cells)
+    masks = representation.texel_masks()
+    torch.testing.assert_close(representation.planes(index), whole * masks[index][..., None])
+    assert 0 < float(masks[2].float().mean()) < 0.1
+    representation.new_scenes(2, seed=1)
+    assert bool(representation.texel_masks().all()), "masks of scenes that are gone"

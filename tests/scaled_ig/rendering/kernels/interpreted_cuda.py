@@ -106,6 +106,8 @@ def outcome(kernel, given, t, target):
 def assert_equal(ours, exact, tolerances=None):
     for name, value in exact.items():
         largest = float(value.abs().max()) if value.numel() else 0.0
+        if name == "accumulation":  # 1 - T: where nearly all light passes, what is left has the rounding of 1
+            largest = 1.0
         tolerance = (tolerances or {}).get(name, ROUNDING) * largest
         assert ours[name].shape == value.shape
         torch.testing.assert_close(
