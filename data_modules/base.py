@@ -229,6 +229,10 @@ class MultiViewDataModule(LightningDataModule):
         for batch in self.batches(stage, keys, batch_size):
             yield replace(batch, scene_index=row[batch.scene_index])
 
+    def has_masks(self, stage: int) -> bool:
+        """Whether any scene of a stage has masks."""
+        return any(self.index.masked[row] for row in self.scenes(stage))
+
     def masks_of(self, stage: int, scene: int) -> tuple[Tensor, Cameras] | None:
         """Masks of a scene's training views, uint8 [V, H, W], and their cameras; None where the scene has no masks.
 

@@ -86,6 +86,13 @@ def test_two_ranks_end_where_one_does(alone, tmp_path, run_scaled_ig, call):
     assert_same_run(alone, tmp_path / "two", PHASES)
 
 
+def test_an_error_of_opacity_without_masks_is_said_to_be_nothing(tmp_path, run_scaled_ig, call):
+    chosen = "--data.stage1_scenes={range: [6, 8]}", "--data.stage2_scenes={range: [0, 2]}"
+    status, output = run_scaled_ig(*call, "--run_dir", tmp_path, *chosen, "--phases.latent_supervision", "null")
+    assert status == 0, output[-3000:]
+    assert "warm_up: opacity_weight has no effect, for no scene of stage 1 has masks" in output
+
+
 @pytest.mark.parametrize(("phase", "step"), [("warm_up", 5), ("latent_supervision", 3)])
 def test_a_killed_run_ends_as_if_nothing_had_happened(alone, tmp_path, run_scaled_ig, call, phase, step):
     run = tmp_path / "killed"
