@@ -90,7 +90,7 @@ def test_an_error_of_opacity_without_masks_is_said_to_be_nothing(tmp_path, run_s
     chosen = "--data.stage1_scenes={range: [6, 8]}", "--data.stage2_scenes={range: [0, 2]}"
     status, output = run_scaled_ig(*call, "--run_dir", tmp_path, *chosen, "--phases.latent_supervision", "null")
     assert status == 0, output[-3000:]
-    assert "warm_up: opacity_weight has no effect, for no scene of stage 1 has masks" in output
+    assert "warm_up: opacity_weight has no effect: no scene of stage 1 has masks" in output
 
 
 @pytest.mark.parametrize(("phase", "step"), [("warm_up", 5), ("latent_supervision", 3)])

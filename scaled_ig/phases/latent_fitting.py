@@ -59,7 +59,9 @@ class LatentFitting(Phase):
         super().on_train_start()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.target.opacity_weight and not data.has_masks(self.stage) and self.trainer.is_global_zero:
-            print(f"{self.name}: opacity_weight has no effect, for no scene of stage {self.stage} has masks", flush=True)
+            print(
+                f"{self.name}: opacity_weight has no effect, for no scene of stage {self.stage} has masks", flush=True
+            )
         self.target.encode(self)
 
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
