@@ -51,7 +51,7 @@ def train(pack: Path, beside: list[int]) -> None:
     from lightning.pytorch import Callback
 
     from scaled_ig.commands.fit import TrainingCLI
-    from scaled_ig.runs.training import Fit
+    from scaled_ig.runs.training import Monitoring, Training
 
     class Timed(Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
@@ -70,14 +70,14 @@ def train(pack: Path, beside: list[int]) -> None:
                 print(json.dumps(found), flush=True)
                 os._exit(0)  # what a run measures at its end is none of this
 
-    def adjust(fit: Fit) -> Fit:
-        usual, steps = fit.make_trainer, {PHASE: BEFORE + STEPS}
-        short = {name: replace(phase, max_steps=steps.get(name, 2)) for name, phase in fit.phases.items()}
+    def adjust(made: Training) -> Training:
+        usual, steps = made.make_trainer, {PHASE: BEFORE + STEPS}
+        short = {name: replace(phase, max_steps=steps.get(name, 2)) for name, phase in made.plan.phases.items()}
 
         def make_trainer(callbacks: list[Callback], **arguments: Any):
             return usual([*callbacks, Timed()], **arguments)
 
-        return replace(fit, make_trainer=make_trainer, phases=short, eval_every_n_steps=0)
+        return replace(made, make_trainer=make_trainer, plan=replace(made.plan, phases=short), monitoring=Monitoring())
 
     with tempfile.TemporaryDirectory() as folder:
         given = [part for config in CONFIGS for part in ("--config", config)]

@@ -26,7 +26,7 @@ from lightning.pytorch import Callback
 from torch.profiler import ProfilerActivity, profile
 
 from scaled_ig.commands.fit import TrainingCLI
-from scaled_ig.runs.training import Fit
+from scaled_ig.runs.training import Monitoring, Training
 
 BEFORE, STEPS, WATCHED = 4, 10, 20  # steps of a phase that are let pass, that are profiled, and that are timed
 BETWEEN = "between steps, %"
@@ -75,14 +75,14 @@ def measure(pack: Path, configs: list[str]) -> dict[str, dict[str, float]]:
     """Milliseconds a step, by phase and purpose."""
     milliseconds: dict[str, dict[str, float]] = {}
 
-    def adjust(fit: Fit) -> Fit:
+    def adjust(made: Training) -> Training:
         def make_trainer(callbacks: list[Callback], **arguments: Any):
             return usual([*callbacks, ProfileSteps(milliseconds)], **arguments)
 
-        usual = fit.make_trainer
+        usual = made.make_trainer
         steps = BEFORE + STEPS + WATCHED
-        short = {name: replace(phase, max_steps=steps, max_epochs=None) for name, phase in fit.phases.items()}
-        return replace(fit, make_trainer=make_trainer, phases=short, eval_every_n_steps=0)
+        short = {name: replace(phase, max_steps=steps, max_epochs=None) for name, phase in made.plan.phases.items()}
+        return replace(made, make_trainer=make_trainer, plan=replace(made.plan, phases=short), monitoring=Monitoring())
 
     with tempfile.TemporaryDirectory() as folder:
         given = [part for config in configs for part in ("--config", config)]

@@ -17,7 +17,7 @@ from data_modules.base import PhaseData
 from scaled_ig.commands.fit import TrainingCLI
 from scaled_ig.phases import RunSettings
 from scaled_ig.runs.plan import STAGE1_PHASES
-from scaled_ig.runs.training import Fit
+from scaled_ig.runs.training import Training
 
 TURNS, STEPS = 5, 12  # the first step of a turn does not count
 
@@ -46,28 +46,28 @@ class _CapturedError(Exception):
     """Ends the command line once it has built what it would run."""
 
 
-def build(given: list[str]) -> Fit:
+def build(given: list[str]) -> Training:
     """What ``scaled-ig fit`` would run."""
-    made: list[Fit] = []
+    built: list[Training] = []
 
-    def capture(fit: Fit) -> Fit:
-        made.append(fit)
+    def capture(training: Training) -> Training:
+        built.append(training)
         raise _CapturedError
 
     with suppress(_CapturedError):
         TrainingCLI([*given, "--trainer.enable_progress_bar=false"]).train(adjust=capture)
-    return made[0]
+    return built[0]
 
 
-def time_steps(fit: Fit, phase: str, folder: str) -> StepTimes:
+def time_steps(training: Training, phase: str, folder: str) -> StepTimes:
     """A few steps of a phase, of scenes that start from noise."""
-    config, data, stage = fit.phases[phase], fit.data, 1 if phase in STAGE1_PHASES else 2
-    fit.scene.representation.new_scenes(len(data.scenes(stage)), 0)
-    module, times = config.module(fit.scene, RunSettings(fit.adam)), StepTimes()
+    config, data, stage = training.plan.phases[phase], training.data, 1 if phase in STAGE1_PHASES else 2
+    training.model.representation.new_scenes(len(data.scenes(stage)), 0)
+    module, times = config.module(training.model, RunSettings(training.plan.adam)), StepTimes()
     wanted = {"with_images": module.needs_images, "with_masks": module.needs_masks}
     views = data.for_phase(PhaseData(stage, config.batch_size, config.views_per_scene, **wanted))
     own: dict[str, Any] = {"callbacks": [times], "max_epochs": -1, "max_steps": STEPS, "default_root_dir": folder}
-    trainer = fit.make_trainer(**own, enable_checkpointing=False)
+    trainer = training.make_trainer(**own, enable_checkpointing=False)
     trainer.fit(module, datamodule=views)
     return times
 
@@ -83,23 +83,28 @@ def measure_costs(given: dict[str, list[str]]) -> dict[str, Any]:
         stage 2, ``once_seconds`` of a scene before them, and ``seconds_per_scene`` of all that; medians of processor
         time of one thread.
     """
-    fits = {recipe: build(arguments) for recipe, arguments in given.items()}
-    kinds = [(recipe, phase) for recipe, fit in fits.items() for phase in fit.phases if phase not in STAGE1_PHASES]
+    trainings = {recipe: build(arguments) for recipe, arguments in given.items()}
+    kinds = [
+        (recipe, phase)
+        for recipe, made in trainings.items()
+        for phase in made.plan.phases
+        if phase not in STAGE1_PHASES
+    ]
     steps: dict[tuple[str, str], list[float]] = {kind: [] for kind in kinds}
     once: dict[tuple[str, str], list[float]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory() as scratch, tqdm(total=TURNS * len(kinds), desc="steps", leave=False) as bar:
         for turn in range(TURNS):
             for recipe, phase in kinds:
-                taken = time_steps(fits[recipe], phase, f"{scratch}/{turn}/{recipe}")
+                taken = time_steps(trainings[recipe], phase, f"{scratch}/{turn}/{recipe}")
                 steps[recipe, phase] += [later - sooner for sooner, later in pairwise(taken.ends)]
                 once[recipe, phase].append(taken.prepared)
                 bar.update()
     recipes = {}
-    for recipe, fit in fits.items():
+    for recipe, made in trainings.items():
         phases = [phase for name, phase in kinds if name == recipe]
-        counts = {phase: int(fit.phases[phase].max_steps or 0) for phase in phases}
+        counts = {phase: int(made.plan.phases[phase].max_steps or 0) for phase in phases}
         medians = {phase: statistics.median(steps[recipe, phase]) for phase in phases}
-        scenes = len(fit.data.scenes(2))
+        scenes = len(made.data.scenes(2))
         first = sum(statistics.median(once[recipe, phase]) for phase in phases) / scenes
         recipes[recipe] = {
             "steps": counts,

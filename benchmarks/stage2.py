@@ -122,8 +122,7 @@ def shortened(length: float) -> dict[str, Any]:
 
 def naive_steps(given: list[str]) -> dict[str, Any]:
     """A naive step of either phase, to be timed: everything in float32, one dense Adam for all."""
-    fit = build(given)
-    model, generator = fit.scene, torch.Generator().manual_seed(0)
+    model, generator = build(given).model, torch.Generator().manual_seed(0)
     model.representation.new_scenes(SCENES)
     scenes = NaiveScenes(model)
     size, channels = model.latent_resolution, model.autoencoder.latent_channels
@@ -173,8 +172,8 @@ def main() -> None:
             break
     naive = cpu_seconds(naive_steps(arguments(FOLDER / "naive.yaml", pack, STAGE2 + STAGE1, PAPERS)), 5, "naive steps")
     with tempfile.TemporaryDirectory() as folder:
-        fit = build([*arguments(FOLDER / "steps.yaml", pack, STAGE1 + STAGE2)])
-        own = {name: median(b - a for a, b in pairwise(time_steps(fit, name, folder).ends)) for name in STAGE2}
+        training = build([*arguments(FOLDER / "steps.yaml", pack, STAGE1 + STAGE2)])
+        own = {name: median(b - a for a, b in pairwise(time_steps(training, name, folder).ends)) for name in STAGE2}
     seconds = [
         sum(each[name] * count for name, count in steps(run).items() if name in STAGE2) / SCENES
         for each, run in ((naive, theirs), (own, ours))

@@ -106,6 +106,12 @@ class MultiViewDataModule(LightningDataModule):
         clone.views_per_scene = phase.views_per_scene or self.views_per_scene
         return clone
 
+    def of(self, choice: SceneChoice) -> Self:
+        """A data module of other scenes of the pack; this one stays as it is."""
+        clone = copy.copy(self)
+        clone.choice, clone._views, clone._stages = choice, {}, {}
+        return clone
+
     # -- scenes and views --------------------------------------------------------------------------------------------
 
     @property

@@ -21,6 +21,7 @@ from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import MicroMacro
 from scaled_ig.representations.occupancy import HULL_RESOLUTION, pack
 from scaled_ig.scene_model import SceneModel
+from tests.warm import WarmProgram
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # a number that is chosen stays, in processes that tests start too
@@ -149,13 +150,16 @@ phases:
 @pytest.fixture(scope="session")
 def run_scaled_ig():
     """Runs the program, or a script in its place, in a process of its own: exit status and what it printed."""
+    clean = {name: value for name, value in os.environ.items() if name not in LEAKS and "SLURM" not in name}
+    clean |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "CUDA_VISIBLE_DEVICES": ""}
+    warm = WarmProgram(clean)
 
     def run(*arguments, program: Path | None = None, **environment) -> tuple[int, str]:
-        clean = {name: value for name, value in os.environ.items() if name not in LEAKS and "SLURM" not in name}
-        clean |= {"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline", "CUDA_VISIBLE_DEVICES": ""}
-        program = program or Path(sys.executable).parent / "scaled-ig"
+        words = [str(argument) for argument in arguments]
+        if program is None:
+            return warm(words, clean | environment, timeout=240)
         process = subprocess.Popen(
-            [sys.executable, str(program), *map(str, arguments)],
+            [sys.executable, str(program), *words],
             env=clean | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -170,7 +174,8 @@ def run_scaled_ig():
                 os.killpg(process.pid, signal.SIGKILL)
         return process.returncode, output
 
-    return run
+    yield run
+    warm.close()
 
 
 @pytest.fixture(scope="session")

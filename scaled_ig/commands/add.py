@@ -7,10 +7,9 @@ bit.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import yaml
@@ -23,11 +22,12 @@ from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.commands import counted
 from scaled_ig.commands.fit import TrainingCLI
 from scaled_ig.errors import UsageError
-from scaled_ig.runs.bank_writers import AfterLastPhase, Keeper, KeepVersion, ReplaceScenes
+from scaled_ig.runs.bank_writers import BankWriter, ReplaceScenes, WriteFinished, WriteVersion
+from scaled_ig.runs.model_state import Source
 from scaled_ig.runs.phase_runs import FINISHED
 from scaled_ig.runs.plan import HandOver, stage_of
 from scaled_ig.runs.run_folder import RunFolder
-from scaled_ig.runs.training import Fit, Source
+from scaled_ig.runs.training import Training
 
 Shared = Literal["frozen", "own"]
 """What happens to what scenes share while further ones are learned."""
@@ -57,12 +57,12 @@ def add(training: TrainingCLI, *, run: str, pack: str, own_shared: bool = False)
         raise UsageError(f"{folder.path} was begun with another pack: finish it with that one, or remove the folder")
     shared: Shared = "own" if own_shared else "frozen"
 
-    def keeper(encoding: Encoding) -> Keeper:
-        return KeepVersion(finished.folder.bank, encoding)
+    def bank_writer(encoding: Encoding) -> BankWriter:
+        return WriteVersion(finished.folder.bank, encoding)
 
     new = _new_scenes(finished, index, begun)
     scenes = list(begun) or new
-    status = _learn(training, _Settings(finished, folder, pack, scenes, folder.path.name, shared, keeper))
+    status = _learn(training, _Settings(finished, folder, pack, scenes, folder.path.name, shared, bank_writer))
     left = set(new) - set(scenes)
     if left and _is_first():
         print(f"{counted(len(left), 'further scene')} of {pack} are new: call again to learn them", flush=True)
@@ -79,17 +79,17 @@ def refit_scenes(training: TrainingCLI, path: str, ids: list[str], pack: str | N
     versions = {run.bank[name].record.version for name in ids}
     if len(versions) > 1:
         raise UsageError(f"these scenes are of versions {' and '.join(sorted(versions))}: refit those of one at a time")
-    run = dataclasses.replace(run, version=versions.pop())
+    run = replace(run, version=versions.pop())
     folder = run.next_folder("refit")
     begun = _begun(folder)
     if begun and set(begun) != set(ids):
         raise UsageError(f"{folder.path} was begun with scenes {','.join(begun)}: finish it, or remove the folder")
 
-    def keeper(encoding: Encoding) -> Keeper:
+    def bank_writer(encoding: Encoding) -> BankWriter:
         return ReplaceScenes(run.folder.bank)
 
     pack = pack or run.pack_of(run.version)
-    return _learn(training, _Settings(run, folder, pack, ids, run.version, "frozen", keeper))
+    return _learn(training, _Settings(run, folder, pack, ids, run.version, "frozen", bank_writer))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class _FinishedRun:
         newest = [name for name in bank.versions if re.fullmatch(r"stage2(-\d{4,})?", name)]
         if not newest or not run._is_finished():
             raise UsageError(f"{path} has not finished stage 2 yet: go on with scaled-ig fit --resume true")
-        return run if version else dataclasses.replace(run, version=newest[-1])
+        return run if version else replace(run, version=newest[-1])
 
     def _is_finished(self) -> bool:
         sizes = self.folder.read_json("scenes.json").get("waves", [0])
@@ -180,7 +180,7 @@ def _new_scenes(run: _FinishedRun, index: PackIndex, begun: dict[str, str]) -> l
 
 @dataclass(frozen=True)
 class _Settings:
-    """What is learned, from what, and where it is kept."""
+    """What is learned, from what, and what writes it into the bank."""
 
     run: _FinishedRun
     folder: RunFolder
@@ -188,7 +188,7 @@ class _Settings:
     scenes: list[str]
     version: str
     shared: Shared
-    keeper: Callable[[Encoding], Keeper]
+    bank_writer: Callable[[Encoding], BankWriter]
 
 
 def _learn(training: TrainingCLI, settings: _Settings) -> int:
@@ -196,19 +196,23 @@ def _learn(training: TrainingCLI, settings: _Settings) -> int:
     training.config.run_dir = str(folder.path)
     training.config.data.init_args.path = settings.pack
 
-    def adjust(fit: Fit) -> Fit:
-        fit.data.choice = SceneChoice(ids=settings.scenes)  # here, since a long list is slow to parse
-        if not fit.phases:
+    def adjust(made: Training) -> Training:
+        if not made.plan.phases:
             raise UsageError("no phase of stage 2 is left: nothing would be learned")
-        assert isinstance(fit.keep, KeepVersion)
-        return dataclasses.replace(
-            fit,
-            meant_for=run.num_scenes(),
+        plan = replace(
+            made.plan,
             hand_over=HandOver(scene_mean=True),
-            keep=AfterLastPhase(settings.keeper(fit.keep.encoding), fit.last_phase),
             version=settings.version,
+            meant_for=run.num_scenes(),
             shared_frozen=settings.shared == "frozen",
             terms={"shared": settings.shared},
+        )
+        assert isinstance(made.bank_writer, WriteVersion)
+        return replace(
+            made,
+            plan=plan,
+            data=made.data.of(SceneChoice(ids=settings.scenes)),  # here, since a long list is slow to parse
+            bank_writer=WriteFinished(settings.bank_writer(made.bank_writer.encoding), plan.last_phase),
         )
 
     training.train(Source(run.bank, run.version), adjust)

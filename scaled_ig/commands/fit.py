@@ -35,11 +35,12 @@ from scaled_ig.optim import schedules  # noqa: F401
 from scaled_ig.parsing import VerbParser
 from scaled_ig.phases import AdamSettings
 from scaled_ig.rendering import sampling  # noqa: F401
-from scaled_ig.runs.bank_writers import KeepVersion
+from scaled_ig.runs.bank_writers import WriteVersion
 from scaled_ig.runs.checks import check_stage1, finished_stage1
-from scaled_ig.runs.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig, Waves
+from scaled_ig.runs.model_state import Source
+from scaled_ig.runs.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig, TrainingPlan, Waves
 from scaled_ig.runs.run_folder import RunFolder
-from scaled_ig.runs.training import Fit, Source
+from scaled_ig.runs.training import Monitoring, Training
 from scaled_ig.scene_model import SceneModel
 
 MOVED = {"scaled_ig.sampling.": "scaled_ig.rendering.sampling.", "scaled_ig.schedules.": "scaled_ig.optim.schedules."}
@@ -195,7 +196,7 @@ class TrainingCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """They are made by :meth:`train`, after the verb has had its say."""
 
-    def train(self, source: Source | None = None, adjust: Callable[[Fit], Fit] = lambda fit: fit) -> int:
+    def train(self, source: Source | None = None, adjust: Callable[[Training], Training] = lambda made: made) -> int:
         """Train what the configuration says; returns the exit status.
 
         Args:
@@ -208,10 +209,10 @@ class TrainingCLI(LightningCLI):
             source = Source(finished_stage1(RunFolder(config.init_from)), "stage1")
         self._choose_autoencoder(source)
         self.config_init = self.parser.instantiate(config)
-        fit = self._fit(source)
-        plan = {name: str(value) for name, value in vars(config.as_flat()).items()}
+        training = adjust(self._training(source))
+        settings = {name: str(value) for name, value in vars(config.as_flat()).items()}
         try:
-            adjust(fit)(config.resume, plan, before=lambda: self._begin(fit))
+            training(config.resume, settings, before=lambda: self._begin(training))
         except SIGTERMException:
             raise SystemExit(143) from None
         finally:
@@ -234,7 +235,7 @@ class TrainingCLI(LightningCLI):
                 "made by scaled-ig fit --config experiments/stage1.yaml --run_dir RUN"
             )
 
-    def _fit(self, source: Source | None) -> Fit:
+    def _training(self, source: Source | None) -> Training:
         config, made = self.config, self.config_init
         run = RunFolder(config.run_dir)
         logger = made.trainer.logger if isinstance(made.trainer.logger, RunLogger) else None
@@ -252,31 +253,29 @@ class TrainingCLI(LightningCLI):
 
         phases = {name: made.phases[name] for name in PHASES if made.phases[name] is not None}
         stage1 = RunFolder(config.init_from) if config.init_from else None
-        return Fit(
+        return Training(
             run=run,
-            scene=made.scene,
+            model=made.scene,
             data=made.data,
-            phases=phases,
+            plan=TrainingPlan(phases, made.hand_over, made.adam, config.seed_everything, made.waves),
             make_trainer=make_trainer,
-            hand_over=made.hand_over,
-            adam=made.adam,
-            keep=KeepVersion(run.bank, config.bank_encoding),
-            check=partial(check_stage1, stage1, phases, made.scene, made.data) if stage1 else lambda: None,
+            bank_writer=WriteVersion(run.bank, config.bank_encoding),
+            monitoring=Monitoring(
+                eval_every_n_steps=config.eval_every_n_steps,
+                checkpoint_every_n_steps=config.checkpoint_every_n_steps,
+                plateau=made.plateau,
+                lpips=load_lpips(config.lpips, config.lpips_weights),
+                logger=logger,
+            ),
             source=source,
-            waves=made.waves,
-            seed=config.seed_everything,
-            eval_every_n_steps=config.eval_every_n_steps,
-            plateau=made.plateau,
-            lpips=load_lpips(config.lpips, config.lpips_weights),
-            logger=logger,
-            checkpoint_every_n_steps=config.checkpoint_every_n_steps,
+            check=partial(check_stage1, stage1, phases, made.scene, made.data) if stage1 else lambda: None,
         )
 
-    def _begin(self, fit: Fit) -> None:
-        fit.run.path.mkdir(parents=True, exist_ok=True)
-        if fit.logger is not None:
-            fit.logger.belong_to(fit.run.path)
-        config = fit.run.path / "config.yaml"
+    def _begin(self, training: Training) -> None:
+        training.run.path.mkdir(parents=True, exist_ok=True)
+        if training.monitoring.logger is not None:
+            training.monitoring.logger.belong_to(training.run.path)
+        config = training.run.path / "config.yaml"
         options = {"skip_validation": True, "overwrite": True, "multifile": False}
         self.parser.save(self.config, config, skip_unset=False, **options)  # null is a choice, too
 

@@ -40,66 +40,66 @@ class CachedLatents:
         self._cache: LatentCache | None = None
 
     @staticmethod
-    def can_cache(scene: SceneModel) -> bool:
+    def can_cache(model: SceneModel) -> bool:
         """Whether latents are worth keeping: encoding gives the same ones again, and they are not just the pixels."""
-        return scene.autoencoder.is_deterministic and not scene.is_rgb
+        return model.autoencoder.is_deterministic and not model.is_rgb
 
-    def needs_masks(self, scene: SceneModel) -> bool:
+    def needs_masks(self, model: SceneModel) -> bool:
         """Whether pixels are drawn near the object, or opacity is compared with its silhouette."""
-        return bool(self.opacity_weight) or self._draws_near(scene)
+        return bool(self.opacity_weight) or self._draws_near(model)
 
-    def _draws_near(self, scene: SceneModel) -> bool:
-        return scene.is_rgb and self.rays_per_view is not None and scene.samples_hulls
+    def _draws_near(self, model: SceneModel) -> bool:
+        return model.is_rgb and self.rays_per_view is not None and model.samples_hulls
 
     def encode(self, phase: Phase) -> None:
         """Encode all training views of this rank's scenes, or find them encoded in the run's ``latents``."""
-        scene, trainer = phase.scene, phase.trainer
+        model, trainer = phase.scene, phase.trainer
         if not phase.settings.shared_frozen:  # it goes with an encoder that is frozen for good
-            scene.measure_background()
-        if not self.can_cache(scene):
+            model.measure_background()
+        if not self.can_cache(model):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         folder = Path(trainer.default_root_dir) / "latents" / f"stage{phase.stage}"
-        self._cache = LatentCache(folder, scene, self.precision, partial(print, flush=True))
+        self._cache = LatentCache(folder, model, self.precision, partial(print, flush=True))
         read_views = partial(data.batches, phase.stage, title="encoding")
         shards, digests = data.own_training_shards(), data.scene_digests(phase.stage)
         together(partial(self._cache.fill, shards, digests, read_views))
 
     def term(self, phase: Phase, batch: ViewBatch, noise: CounterNoise) -> Tensor:
         """L_latent of a batch, by one sweep for value and gradients where the kernel can."""
-        scene, batch = phase.scene, _trusted(phase.scene, batch)
-        pixels = self._pixels(scene, batch, noise)
-        target = batch.pixels_at(pixels) if scene.is_rgb and pixels is not None else self._latent(scene, batch, pixels)
-        opacity = self._opacity(scene, batch, pixels)
-        return scene.rendering_loss(
+        model, batch = phase.scene, _trusted(phase.scene, batch)
+        pixels = self._pixels(model, batch, noise)
+        target = batch.pixels_at(pixels) if model.is_rgb and pixels is not None else self._latent(model, batch, pixels)
+        opacity = self._opacity(model, batch, pixels)
+        return model.rendering_loss(
             batch.cameras, batch.scene_index, target, phase.jitter(batch, noise, pixels), pixels, opacity
         )
 
-    def _opacity(self, scene: SceneModel, batch: ViewBatch, pixels: Tensor | None) -> Opacity | None:
+    def _opacity(self, model: SceneModel, batch: ViewBatch, pixels: Tensor | None) -> Opacity | None:
         """What the masks say of the rays of a batch; of views without masks nothing."""
         if not self.opacity_weight or batch.masks is None:
             return None
         assert batch.masked is not None
-        coverage = latent_coverage(batch.masks, scene.autoencoder.downsampling).flatten(1)
+        coverage = latent_coverage(batch.masks, model.autoencoder.downsampling).flatten(1)
         coverage = torch.where(batch.masked[:, None], coverage, -1)
         return Opacity(coverage if pixels is None else coverage.gather(1, pixels), self.opacity_weight)
 
-    def latents(self, scene: SceneModel, batch: ViewBatch) -> Tensor:
+    def latents(self, model: SceneModel, batch: ViewBatch) -> Tensor:
         """The encoder's latents [B, C, h, w] of a batch."""
-        return scene.encode(batch.pixels) if self._cache is None else self._cache(batch)
+        return model.encode(batch.pixels) if self._cache is None else self._cache(batch)
 
-    def _pixels(self, scene: SceneModel, batch: ViewBatch, noise: CounterNoise) -> Tensor | None:
+    def _pixels(self, model: SceneModel, batch: ViewBatch, noise: CounterNoise) -> Tensor | None:
         """[B, R] latent pixels that this step looks at; all where it is None."""
         if self.rays_per_view is None:
             return None
         lots = noise.uniform(batch.view_ids, self.rays_per_view, Stream.RAYS)
-        if batch.masks is None or not self._draws_near(scene):
-            return (lots * scene.latent_resolution**2).long()
+        if batch.masks is None or not self._draws_near(model):
+            return (lots * model.latent_resolution**2).long()
         return draw_near(batch, lots)
 
-    def _latent(self, scene: SceneModel, batch: ViewBatch, pixels: Tensor | None) -> Tensor:
+    def _latent(self, model: SceneModel, batch: ViewBatch, pixels: Tensor | None) -> Tensor:
         """[B, R, C] latent pixels, all or some."""
-        latent = self.latents(scene, batch).flatten(2)
+        latent = self.latents(model, batch).flatten(2)
         if pixels is not None:
             latent = latent.gather(2, pixels[:, None].expand(-1, latent.shape[1], -1))
         return latent.transpose(1, 2)
@@ -126,9 +126,9 @@ def latent_coverage(masks: Tensor, downsampling: int) -> Tensor:
     return torch.where((least == 1) | (most == 0), most, -1.0)[:, 0]
 
 
-def _trusted(scene: SceneModel, batch: ViewBatch) -> ViewBatch:
+def _trusted(model: SceneModel, batch: ViewBatch) -> ViewBatch:
     """The batch without the masks of scenes whose hull was refused: they contradict each other."""
-    hulls = scene.representation.hulls(batch.scene_index)
+    hulls = model.representation.hulls(batch.scene_index)
     if hulls is None or batch.masked is None:
         return batch
     return replace(batch, masked=batch.masked & (hulls.bits != 255).flatten(1).any(1))

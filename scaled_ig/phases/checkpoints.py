@@ -151,11 +151,11 @@ class CheckpointRows:
     """The scenes' rows in checkpoints of a phase: what is saved has those of all ranks, what is loaded those of one.
 
     Args:
-        scene: The model.
+        model: The model.
     """
 
-    def __init__(self, scene: SceneModel) -> None:
-        self.scene = scene
+    def __init__(self, model: SceneModel) -> None:
+        self.model = model
         self._moments_in: Path | None = None  # folder that still holds the moments of what was loaded
 
     def save(self, checkpoint: dict[str, Any], folder: Path) -> None:
@@ -206,7 +206,7 @@ class CheckpointRows:
 
     def _places(self, checkpoint: dict[str, Any]) -> list[Place]:
         """Where a checkpoint holds rows of scenes: parameters and the optimiser's state."""
-        weights, tables = checkpoint["state_dict"], self.scene.representation.scene_tables()
+        weights, tables = checkpoint["state_dict"], self.model.representation.scene_tables()
         names = {f"scene.representation.{name}": table for name, table in tables.items()}
         places = [Place(name, table, weights, f"{name}.weight") for name, table in names.items()]
         for saved in checkpoint.get("optimizer_states", []):
@@ -216,7 +216,7 @@ class CheckpointRows:
 
     def _moments(self, groups: list[dict[str, Any]], state: Any) -> list[Place]:
         """Where an optimiser, or what was saved of it, holds rows of scenes."""
-        tables = self.scene.representation.scene_tables()
+        tables = self.model.representation.scene_tables()
         return [
             Place(f"{group['name']}.{slot}", tables[group["name"]], state[key], slot)
             for group in groups
@@ -238,11 +238,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read ({reason_of(error)}): {way_out}") from None
 
 
-def load_checkpoint(scene: SceneModel, path: Path, with_scenes: bool) -> None:
+def load_checkpoint(model: SceneModel, path: Path, with_scenes: bool) -> None:
     """Load a finished phase's checkpoint into a model.
 
     Args:
-        scene: The model; its tables know their rank.
+        model: The model; its tables know their rank.
         path: The checkpoint.
         with_scenes: Load the rows of this rank's scenes too, or what scenes share alone.
 
@@ -250,7 +250,7 @@ def load_checkpoint(scene: SceneModel, path: Path, with_scenes: bool) -> None:
         UsageError: It was trained with another model.
     """
     state = read_checkpoint(path)
-    prefix, tables = "scene.", scene.representation.scene_tables()
+    prefix, tables = "scene.", model.representation.scene_tables()
     weights = {name.removeprefix(prefix): v for name, v in state["state_dict"].items() if name.startswith(prefix)}
     places = [
         Place(f"scene.representation.{name}", table, weights, f"representation.{name}.weight")
@@ -259,7 +259,7 @@ def load_checkpoint(scene: SceneModel, path: Path, with_scenes: bool) -> None:
     try:
         if with_scenes:
             zero = {name: torch.zeros(table.row_shape) for name, table in tables.items()}
-            scene.representation.new_scenes(state["scaled_ig"]["num_scenes"], start=zero)
+            model.representation.new_scenes(state["scaled_ig"]["num_scenes"], start=zero)
         rows = state["scaled_ig"].get("rows")
         if with_scenes and rows is None:
             take_own(places)
@@ -268,7 +268,7 @@ def load_checkpoint(scene: SceneModel, path: Path, with_scenes: bool) -> None:
                 place.rows = place.table.weight.detach()  # as it is
         if with_scenes and rows is not None:
             read_shards(places, path.parent / rows)
-        scene.load_state_dict(weights)
+        model.load_state_dict(weights)
     except (RuntimeError, KeyError) as error:
         reason = shorten(str(error).splitlines()[-1], 120)  # it would list every name
         raise UsageError(

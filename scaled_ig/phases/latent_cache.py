@@ -23,8 +23,6 @@ from scaled_ig.errors import UsageError
 from scaled_ig.files import replacing
 from scaled_ig.scene_model import SceneModel
 
-"""Scene (index), view."""
-
 Precision = Literal["float32", "float16"]
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "float16": torch.float16}
 
@@ -34,16 +32,16 @@ class LatentCache:
 
     Args:
         folder: Where its files are; made if it is not there.
-        scene: The model that encodes.
+        model: What encodes.
         precision: What latents are kept in.
         say: Called with a sentence on what was made, and why.
     """
 
     def __init__(
-        self, folder: Path, scene: SceneModel, precision: Precision = "float32", say: Callable[[str], None] = print
+        self, folder: Path, model: SceneModel, precision: Precision = "float32", say: Callable[[str], None] = print
     ) -> None:
-        self.folder, self.scene, self.precision, self.say = folder, scene, precision, say
-        self._encoder = encoder_digest(scene)
+        self.folder, self.model, self.precision, self.say = folder, model, precision, say
+        self._encoder = encoder_digest(model)
         self._keys = torch.empty(0, dtype=torch.long)
         self._latents = torch.empty(0)
 
@@ -63,7 +61,7 @@ class LatentCache:
         Raises:
             UsageError: A file cannot be written.
         """
-        device, filled = self.scene.background.device, 0
+        device, filled = self.model.background.device, 0
         shards = {shard: sorted(keys) for shard, keys in shards.items()}
         keys_of_all = [key for keys in shards.values() for key in keys]
         self._keys = torch.tensor([view_ids(*key) for key in keys_of_all], dtype=torch.long, device=device)
@@ -104,7 +102,7 @@ class LatentCache:
     def _digest(self, keys: list[ViewKey], digests: Sequence[str]) -> str:
         """What the latents of these views depend on."""
         views = [(digests[scene], view) for scene, view in keys]
-        settings = (self._encoder, self.precision, self.scene.resolution, views)
+        settings = (self._encoder, self.precision, self.model.resolution, views)
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
     @torch.no_grad()
@@ -112,7 +110,7 @@ class LatentCache:
         """Latents on the CPU, and what their precision costs."""
         parts, largest, squares = [], 0.0, 0.0
         for batch in batches:
-            latents = self.scene.encode(batch.to(self.scene.background.device).pixels)
+            latents = self.model.encode(batch.to(self.model.background.device).pixels)
             parts.append(latents.to(DTYPES[self.precision]).cpu())
             difference = latents.cpu() - parts[-1].float()
             largest, squares = max(largest, float(difference.abs().max())), squares + float(difference.square().sum())

@@ -19,8 +19,8 @@ from scaled_ig.scene_model import SceneModel
 MEASURED_SCENES = 8
 
 
-class Keeper(Protocol):
-    """Keeps the scenes of a phase run.
+class BankWriter(Protocol):
+    """Puts the scenes of a phase run into a bank.
 
     ``bank`` is the folder of the bank. A call is collective; ``start`` is the row of each table that the scenes started
     from, if not from noise: what is learned stays near it.
@@ -30,12 +30,12 @@ class Keeper(Protocol):
     def bank(self) -> Path: ...
 
     def __call__(
-        self, scene: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
+        self, model: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
     ) -> None: ...
 
 
 @dataclass(frozen=True)
-class KeepVersion:
+class WriteVersion:
     """Writes the phase run's version of the bank, again after every phase.
 
     Args:
@@ -47,15 +47,15 @@ class KeepVersion:
     encoding: Encoding = "float32"
 
     def __call__(
-        self, scene: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
+        self, model: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
     ) -> None:
         if phase_run.phase == "autoencoder":  # it has no scenes yet
             return
         digests, ids = data.scene_digests(phase_run.stage), data.scene_ids(phase_run.stage)
-        bank = SceneBank.write(self.bank, scene, ids, phase_run.version, digests, self.encoding, start)
+        bank = SceneBank.write(self.bank, model, ids, phase_run.version, digests, self.encoding, start)
         if self.encoding != "float32" and data.own_scenes(phase_run.stage).start == 0:
             size = bank.record_bytes(phase_run.version) / bank.versions[phase_run.version].num_scenes
-            loss = decibels_lost(scene, data, phase_run.stage, self.encoding, bank.mean(phase_run.version))
+            loss = decibels_lost(model, data, phase_run.stage, self.encoding, bank.mean(phase_run.version))
             print(f"{self.bank}: {self.encoding}, {size:,.0f} bytes a scene, {loss:.4f} dB below float32", flush=True)
 
 
@@ -70,44 +70,44 @@ class ReplaceScenes:
     bank: Path
 
     def __call__(
-        self, scene: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
+        self, model: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
     ) -> None:
-        SceneBank.replace(self.bank, scene, data.scene_ids(phase_run.stage), data.scene_digests(phase_run.stage))
+        SceneBank.replace(self.bank, model, data.scene_ids(phase_run.stage), data.scene_digests(phase_run.stage))
 
 
 @dataclass(frozen=True)
-class AfterLastPhase:
-    """Keeps scenes once they are finished: a bank that others read gets nothing half done.
+class WriteFinished:
+    """Writes scenes once they are finished: a bank that others read gets nothing half done.
 
     Args:
-        keep: Keeps them.
+        writer: Writes them.
         last: Name of the last phase.
     """
 
-    keep: Keeper
+    writer: BankWriter
     last: str
 
     @property
     def bank(self) -> Path:
-        return self.keep.bank
+        return self.writer.bank
 
     def __call__(
-        self, scene: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
+        self, model: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
     ) -> None:
         if phase_run.phase == self.last:
-            self.keep(scene, data, phase_run, start)
+            self.writer(model, data, phase_run, start)
 
 
 def decibels_lost(
-    scene: SceneModel, data: MultiViewDataModule, stage: int, encoding: Encoding, mean: dict[str, Tensor]
+    model: SceneModel, data: MultiViewDataModule, stage: int, encoding: Encoding, mean: dict[str, Tensor]
 ) -> float:
     """PSNR that an encoding costs on the test views of some scenes of this rank, dB.
 
     Args:
-        scene: The model; its scenes are as they were afterwards.
+        model: The model; its scenes are as they were afterwards.
         data: Their views.
         stage: 1 or 2.
-        encoding: What the bank keeps them in.
+        encoding: Form of the scenes in the bank.
         mean: Reference rows of the bank's version.
     """
     views = data.split(stage, "test")
@@ -115,8 +115,8 @@ def decibels_lost(
     keys = [(index, view) for index in scenes for view in views[index]]
 
     def measured() -> float:
-        return over_scenes(per_scene(evaluate(scene, data.batches(stage, keys))))["psnr"]
+        return over_scenes(per_scene(evaluate(model, data.batches(stage, keys))))["psnr"]
 
     exact = measured()
-    with encoded(scene, len(scenes), encoding, mean):
+    with encoded(model, len(scenes), encoding, mean):
         return exact - measured()

@@ -18,20 +18,20 @@ from scaled_ig.scene_model import SceneModel
 AT_ONCE = Waves()
 
 
-def check_phases(phases: dict[str, PhaseConfig], scene: SceneModel, data: MultiViewDataModule) -> None:
+def check_phases(phases: dict[str, PhaseConfig], model: SceneModel, data: MultiViewDataModule) -> None:
     """Raise UsageError where a phase, its batch or the pack cannot do what is asked."""
     if not phases:
         raise UsageError(f"this configuration has no phase: give one of phases.{{{','.join(PHASES)}}}")
     height, width = data.index.image_size
-    if (height, width) != (scene.resolution, scene.resolution):
+    if (height, width) != (model.resolution, model.resolution):
         raise UsageError(
             f"{data.path} has views of {height}×{width} pixels, the model is made for "
-            f"{scene.resolution}×{scene.resolution}: give --scene.resolution or pack with --resolution"
+            f"{model.resolution}×{model.resolution}: give --scene.resolution or pack with --resolution"
         )
     for name, phase in phases.items():
         if bool(phase.max_epochs) == bool(phase.max_steps):
             raise UsageError(f"phases.{name} needs either max_epochs or max_steps: set the other one to null")
-        module = phase.module(scene, RunSettings())  # which says what it lacks
+        module = phase.module(model, RunSettings())  # which says what it lacks
         if not any(parameters for part, parameters in module.parts().items() if part in module.trained):
             raise UsageError(f"phases.{name} trains nothing: all its learning rates are 0; set it to null instead")
         if getattr(module, "decoder", None) == "small" and "joint" in phases and "distillation" not in phases:
@@ -55,13 +55,13 @@ def check_plateau(val_fraction: float, adam: AdamSettings) -> None:
 
 
 def check_stage1(
-    source: RunFolder, phases: dict[str, PhaseConfig], scene: SceneModel, data: MultiViewDataModule
+    source: RunFolder, phases: dict[str, PhaseConfig], model: SceneModel, data: MultiViewDataModule
 ) -> None:
     """Raise UsageError where stage 2 cannot start from the run ``source``."""
     if any(stage_of(name) == 1 for name in phases):
         raise UsageError("init_from brings a finished stage 1: leave it out, or set the phases of stage 1 to null")
     _refuse_unfinished(source)
-    _refuse_another_model(source, scene)
+    _refuse_another_model(source, model)
     _refuse_leaks(source, data)
 
 
@@ -72,9 +72,9 @@ def _refuse_unfinished(source: RunFolder) -> None:
         raise UsageError(f"stage 1 of {source.path} is not finished, {last} is missing: go on with --resume true")
 
 
-def _refuse_another_model(source: RunFolder, scene: SceneModel) -> None:
+def _refuse_another_model(source: RunFolder, model: SceneModel) -> None:
     """What is handed over must mean the same here: planes of another cube would load all the same."""
-    source_model, this_model = finished_stage1(source).versions["stage1"].model, describe(scene)
+    source_model, this_model = finished_stage1(source).versions["stage1"].model, describe(model)
     parts = source_model["representation"], this_model["representation"]
     source_part, this_part = ({"class": part["class"], **part["arguments"]} for part in parts)
     keys = sorted({*source_part, *this_part} - {"plane_std", "mixing_std", "seed"})

@@ -14,7 +14,7 @@ from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
 
 
-def keep_quality(
+def write_quality(
     run: RunFolder, data: MultiViewDataModule, phase_run: PhaseRun, scenes: list[dict[str, Any]], seconds: float
 ) -> None:
     """Put the test views' quality into ``metrics.json`` and ``metrics.csv``, and say it.
@@ -68,9 +68,9 @@ def with_quality(
     return with_means(metrics | {"protocol": PROTOCOL, "scenes": everything})
 
 
-def keep_costs(
+def write_costs(
     run: RunFolder,
-    scene: SceneModel,
+    model: SceneModel,
     phase_run: PhaseRun,
     steps: int,
     seconds: float,
@@ -81,18 +81,18 @@ def keep_costs(
 
     Args:
         run: The run.
-        scene: The model.
+        model: The model.
         phase_run: What was trained.
         steps: Training steps of the phase.
         seconds: Its training time.
         ranks: How many there were.
         scene_bytes: Bytes that are kept of a scene, see :func:`scaled_ig.metrics.costs.bytes_per_scene`.
     """
-    device = scene.background.device
+    device = model.background.device
     costs = run.read_json("costs.json")
     phases = costs.setdefault("phases", {})
     waves = phases.get(phase_run.phase, {}).get("waves", {}) if phase_run.wave else {}
-    waves[str(phase_run.wave)] = {"scenes": scene.representation.num_scenes, "steps": steps, "seconds": seconds}
+    waves[str(phase_run.wave)] = {"scenes": model.representation.num_scenes, "steps": steps, "seconds": seconds}
     totals = {name: sum(wave[name] for wave in waves.values()) for name in ("scenes", "steps", "seconds")}
     phases[phase_run.phase] = {
         "stage": phase_run.stage,
@@ -103,8 +103,8 @@ def keep_costs(
     costs |= {
         "machine": describe_machine(device) | {"ranks": ranks},
         "bytes_per_scene": scene_bytes,
-        "row_bytes": row_bytes(scene),
-        "shared_bytes": shared_bytes(scene),
-        "milliseconds_per_image": milliseconds_per_image(scene),
+        "row_bytes": row_bytes(model),
+        "shared_bytes": shared_bytes(model),
+        "milliseconds_per_image": milliseconds_per_image(model),
     }
     run.write_json("costs.json", costs)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from scaled_ig.runs.plan import PHASES, Waves, stage_of
+from data_modules.base import MultiViewDataModule
+from scaled_ig.runs.plan import PHASES, PhaseConfig, TrainingPlan, for_scenes, stage_of
 from scaled_ig.runs.run_folder import RunFolder
 
 FINISHED = "finished.json"
@@ -19,19 +19,23 @@ class PhaseRun:
 
     Args:
         phase: Its name.
+        config: How it is trained; batch size and views of a scene in it are set.
         run: Folder of its checkpoints, latents and training log: the run's own, or that of a wave.
         version: Version of the bank that holds its scenes.
         wave: Number of the wave, from 0.
         waves: How many there are.
         scenes: Of stage 2's, those of the wave; None for stage 1.
+        shared_frozen: Train the scenes' own parameters alone.
     """
 
     phase: str
+    config: PhaseConfig
     run: RunFolder
     version: str
     wave: int = 0
     waves: int = 1
     scenes: range | None = None
+    shared_frozen: bool = False
 
     @property
     def stage(self) -> int:
@@ -43,29 +47,38 @@ class PhaseRun:
         """Whether nothing is left to do."""
         return self.run.checkpoint(self.phase).is_file() or (self.run.path / FINISHED).is_file()
 
+    def has_scenes_of(self, other: PhaseRun) -> bool:
+        """Whether both train the same scenes."""
+        return (self.version, self.wave) == (other.version, other.wave)
 
-def list_phase_runs(
-    run: RunFolder, phases: Iterable[str], num_scenes: int, waves: Waves, version: str
-) -> list[PhaseRun]:
+
+def list_phase_runs(run: RunFolder, plan: TrainingPlan, data: MultiViewDataModule) -> list[PhaseRun]:
     """Everything that a run does, in order.
 
-    Args:
-        run: The run.
-        phases: Names of its phases.
-        num_scenes: Scenes of stage 2.
-        waves: How many of them are trained at a time.
-        version: Version of the bank for stage 2's scenes; ``<version>-<wave>`` where there are several waves.
+    Scenes of stage 2 are in the version ``<version>-<wave>`` of the bank where there are several waves.
     """
-    names = [name for name in PHASES if name in phases]
-    phase_runs = [PhaseRun(name, run, "stage1") for name in names if stage_of(name) == 1]
-    ranges = waves.ranges(num_scenes) if num_scenes else []
+    configs = {
+        name: replace(
+            plan.phases[name],
+            batch_size=plan.phases[name].batch_size or data.batch_size,
+            views_per_scene=plan.phases[name].views_per_scene or data.views_per_scene,
+        )
+        for name in PHASES
+        if name in plan.phases
+    }
+    stages = {stage: {name: c for name, c in configs.items() if stage_of(name) == stage} for stage in (1, 2)}
+    frozen = plan.shared_frozen
+    phase_runs = [PhaseRun(name, config, run, "stage1", shared_frozen=frozen) for name, config in stages[1].items()]
+    num_scenes = len(data.scenes(2)) if stages[2] else 0
+    ranges = plan.waves.ranges(num_scenes) if num_scenes else []
     for wave, scenes in enumerate(ranges):
-        folder, own_version = run, version
+        folder, version = run, plan.version
         if len(ranges) > 1:
-            folder, own_version = RunFolder(run.path / "waves" / f"{wave:04d}"), f"{version}-{wave:04d}"
-        phase_runs += [
-            PhaseRun(name, folder, own_version, wave, len(ranges), scenes) for name in names if stage_of(name) == 2
-        ]
+            folder, version = RunFolder(run.path / "waves" / f"{wave:04d}"), f"{plan.version}-{wave:04d}"
+        for name, config in stages[2].items():
+            config = for_scenes(config, len(scenes), plan.meant_for or num_scenes)
+            frozen = plan.shared_frozen or (wave > 0 and plan.waves.shared == "freeze")
+            phase_runs.append(PhaseRun(name, config, folder, version, wave, len(ranges), scenes, frozen))
     return phase_runs
 
 

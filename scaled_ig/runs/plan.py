@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from scaled_ig.errors import UsageError
-from scaled_ig.phases import Phase, RunSettings
+from scaled_ig.phases import AdamSettings, Phase, RunSettings
 from scaled_ig.scene_model import SceneModel
 
 PHASES = ("autoencoder", "warm_up", "joint", "distillation", "latent_supervision", "rgb_alignment")
@@ -91,6 +91,38 @@ class HandOver:
     bases: bool = True
     head: bool = True
     scene_mean: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a run trains.
+
+    Args:
+        phases: By name.
+        hand_over: What stage 2 takes from stage 1.
+        adam: Optimiser settings of all phases.
+        seed: Of the noise and of new scenes.
+        waves: Scenes of stage 2 that are trained at a time.
+        version: Version of the bank for stage 2's scenes.
+        meant_for: Scenes of stage 2 that the phases' numbers of steps were chosen for; all of them where it is None.
+        shared_frozen: Train the scenes' own parameters alone.
+        terms: What else must not change when the run goes on.
+    """
+
+    phases: dict[str, PhaseConfig]
+    hand_over: HandOver = HandOver()
+    adam: AdamSettings = AdamSettings()  # noqa: RUF009 - frozen
+    seed: int = 0
+    waves: Waves = Waves()
+    version: str = "stage2"
+    meant_for: int | None = None
+    shared_frozen: bool = False
+    terms: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def last_phase(self) -> str:
+        """Name of the phase after which scenes are finished."""
+        return [name for name in PHASES if name in self.phases][-1]
 
 
 def stage_of(phase: str) -> int:
