@@ -21,8 +21,8 @@ from typing import Any
 from tqdm import tqdm
 
 from data_modules import layout
-from data_modules.index_document import is_name
 from data_modules.layout import PackIndex, read_source_records
+from data_modules.layout.index_document import is_name
 from data_modules.packing.assembly import Assembly
 from data_modules.packing.folder import LOCK_FILE, alone, require_empty
 from data_modules.packing.origin import is_same

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.photographs import fit_image_size, normalize_cameras
 from data_modules.sources.base import PosedViews, SceneSource, SourceRecord, Viewpoints
 from data_modules.sources.conventions import choose_convention, opencv_camera_to_world, read_pose, require_convention
 from data_modules.sources.masks import choose_masks, require_option
+from data_modules.sources.photographs import fit_image_size, normalize_cameras
 from data_modules.sources.pictures import split_alpha
 from scaled_ig.errors import UsageError
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_modules.silhouettes import MOST_LOST, masks_from_white
 from data_modules.sources.eg3d import Eg3dSource
+from data_modules.sources.silhouettes import MOST_LOST, masks_from_white
 from data_modules.sources.srn import SrnSource
 from data_modules.sources.transforms import TransformsSource
 from scaled_ig.errors import UsageError

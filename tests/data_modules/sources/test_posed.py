@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_modules.photographs import denormalize_cameras
 from data_modules.sources.conventions import CONVENTIONS
 from data_modules.sources.eg3d import Eg3dSource
+from data_modules.sources.photographs import denormalize_cameras
 from data_modules.sources.posed import PosedSource
 from data_modules.sources.srn import SrnSource
 from data_modules.sources.transforms import TransformsSource

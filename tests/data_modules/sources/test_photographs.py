@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data_modules.photographs import denormalize_cameras, fit_image_size, nearest_to_axes, normalize_cameras
 from data_modules.sources.base import PosedViews
+from data_modules.sources.photographs import denormalize_cameras, fit_image_size, nearest_to_axes, normalize_cameras
 from scaled_ig.errors import UsageError
 from tests.data_modules.sources.captures import CENTRES, RADIUS, crop, distances, see
 
