@@ -15,8 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.layout.index_document import is_name
-from data_modules.sources.base import SceneEntry
+from data_modules.sources.base import SceneEntry, is_name
 from data_modules.sources.pictures import read_picture
 from data_modules.sources.posed import Capture, Frame, PosedSource
 from scaled_ig.errors import UsageError
