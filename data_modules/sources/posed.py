@@ -14,7 +14,7 @@ from data_modules.sources.base import PosedViews, SceneEntry, SceneSource, Sourc
 from data_modules.sources.conventions import choose_convention, opencv_camera_to_world, read_pose, require_convention
 from data_modules.sources.files import walk
 from data_modules.sources.masks import choose_masks, require_option
-from data_modules.sources.photographs import fit_image_size, normalize_cameras
+from data_modules.sources.photographs import fit_image, normalize_cameras
 from data_modules.sources.pictures import split_alpha
 from scaled_ig.errors import UsageError
 from scaled_ig.files import file_sha256
@@ -124,7 +124,8 @@ class PosedSource(SceneSource):
             capture.file, self.camera_convention, capture.convention_key, capture.convention_rule
         )
         frames = [self._fit(capture.file, frame) for frame in capture.frames]
-        views, alphas, normalization = _stack(capture.file, frames, convention), [frame.mask for frame in frames], None
+        views, normalization = _stack(capture.file, frames, convention), None
+        alphas = [frame.mask for frame in frames]
         if self.normalize:
             known_alphas = [alpha for alpha in alphas if alpha is not None]
             silhouettes = np.stack(known_alphas) if len(known_alphas) == len(alphas) else None
@@ -147,9 +148,8 @@ class PosedSource(SceneSource):
             raise UsageError(f"{where}: its focal length or principal point is no size: repair it")
         pixels, mask = split_alpha(frame.pixels) if frame.mask is None else (frame.pixels, frame.mask)
         if self.resolution is not None:
-            whole = intrinsics[None]
-            mask = None if mask is None else fit_image_size([mask], whole, self.resolution)[0][0]
-            (pixels,), (intrinsics,) = fit_image_size([pixels], whole, self.resolution)
+            mask = None if mask is None else fit_image(mask, intrinsics, self.resolution)[0]
+            pixels, intrinsics = fit_image(pixels, intrinsics, self.resolution)
         return Frame(frame.name, pixels, pose, intrinsics, frame.near_far, mask)
 
 
