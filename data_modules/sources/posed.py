@@ -2,15 +2,15 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.sources.base import PosedViews, SceneEntry, SceneSource, SourceRecord, Viewpoints
+from data_modules.sources.base import PosedViews, SceneSource, SourceRecord, Viewpoints
 from data_modules.sources.conventions import choose_convention, opencv_camera_to_world, read_pose, require_convention
 from data_modules.sources.files import walk
 from data_modules.sources.masks import choose_masks, require_option
@@ -152,49 +152,37 @@ class PosedSource(SceneSource):
             pixels, intrinsics = fit_image(pixels, intrinsics, self.resolution)
         return Frame(frame.name, pixels, pose, intrinsics, frame.near_far, mask)
 
-
-@dataclass(eq=False)
-class FolderSource(PosedSource):
-    """Posed images in folders, each of them one scene; its id is its path below ``path``.
-
-    Attributes:
-        files: scene id -> the files of its cameras, by id.
-        categories: id -> category of the scenes that are taken, in the order of the list.
-        expected: what a folder of a scene holds, for the message.
-    """
-
-    expected: ClassVar[str]
-    files: dict[str, list[Path]] = field(init=False)
-    categories: dict[str, str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        files: dict[str, list[Path]] = {}
-        for folder, below, names in walk(self.path):
-            if cameras := self.camera_files(below, names):
-                scene = self.path.resolve().name if folder == self.path else folder.relative_to(self.path).as_posix()
-                files[scene] = [folder / name for name in cameras]
-        if not files:
-            raise UsageError(f"{self.path} holds no {self.expected}: name a folder of scenes")
-        self.files = dict(sorted(files.items()))
-        self.categories = dict.fromkeys(self.files, self.category)
-
-    @abstractmethod
-    def camera_files(self, below: list[str], names: list[str]) -> list[str]:
-        """Which of the files ``names`` of a folder hold cameras; none where the folder is no scene.
-
-        ``below`` are the names of folders in it; those that are removed are not searched.
-        """
-
-    def scenes(self) -> list[SceneEntry]:
-        """The scenes that ``categories`` names."""
-        return [SceneEntry(scene, category) for scene, category in self.categories.items()]
-
-    def record(self, scene_id: str) -> SourceRecord:
-        """Where a scene came from: the first of its files."""
-        file = self.files[scene_id][0]
+    def record(self, file: Path, scene_id: str) -> SourceRecord:
+        """Where a scene came from: the file of its cameras."""
         name = file.relative_to(self.path).as_posix()
         return {"file": name, "sha256": file_sha256(file), "license": None, "shape": scene_id}
+
+
+def find_scenes(
+    path: Path, camera_files: Callable[[list[str], list[str]], list[str]], expected: str
+) -> dict[str, list[Path]]:
+    """Folders of posed images, each of them one scene.
+
+    Args:
+        path: one scene, or a folder of scenes at any depth.
+        camera_files: which of the files in a folder hold cameras, none where it is no scene; takes the names of its
+            folders, of which it may remove those that are not to be searched, and those of its files.
+        expected: what a scene holds, for the message.
+
+    Returns:
+        Scene id, the path below ``path`` -> the files of its cameras; ordered by id.
+
+    Raises:
+        UsageError: no scene is found.
+    """
+    files: dict[str, list[Path]] = {}
+    for folder, below, names in walk(path):
+        if cameras := camera_files(below, names):
+            scene = path.resolve().name if folder == path else folder.relative_to(path).as_posix()
+            files[scene] = [folder / name for name in cameras]
+    if not files:
+        raise UsageError(f"{path} holds no {expected}: name a folder of scenes")
+    return dict(sorted(files.items()))
 
 
 def _stack(file: Path, frames: list[Frame], convention: str) -> PosedViews:

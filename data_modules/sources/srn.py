@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
+from data_modules.sources.base import SceneEntry
 from data_modules.sources.pictures import SUFFIXES, read_picture
-from data_modules.sources.posed import Capture, FolderSource, Frame
+from data_modules.sources.posed import Capture, Frame, PosedSource, find_scenes
 from scaled_ig.errors import UsageError
 
 INTRINSICS_FILE = "intrinsics.txt"
@@ -14,7 +14,7 @@ USUAL_WIDTH = 512  # what the files of cars_train speak of, whatever the size of
 
 
 @dataclass(eq=False)
-class SrnSource(FolderSource):
+class SrnSource(PosedSource):
     """Folders ``<scene>/{intrinsics.txt, pose/000000.txt, rgb/000000.png}``; a scene's id is its path below ``path``.
 
     ``intrinsics.txt``: ``f cx cy 0.``, the barycentre, the scale, ``height width`` of the image that f, cx and cy speak
@@ -27,21 +27,31 @@ class SrnSource(FolderSource):
         path: one scene, or a folder of scenes at any depth.
     """
 
-    expected: ClassVar[str] = f"<scene>/{INTRINSICS_FILE}"
     category: str = "car"
 
-    def camera_files(self, below: list[str], names: list[str]) -> list[str]:
-        """The intrinsics; hundreds of images a scene are not worth a search."""
-        if INTRINSICS_FILE not in names:
-            return []
-        below.clear()
-        return [INTRINSICS_FILE]
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        files = find_scenes(self.path, _intrinsics_files, f"<scene>/{INTRINSICS_FILE}")
+        # This name is part of the digest of a job, by which pack knows what it has begun.
+        self.folders = {scene: file.parent for scene, (file,) in files.items()}
+
+    def scenes(self) -> list[SceneEntry]:
+        """The scenes by name."""
+        return [SceneEntry(scene, self.category) for scene in self.folders]
 
     def capture(self, scene_id: str) -> Capture:
         """Reads the intrinsics of one scene, and poses and images as they are asked for."""
-        (file,) = self.files[scene_id]
+        folder = self.folders[scene_id]
+        file = folder / INTRINSICS_FILE
         lens, size, convention = _read_intrinsics(file)
-        return Capture(file, _frames(file.parent, lens, size), self.record(scene_id), convention_key=convention)
+        return Capture(file, _frames(folder, lens, size), self.record(file, scene_id), convention_key=convention)
+
+
+def _intrinsics_files(below: list[str], names: list[str]) -> list[str]:
+    if INTRINSICS_FILE not in names:
+        return []
+    below.clear()  # hundreds of images a scene are not worth a look
+    return [INTRINSICS_FILE]
 
 
 def _frames(folder: Path, lens: tuple[float, float, float], size: tuple[float, float] | None) -> Iterator[Frame]:

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
+from data_modules.sources.base import SceneEntry
 from data_modules.sources.files import read_json_object
 from data_modules.sources.lens import read_lens, read_limits
 from data_modules.sources.pictures import find_picture, read_mask, read_picture
-from data_modules.sources.posed import Capture, FolderSource, Frame
+from data_modules.sources.posed import Capture, Frame, PosedSource, find_scenes
 from scaled_ig.errors import UsageError
 from scaled_ig.files import file_sha256
 
@@ -20,7 +21,7 @@ MAP_FILE = "dataset_map.json"
 
 
 @dataclass(eq=False)
-class TransformsSource(FolderSource):
+class TransformsSource(PosedSource):
     """Folders that hold a transforms file; each is one scene, its id is its path below ``path``.
 
     Blender's ``transforms_{test,train,val}.json`` of one folder are one scene, in this order, so that a rule which
@@ -42,19 +43,14 @@ class TransformsSource(FolderSource):
         UsageError: no transforms file is found, or the map names a scene that is not there.
     """
 
-    expected: ClassVar[str] = ", ".join((*WHOLE_FILES, *SPLIT_FILES))
-
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.files = find_scenes(self.path, _transforms_files, ", ".join((*WHOLE_FILES, *SPLIT_FILES)))
+        self.categories = dict.fromkeys(self.files, self.category)
         maps = [folder / MAP_FILE for folder in (self.path, self.path.resolve().parent)]
         file = next((file for file in maps if file.is_file()), None)
         if file is not None and self.path not in [files[0].parent for files in self.files.values()]:
             self.categories = self._mapped(file)
-
-    def camera_files(self, below: list[str], names: list[str]) -> list[str]:
-        """The file of the whole scene, or those of its splits."""
-        whole = [name for name in WHOLE_FILES if name in names][:1]
-        return whole or [name for name in SPLIT_FILES if name in names]
 
     def _mapped(self, file: Path) -> dict[str, str]:
         categories: dict[str, str] = {}
@@ -72,6 +68,10 @@ class TransformsSource(FolderSource):
                 categories[matches[0]] = category
         return categories
 
+    def scenes(self) -> list[SceneEntry]:
+        """The folders by name, or the map's order."""
+        return [SceneEntry(scene, category) for scene, category in self.categories.items()]
+
     def capture(self, scene_id: str) -> Capture:
         """Reads the files of one scene, and its images as they are asked for."""
         files = self.files[scene_id]
@@ -81,11 +81,17 @@ class TransformsSource(FolderSource):
         if len(keys) > 1:
             raise UsageError(f"{files[0].parent}: its transforms files differ in camera_convention: give them one")
         shape = str(documents[0].get("shape") or scene_id)
-        record = self.record(scene_id) | {"license": documents[0].get("license"), "shape": shape}
+        record = self.record(files[0], scene_id) | {"license": documents[0].get("license"), "shape": shape}
         if len(files) > 1:
             record["files"] = {file.relative_to(self.path).as_posix(): file_sha256(file) for file in files}
         rule = "opencv" if "_opencv" in files[0].stem else "opengl"
         return Capture(files[0], _frames(files, documents), record, rule, keys.pop())
+
+
+def _transforms_files(below: list[str], names: list[str]) -> list[str]:
+    """The file of a whole scene, or those of its splits."""
+    whole = [name for name in WHOLE_FILES if name in names][:1]
+    return whole or [name for name in SPLIT_FILES if name in names]
 
 
 def _frames(files: list[Path], documents: list[dict[str, Any]]) -> Iterator[Frame]:
