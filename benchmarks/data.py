@@ -25,8 +25,8 @@ import numpy as np
 from data_modules.layout import VIEWS, PackIndex
 from data_modules.packing.pack import write_pack
 from data_modules.packing.workers import Workers
-from data_modules.raycast import draw_cameras, scene_generator
-from data_modules.sources.base import PosedViews, SceneEntry, SceneSource
+from data_modules.raycast import draw_cameras
+from data_modules.sources.base import PosedViews, SceneEntry, SceneSource, scene_generator
 from scaled_ig.distributed.cores import processor_name
 
 SIZE = 128

@@ -44,8 +44,8 @@ import torch
 from scale_report import draw, table
 from scale_worker import BATCH, Kind, row_bytes, serve
 
-from data_modules.index_document import INDEX_FILE, SCHEMA_VERSION, json_sha256
-from data_modules.memory import available_bytes
+from data_modules.layout.index_document import INDEX_FILE, SCHEMA_VERSION, json_sha256
+from data_modules.streaming.memory import available_bytes
 from scaled_ig.distributed.cores import processor_name
 
 VISITS = 250  # views that a scene is trained on

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from data_modules.base import PhaseData
 from data_modules.shapenet import ShapeNetCars
-from data_modules.views import PackViews, ViewKey
+from data_modules.streaming.views import PackViews, ViewKey
 from scaled_ig.autoencoders import SmallAutoencoder
 from scaled_ig.bank.changes import changing
 from scaled_ig.bank.scene_bank import SceneBank

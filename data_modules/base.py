@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from data_modules.choice import SceneChoice
 from data_modules.layout import PackIndex, split_views
-from data_modules.memory import available_bytes, available_shared_bytes
-from data_modules.samplers import ResumableLoader, SceneBatches
-from data_modules.stages import deal_stages
-from data_modules.views import PackViews
+from data_modules.streaming.choice import SceneChoice
+from data_modules.streaming.memory import available_bytes, available_shared_bytes
+from data_modules.streaming.samplers import ResumableLoader, SceneBatches
+from data_modules.streaming.stages import deal_stages
+from data_modules.streaming.views import PackViews
 from scaled_ig.batch import ViewBatch, ViewKey
 from scaled_ig.cameras import Cameras
 from scaled_ig.distributed.agreement import together

@@ -6,7 +6,6 @@ surface point has one colour from every view.
 Letters: V views, H rows and W columns of pixels, R rays.
 """
 
-import hashlib
 import math
 from typing import Any
 
@@ -23,12 +22,6 @@ LIGHTS = np.array([[0.35, -0.60, 0.72], [-0.80, 0.355, 0.48], [0.55, 0.80, 0.24]
 INTENSITIES = np.array([0.55, 0.22, 0.15])
 
 SRGB_TO_LINEAR = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
-
-
-def scene_generator(seed: int, scene_id: str) -> np.random.Generator:
-    """The random numbers of one scene, independent of all other scenes."""
-    digest = hashlib.sha256(f"{seed}/{scene_id}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
 def draw_cameras(

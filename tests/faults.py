@@ -139,7 +139,7 @@ def ask_training(job: tuple[Path, tuple[Flip, ...], bool]) -> Iterator[str]:
     import torch
 
     from data_modules.shapenet import ShapeNetCars
-    from data_modules.views import PackViews
+    from data_modules.streaming.views import PackViews
 
     original, flips, rehash = job
 

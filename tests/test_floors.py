@@ -24,6 +24,14 @@ FLOORS = [
 ORDERED = {0, 4, 8}  # floors where a room may also import those before it
 ONLY_THERE = {"autoencoders": {"diffusers"}, "rendering": {"triton"}, "metrics": {"torchmetrics", "lpips"}}
 DATA_MODULES = {"lightning", "h5py", "PIL", "trimesh", "embreex", "tqdm"}
+# The same of data_modules, which stands beside the house on its ground floor.
+DATA_FLOORS = [
+    {"sources", "synthesize", "processes"},
+    {"layout", "raycast"},
+    {"packing", "streaming"},
+    {"checking", "base"},
+    {"shapenet", "basel"},
+]
 FILES = [path.relative_to(ROOT) for folder in ("scaled_ig", "data_modules") for path in (ROOT / folder).rglob("*.py")]
 
 
@@ -53,6 +61,13 @@ def place(room: str) -> tuple[int, int]:
     raise AssertionError(f"scaled_ig/{room} has no place in the table of floors")
 
 
+def data_room(name: str) -> tuple[int, str]:
+    """Floor and name of a room of ``data_modules``; its head is on the ground."""
+    floors = [floor for floor, rooms in enumerate(DATA_FLOORS) if name in rooms or name == "__init__"]
+    assert floors, f"data_modules/{name} has no place in the table of floors"
+    return floors[0], name
+
+
 def arrows() -> dict[str, set[str]]:
     """Rooms that each room imports."""
     rooms: dict[str, set[str]] = {}
@@ -80,6 +95,16 @@ def test_imports_come_from_lower_floors(path):
             floor_here, number_here = place(room_of(path))
             lower = floor < floor_here or (floor == floor_here and floor in ORDERED and number < number_here)
             assert lower, f"{path} on floor {floor_here} imports {name} on floor {floor}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] == "data_modules"], ids=str)
+def test_data_modules_import_from_lower_floors(path):
+    here = data_room(path.with_suffix("").parts[1])
+    for name in imports(path):
+        top, *rest = name.split(".")
+        if top == "data_modules":
+            there = data_room(rest[0])
+            assert there == here or there[0] < here[0], f"{path} imports {name}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)

@@ -18,8 +18,8 @@ from pathlib import Path
 
 PROGRAM = Path(sys.executable).parent / "scaled-ig"
 IMPORTS = """
-import scaled_ig.cli, scaled_ig.commands.add, scaled_ig.commands.bank, scaled_ig.commands.report, scaled_ig.commands.test
-import scaled_ig.commands.costs, scaled_ig.commands.render
+import scaled_ig.commands.add, scaled_ig.commands.bank, scaled_ig.commands.costs, scaled_ig.commands.fit
+import scaled_ig.commands.render, scaled_ig.commands.report, scaled_ig.commands.test
 """
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.checking.findings import LEAVE_OUT, REPACK
-from data_modules.photographs import denormalize_cameras, nearest_to_axes
 from data_modules.sources.base import PosedViews
 from data_modules.sources.conventions import CONVENTIONS, opencv_camera_to_world
+from data_modules.sources.photographs import denormalize_cameras, nearest_to_axes
 
 RIGID_TOLERANCE = 1e-3
 FOCAL_LENGTHS = (0.05, 50.0)  # fields of view of 169 and 1.1 degrees; pixels instead of shares of the width are beyond

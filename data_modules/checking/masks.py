@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from data_modules.checking.cameras import CameraFault, Flags
 from data_modules.checking.contained import BEAT
 from data_modules.checking.findings import LEAVE_OUT
-from data_modules.silhouettes import HALF_SIDE, Carving, cells_at, contradicted, inner, shadow
 from data_modules.sources.base import PosedViews
+from data_modules.sources.silhouettes import HALF_SIDE, Carving, cells_at, contradicted, inner, shadow
 
 MASKS = f"repair its masks, or pack it with --masks none, {LEAVE_OUT}"
 MOST_CONTRADICTED = 0.01  # of a mask

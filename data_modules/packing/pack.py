@@ -21,7 +21,6 @@ from typing import Any
 from tqdm import tqdm
 
 from data_modules import layout
-from data_modules.index_document import is_name
 from data_modules.layout import PackIndex, read_source_records
 from data_modules.packing.assembly import Assembly
 from data_modules.packing.folder import LOCK_FILE, alone, require_empty
@@ -29,7 +28,7 @@ from data_modules.packing.origin import is_same
 from data_modules.packing.parts import SCENES_FOLDER
 from data_modules.packing.scene_writer import RenderSettings, SceneWriter
 from data_modules.packing.workers import Workers
-from data_modules.sources.base import SceneSource
+from data_modules.sources.base import SceneSource, is_name
 from scaled_ig.errors import UsageError
 from scaled_ig.files import write_json
 

@@ -8,8 +8,8 @@ import numpy as np
 from data_modules import layout
 from data_modules.packing.parts import Parts
 from data_modules.packing.shards import write_scene
-from data_modules.raycast import RayCaster, draw_cameras, scene_generator
-from data_modules.sources.base import Mesh, PosedViews, SceneSource
+from data_modules.raycast import RayCaster, draw_cameras
+from data_modules.sources.base import Mesh, PosedViews, SceneSource, scene_generator
 from scaled_ig.errors import UsageError
 
 TOO_LARGE = "it takes more memory than its process may have: simplify it, or give more --memory_per_process"

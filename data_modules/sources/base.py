@@ -3,6 +3,8 @@
 Letters: V views or vertices, H rows and W columns of pixels, F faces of a mesh.
 """
 
+import hashlib
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -77,6 +79,21 @@ class SceneEntry:
 
     id: str
     category: str
+
+
+# Control characters, ends of lines, and halves of characters, which no file and no terminal takes.
+UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may be the id of a scene: neither empty nor with characters that cannot be written or printed."""
+    return bool(text) and UNFIT.search(text) is None
+
+
+def scene_generator(seed: int, scene_id: str) -> np.random.Generator:
+    """The random numbers of one scene, independent of all other scenes."""
+    digest = hashlib.sha256(f"{seed}/{scene_id}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
 @dataclass(frozen=True)

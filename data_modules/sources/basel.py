@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.raycast import scene_generator
 from data_modules.sources.base import (
     FRONTAL,
     Material,
@@ -22,6 +21,7 @@ from data_modules.sources.base import (
     SourceRecord,
     Viewpoints,
     normalize,
+    scene_generator,
     srgb_to_linear,
 )
 from scaled_ig.errors import UsageError

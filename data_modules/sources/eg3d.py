@@ -15,8 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.index_document import is_name
-from data_modules.sources.base import SceneEntry
+from data_modules.sources.base import SceneEntry, is_name
 from data_modules.sources.pictures import read_picture
 from data_modules.sources.posed import Capture, Frame, PosedSource
 from scaled_ig.errors import UsageError
@@ -37,6 +36,7 @@ class Labels:
     sha256: str
 
 
+@dataclass(eq=False)
 class Eg3dSource(PosedSource):
     """``dataset.json`` with ``{"labels": [[file, [25 numbers]], ...]}``: pose row by row, then 3x3 intrinsics.
 
@@ -47,34 +47,18 @@ class Eg3dSource(PosedSource):
 
     Args:
         path: the folder, its ``dataset.json``, or the zip archive.
-        camera_convention: see ``PosedSource``.
-        category: category of all scenes.
         views_per_scene: this many consecutive images, in order of their names, are one scene, ``scene-00000`` and so
             on; None goes by folders.
-        resolution: see ``PosedSource``.
-        normalize: see ``PosedSource``.
-        yaw: see ``PosedSource``.
-        masks: see ``PosedSource``.
 
     Raises:
         UsageError: the file is missing or malformed, or scenes cannot be told apart.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        camera_convention: str | None = None,
-        category: str = "object",
-        views_per_scene: int | None = None,
-        resolution: int | None = None,
-        normalize: bool = False,
-        yaw: float = 0.0,
-        masks: str = "auto",
-    ) -> None:
-        super().__init__(path, camera_convention, resolution, normalize, yaw, masks)
-        self.category = category
-        self.views_per_scene = views_per_scene
-        _group(path, views_per_scene)
+    views_per_scene: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _group(self.path, self.views_per_scene)  # not kept: it is as large as the labels, and its cache is not pickled
 
     def scenes(self) -> list[SceneEntry]:
         """The scenes by name."""
@@ -85,17 +69,9 @@ class Eg3dSource(PosedSource):
         labels = read_labels(self.path)
         rows = _group(self.path, self.views_per_scene)[scene_id]
         file = self.path if self.path.name == LABELS_FILE else self.path / LABELS_FILE
-        return Capture(
-            file=file,
-            frames=self._frames(labels, rows),
-            record={
-                "file": f"{self.path.name}/{LABELS_FILE}" if _is_zip(self.path) else LABELS_FILE,
-                "sha256": labels.sha256,
-                "license": None,
-                "shape": scene_id,
-            },
-            convention_rule="opencv",
-        )
+        name = f"{self.path.name}/{LABELS_FILE}" if _is_zip(self.path) else LABELS_FILE
+        record = {"file": name, "sha256": labels.sha256, "license": None, "shape": scene_id}
+        return Capture(file, self._frames(labels, rows), record)
 
     def _frames(self, labels: Labels, rows: list[int]) -> Iterator[Frame]:
         for row in rows:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.silhouettes import MOST_LOST, lost_share, masks_from_white
 from data_modules.sources.base import PosedViews, SourceRecord
+from data_modules.sources.silhouettes import MOST_LOST, lost_share, masks_from_white
 from scaled_ig.errors import UsageError
 
 OPTIONS = ("auto", "none", "from_white")

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,17 +10,19 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.photographs import fit_image_size, normalize_cameras
 from data_modules.sources.base import PosedViews, SceneSource, SourceRecord, Viewpoints
 from data_modules.sources.conventions import choose_convention, opencv_camera_to_world, read_pose, require_convention
+from data_modules.sources.files import walk
 from data_modules.sources.masks import choose_masks, require_option
+from data_modules.sources.photographs import fit_image, normalize_cameras
 from data_modules.sources.pictures import split_alpha
 from scaled_ig.errors import UsageError
+from scaled_ig.files import file_sha256
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One image and its camera as the file has them.
+    """One image and its camera as the file has them; ``PosedSource`` brings them into the form of a pack.
 
     Attributes:
         name: the image, as messages call it.
@@ -35,7 +37,7 @@ class Frame:
     name: str
     pixels: NDArray[np.uint8]
     pose: Any
-    intrinsics: tuple[float, float, float, float]
+    intrinsics: tuple[float, float, float, float] | NDArray[np.float64]
     near_far: tuple[float, float] | None = None
     mask: NDArray[np.uint8] | None = None
 
@@ -55,10 +57,11 @@ class Capture:
     file: Path
     frames: Iterator[Frame]
     record: SourceRecord
-    convention_rule: str
+    convention_rule: str = "opencv"
     convention_key: str | None = None
 
 
+@dataclass(eq=False)
 class PosedSource(SceneSource):
     """A reader of posed images; a subclass finds the scenes and yields their frames.
 
@@ -66,6 +69,7 @@ class PosedSource(SceneSource):
         path: what is read.
         camera_convention: ``opencv``, ``opengl``, ``opencv_w2c`` or ``opengl_w2c`` for all scenes; None takes what the
             file says, else the rule of the format.
+        category: category of scenes whose files name none.
         resolution: images are cropped to the centred square and resized to this many pixels a side, one at a time;
             None copies the pixels as they are.
         normalize: whether the cameras are brought into the world: up +Z, the scene in the ball of radius 0.5 around
@@ -75,35 +79,30 @@ class PosedSource(SceneSource):
         masks: where masks come from, see ``masks.choose_masks``.
 
     Raises:
-        UsageError: an unknown convention or origin of masks, a resolution below 1, or a yaw of cameras that are not
-            brought there.
+        UsageError: an unknown convention or origin of masks, a resolution below 1, a yaw of cameras that are not
+            brought there, or no scene is found.
     """
 
     viewpoints: ClassVar[Viewpoints | None] = None
 
-    def __init__(
-        self,
-        path: Path,
-        camera_convention: str | None,
-        resolution: int | None,
-        normalize: bool,
-        yaw: float = 0.0,
-        masks: str = "auto",
-    ) -> None:
-        if camera_convention is not None:
-            require_convention(camera_convention, "--camera_convention")
-        if resolution is not None and resolution < 1:
-            raise UsageError(f"--resolution {resolution} must be positive, e.g. 128")
-        if not math.isfinite(yaw):
-            raise UsageError(f"--yaw {yaw} is no angle: give degrees, e.g. 90")
-        if yaw and not normalize:
-            raise UsageError(f"--yaw {yaw:g} turns the cameras that --normalize brings into the world: give both")
-        self.path = path
-        self.camera_convention = camera_convention
-        self.resolution = resolution
-        self.normalize = normalize
-        self.yaw = yaw
-        self.masks = require_option(masks)
+    path: Path
+    camera_convention: str | None = None
+    category: str = "object"
+    resolution: int | None = None
+    normalize: bool = False
+    yaw: float = 0.0
+    masks: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.camera_convention is not None:
+            require_convention(self.camera_convention, "--camera_convention")
+        if self.resolution is not None and self.resolution < 1:
+            raise UsageError(f"--resolution {self.resolution} must be positive, e.g. 128")
+        if not math.isfinite(self.yaw):
+            raise UsageError(f"--yaw {self.yaw} is no angle: give degrees, e.g. 90")
+        if self.yaw and not self.normalize:
+            raise UsageError(f"--yaw {self.yaw:g} turns the cameras that --normalize brings into the world: give both")
+        require_option(self.masks)
 
     @abstractmethod
     def capture(self, scene_id: str) -> Capture:
@@ -124,56 +123,79 @@ class PosedSource(SceneSource):
         convention, decided_by = choose_convention(
             capture.file, self.camera_convention, capture.convention_key, capture.convention_rule
         )
-        views, alphas, names = self._gather(capture, convention)
-        normalization = None
+        frames = [self._fit(capture.file, frame) for frame in capture.frames]
+        views, normalization = _stack(capture.file, frames, convention), None
+        alphas = [frame.mask for frame in frames]
         if self.normalize:
+            known_alphas = [alpha for alpha in alphas if alpha is not None]
+            silhouettes = np.stack(known_alphas) if len(known_alphas) == len(alphas) else None
             try:
-                known_alphas = [alpha for alpha in alphas if alpha is not None]
-                silhouettes = np.stack(known_alphas) if len(known_alphas) == len(alphas) else None
                 views, normalization = normalize_cameras(views, silhouettes, self.yaw)
             except UsageError as error:
                 raise UsageError(f"{capture.file}: {error}") from None
+        poses, intrinsics = views.camera_to_world.astype(np.float32), views.intrinsics.astype(np.float32)
         near_far = None if views.near_far is None else views.near_far.astype(np.float32)
-        views = PosedViews(
-            views.images, views.camera_to_world.astype(np.float32), views.intrinsics.astype(np.float32), near_far
-        )
-        masks, origin = choose_masks(self.masks, views, alphas, names)
+        views = PosedViews(views.images, poses, intrinsics, near_far)
+        masks, origin = choose_masks(self.masks, views, alphas, [frame.name for frame in frames])
         record = capture.record | {"camera_convention": convention, "camera_convention_from": decided_by}
         return replace(views, masks=masks), record | {"normalization": normalization, **origin}
 
-    def _gather(
-        self, capture: Capture, convention: str
-    ) -> tuple[PosedViews, tuple[NDArray[np.uint8] | None, ...], tuple[str, ...]]:
-        """Views with cameras in float64; of each image the alpha uint8 [H, W], where it has one, and the name."""
-        rows = [self._fit(capture.file, frame) for frame in capture.frames]
-        if not rows:
-            raise UsageError(f"{capture.file} lists no images: complete or remove it")
-        names, pixels, alphas, poses, intrinsics, near_far = zip(*rows, strict=True)
-        sizes = sorted({f"{image.shape[1]}x{image.shape[0]}" for image in pixels})
-        if len(sizes) > 1:
-            raise UsageError(
-                f"{capture.file}: its images differ in size ({', '.join(sizes[:3])}): give one, e.g. --resolution 128"
-            )
-        limited = [limits is not None for limits in near_far]
-        if any(limited) and not all(limited):
-            raise UsageError(
-                f"{capture.file}: only some frames have near and far: give them for all frames or for none"
-            )
-        # Float64 until the end: cameras of photographs may stand far from their origin.
-        camera_to_world: NDArray[Any] = opencv_camera_to_world(np.stack(poses), convention)
-        limits = np.array(near_far) if all(limited) else None
-        views = PosedViews(np.stack(pixels), camera_to_world, np.stack(intrinsics), limits)
-        return views, alphas, names
-
-    def _fit(self, file: Path, frame: Frame) -> tuple[Any, ...]:
-        """Name, pixels on white, alpha, pose, intrinsics and limits of one frame, at the resolution asked for."""
-        pose = read_pose(frame.pose, f"{file}, {frame.name}")
-        intrinsics = np.array(frame.intrinsics, dtype=np.float64)
+    def _fit(self, file: Path, frame: Frame) -> Frame:
+        """A frame at the resolution asked for, on white and with its mask, pose float64 [4, 4], intrinsics [4]."""
+        where = f"{file}, {frame.name}"
+        pose, intrinsics = read_pose(frame.pose, where), np.array(frame.intrinsics, dtype=np.float64)
         if not np.isfinite(intrinsics).all() or (intrinsics[:2] <= 0).any():
-            raise UsageError(f"{file}, {frame.name}: its focal length or principal point is no size: repair it")
-        pixels, alpha = split_alpha(frame.pixels) if frame.mask is None else (frame.pixels, frame.mask)
+            raise UsageError(f"{where}: its focal length or principal point is no size: repair it")
+        pixels, mask = split_alpha(frame.pixels) if frame.mask is None else (frame.pixels, frame.mask)
         if self.resolution is not None:
-            whole = intrinsics[None]
-            alpha = None if alpha is None else fit_image_size([alpha], whole, self.resolution)[0][0]
-            (pixels,), (intrinsics,) = fit_image_size([pixels], whole, self.resolution)
-        return frame.name, pixels, alpha, pose, intrinsics, frame.near_far
+            mask = None if mask is None else fit_image(mask, intrinsics, self.resolution)[0]
+            pixels, intrinsics = fit_image(pixels, intrinsics, self.resolution)
+        return Frame(frame.name, pixels, pose, intrinsics, frame.near_far, mask)
+
+    def record(self, file: Path, scene_id: str) -> SourceRecord:
+        """Where a scene came from: the file of its cameras."""
+        name = file.relative_to(self.path).as_posix()
+        return {"file": name, "sha256": file_sha256(file), "license": None, "shape": scene_id}
+
+
+def find_scenes(
+    path: Path, camera_files: Callable[[list[str], list[str]], list[str]], expected: str
+) -> dict[str, list[Path]]:
+    """Folders of posed images, each of them one scene.
+
+    Args:
+        path: one scene, or a folder of scenes at any depth.
+        camera_files: which of the files in a folder hold cameras, none where it is no scene; takes the names of its
+            folders, of which it may remove those that are not to be searched, and those of its files.
+        expected: what a scene holds, for the message.
+
+    Returns:
+        Scene id, the path below ``path`` -> the files of its cameras; ordered by id.
+
+    Raises:
+        UsageError: no scene is found.
+    """
+    files: dict[str, list[Path]] = {}
+    for folder, below, names in walk(path):
+        if cameras := camera_files(below, names):
+            scene = path.resolve().name if folder == path else folder.relative_to(path).as_posix()
+            files[scene] = [folder / name for name in cameras]
+    if not files:
+        raise UsageError(f"{path} holds no {expected}: name a folder of scenes")
+    return dict(sorted(files.items()))
+
+
+def _stack(file: Path, frames: list[Frame], convention: str) -> PosedViews:
+    """Views of frames that are fitted; cameras in float64, since those of photographs may stand far from the origin."""
+    if not frames:
+        raise UsageError(f"{file} lists no images: complete or remove it")
+    sizes = sorted({f"{frame.pixels.shape[1]}x{frame.pixels.shape[0]}" for frame in frames})
+    if len(sizes) > 1:
+        raise UsageError(f"{file}: its images differ in size ({', '.join(sizes[:3])}): give one, e.g. --resolution 128")
+    limits = [frame.near_far for frame in frames if frame.near_far is not None]
+    if limits and len(limits) < len(frames):
+        raise UsageError(f"{file}: only some frames have near and far: give them for all frames or for none")
+    camera_to_world: NDArray[Any] = opencv_camera_to_world(np.stack([frame.pose for frame in frames]), convention)
+    intrinsics: NDArray[Any] = np.stack([frame.intrinsics for frame in frames])
+    images = np.stack([frame.pixels for frame in frames])
+    return PosedViews(images, camera_to_world, intrinsics, np.array(limits) if limits else None)

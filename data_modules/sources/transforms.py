@@ -1,16 +1,17 @@
 """Posed photographs or renderings: ``transforms.json`` of nerfstudio, Blender and instant-ngp, and the authors' own."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_modules.sources.base import SceneEntry
-from data_modules.sources.files import read_json_object, walk
+from data_modules.sources.files import read_json_object
 from data_modules.sources.lens import read_lens, read_limits
 from data_modules.sources.pictures import find_picture, read_mask, read_picture
-from data_modules.sources.posed import Capture, Frame, PosedSource
+from data_modules.sources.posed import Capture, Frame, PosedSource, find_scenes
 from scaled_ig.errors import UsageError
 from scaled_ig.files import file_sha256
 
@@ -19,6 +20,7 @@ SPLIT_FILES = ("transforms_test.json", "transforms_train.json", "transforms_val.
 MAP_FILE = "dataset_map.json"
 
 
+@dataclass(eq=False)
 class TransformsSource(PosedSource):
     """Folders that hold a transforms file; each is one scene, its id is its path below ``path``.
 
@@ -36,35 +38,19 @@ class TransformsSource(PosedSource):
 
     Args:
         path: folder of scenes, or one scene.
-        camera_convention: see ``PosedSource``.
-        category: category of scenes that no map names.
-        resolution: see ``PosedSource``.
-        normalize: see ``PosedSource``.
-        yaw: see ``PosedSource``.
-        masks: see ``PosedSource``.
 
     Raises:
         UsageError: no transforms file is found, or the map names a scene that is not there.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        camera_convention: str | None = None,
-        category: str = "object",
-        resolution: int | None = None,
-        normalize: bool = False,
-        yaw: float = 0.0,
-        masks: str = "auto",
-    ) -> None:
-        super().__init__(path, camera_convention, resolution, normalize, yaw, masks)
-        self.category = category
-        self.files = _search(path)
-        if not self.files:
-            raise UsageError(f"{path} holds no {', '.join((*WHOLE_FILES, *SPLIT_FILES))}: name a folder of scenes")
-        maps = [path / MAP_FILE] if (path / MAP_FILE).is_file() else [path.resolve().parent / MAP_FILE]
-        mapped = maps[0].is_file() and path not in [files[0].parent for files in self.files.values()]
-        self.categories = self._mapped(maps[0]) if mapped else dict.fromkeys(self.files, category)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.files = find_scenes(self.path, _transforms_files, ", ".join((*WHOLE_FILES, *SPLIT_FILES)))
+        self.categories = dict.fromkeys(self.files, self.category)
+        maps = [folder / MAP_FILE for folder in (self.path, self.path.resolve().parent)]
+        file = next((file for file in maps if file.is_file()), None)
+        if file is not None and self.path not in [files[0].parent for files in self.files.values()]:
+            self.categories = self._mapped(file)
 
     def _mapped(self, file: Path) -> dict[str, str]:
         categories: dict[str, str] = {}
@@ -94,33 +80,18 @@ class TransformsSource(PosedSource):
         keys = {None if key is None else str(key) for key in named}
         if len(keys) > 1:
             raise UsageError(f"{files[0].parent}: its transforms files differ in camera_convention: give them one")
-        record = {
-            "file": files[0].relative_to(self.path).as_posix(),
-            "sha256": file_sha256(files[0]),
-            "license": documents[0].get("license"),
-            "shape": str(documents[0].get("shape") or scene_id),
-        }
+        shape = str(documents[0].get("shape") or scene_id)
+        record = self.record(files[0], scene_id) | {"license": documents[0].get("license"), "shape": shape}
         if len(files) > 1:
             record["files"] = {file.relative_to(self.path).as_posix(): file_sha256(file) for file in files}
-        return Capture(
-            file=files[0],
-            frames=_frames(files, documents),
-            record=record,
-            convention_rule="opencv" if "_opencv" in files[0].stem else "opengl",
-            convention_key=keys.pop(),
-        )
+        rule = "opencv" if "_opencv" in files[0].stem else "opengl"
+        return Capture(files[0], _frames(files, documents), record, rule, keys.pop())
 
 
-def _search(path: Path) -> dict[str, list[Path]]:
-    """Scene id -> its transforms files."""
-    files_by_id: dict[str, list[Path]] = {}
-    for folder, _, names in walk(path):
-        whole = [folder / name for name in WHOLE_FILES if name in names][:1]
-        files = whole or [folder / name for name in SPLIT_FILES if name in names]
-        if files:
-            scene = path.resolve().name if folder == path else folder.relative_to(path).as_posix()
-            files_by_id[scene] = files
-    return dict(sorted(files_by_id.items()))
+def _transforms_files(below: list[str], names: list[str]) -> list[str]:
+    """The file of a whole scene, or those of its splits."""
+    whole = [name for name in WHOLE_FILES if name in names][:1]
+    return whole or [name for name in SPLIT_FILES if name in names]
 
 
 def _frames(files: list[Path], documents: list[dict[str, Any]]) -> Iterator[Frame]:

@@ -15,8 +15,8 @@ from typing import Literal
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
-from data_modules.choice import SceneChoice
 from data_modules.layout import PackIndex
+from data_modules.streaming.choice import SceneChoice
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.commands import counted

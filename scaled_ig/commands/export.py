@@ -23,8 +23,8 @@ def export(
     """
     from pathlib import Path
 
-    from data_modules.export import export_transforms
     from data_modules.layout import PackIndex
+    from data_modules.packing.export import export_transforms
 
     if isinstance(scenes, str):
         scenes = [scene.strip() for scene in scenes.removeprefix("[").removesuffix("]").split(",")]

@@ -12,8 +12,8 @@ import yaml
 
 from data_modules.base import MultiViewDataModule
 from data_modules.basel import BaselFaces
-from data_modules.choice import SceneChoice
 from data_modules.shapenet import ShapeNetCars
+from data_modules.streaming.choice import SceneChoice
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.evaluation import with_means

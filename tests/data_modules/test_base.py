@@ -13,12 +13,12 @@ import torch
 from data_modules import layout
 from data_modules.base import MultiViewDataModule, PhaseData
 from data_modules.basel import BaselFaces
-from data_modules.choice import SceneChoice
 from data_modules.layout import PackIndex, Shard
-from data_modules.memory import available_bytes
 from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
-from data_modules.views import PackViews
+from data_modules.streaming.choice import SceneChoice
+from data_modules.streaming.memory import available_bytes
+from data_modules.streaming.views import PackViews
 from scaled_ig.errors import UsageError
 from tests.conftest import BallScenes
 
@@ -231,7 +231,7 @@ def test_a_rank_opens_only_the_files_of_its_scenes(four_files, monkeypatch, worl
 
 
 def test_open_files_are_bounded(four_files, monkeypatch):
-    monkeypatch.setattr("data_modules.views.OPEN_FILES", 2)
+    monkeypatch.setattr("data_modules.streaming.views.OPEN_FILES", 2)
     views = PackViews(PackIndex.open(four_files), range(8))
     for scene in (0, 2, 4, 6, 0, 7):
         views.__getitems__([(scene, 3)])
@@ -321,8 +321,8 @@ def test_memory_that_a_container_may_have(tmp_path, monkeypatch):
     ):
         (tmp_path / name).write_text(text)
     (tmp_path / "meminfo").write_text(f"MemTotal: {64 << 20} kB\nMemAvailable: {32 << 20} kB\n")
-    monkeypatch.setattr("data_modules.memory.MEMORY_INFO", tmp_path / "meminfo")
-    monkeypatch.setattr("data_modules.memory.CGROUP", tmp_path)
+    monkeypatch.setattr("data_modules.streaming.memory.MEMORY_INFO", tmp_path / "meminfo")
+    monkeypatch.setattr("data_modules.streaming.memory.CGROUP", tmp_path)
     monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1 << 24}[name])
     assert available_bytes() == 7 << 30
     (tmp_path / "memory.max").write_text("max")

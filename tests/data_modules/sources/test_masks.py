@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_modules.silhouettes import MOST_LOST, masks_from_white
 from data_modules.sources.eg3d import Eg3dSource
+from data_modules.sources.silhouettes import MOST_LOST, masks_from_white
 from data_modules.sources.srn import SrnSource
 from data_modules.sources.transforms import TransformsSource
 from scaled_ig.errors import UsageError
 from tests.data_modules.sources.captures import Seen, see, write_eg3d, write_srn, write_transforms, zipped
 from tests.data_modules.sources.one_frame import PIXELS, capture, change_frame
-from tests.data_modules.test_silhouettes import SHAPES, views_of
+from tests.data_modules.sources.test_silhouettes import SHAPES, views_of
 
 SOURCES = {
     "transforms": (write_transforms, TransformsSource, "opengl"),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_modules.photographs import denormalize_cameras
 from data_modules.sources.conventions import CONVENTIONS
 from data_modules.sources.eg3d import Eg3dSource
+from data_modules.sources.photographs import denormalize_cameras
 from data_modules.sources.posed import PosedSource
 from data_modules.sources.srn import SrnSource
 from data_modules.sources.transforms import TransformsSource
@@ -169,3 +169,13 @@ def test_normalization_errors_name_the_file(tmp_path):
     folder = write_transforms(tmp_path / "balls", seen, "opencv", camera_convention="opencv")
     with pytest.raises(UsageError, match=r"transforms\.json: all cameras look the same way"):
         TransformsSource(folder, normalize=True).load("balls")
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [("transforms", {"files", "categories"}), ("srn", {"folders"}), ("eg3d", {"views_per_scene"})],
+)
+def test_a_source_has_the_attributes_that_the_digest_of_a_job_is_made_of(tmp_path, kind, attributes):
+    """With others, ``pack`` would not know again what older versions have begun or finished."""
+    options = {"path", "camera_convention", "category", "resolution", "normalize", "yaw", "masks"}
+    assert vars(write(kind, tmp_path / "balls", see(16, 2), "opencv")).keys() == options | attributes

@@ -9,9 +9,9 @@ import pytest
 import torch
 import yaml
 
-from data_modules.choice import SceneChoice
 from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
+from data_modules.streaming.choice import SceneChoice
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cli import main
 from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene

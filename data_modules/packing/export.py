@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from data_modules import layout
 from data_modules.layout import PackIndex
-from data_modules.photographs import denormalize_cameras
 from data_modules.sources.base import PosedViews, SourceRecord
+from data_modules.sources.photographs import denormalize_cameras
 from data_modules.sources.transforms import MAP_FILE
 from scaled_ig.errors import UsageError
 from scaled_ig.files import write_json

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_modules.choice import SceneChoice
 from data_modules.layout import PackIndex
+from data_modules.streaming.choice import SceneChoice
 from scaled_ig.errors import UsageError
 
 

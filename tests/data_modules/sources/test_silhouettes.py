@@ -8,9 +8,17 @@ import torch
 import trimesh
 
 from data_modules.raycast import RayCaster, draw_cameras
-from data_modules.silhouettes import MOST_LOST, Carving, contradicted, inner, lost_share, masks_from_white, visual_hull
 from data_modules.sources.base import Mesh
 from data_modules.sources.meshes import MeshSource
+from data_modules.sources.silhouettes import (
+    MOST_LOST,
+    Carving,
+    contradicted,
+    inner,
+    lost_share,
+    masks_from_white,
+    visual_hull,
+)
 from scaled_ig.cameras import Cameras
 from tests.conftest import see_balls
 from tests.data_modules.test_raycast import solids

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_modules.sources.base import UNFIT, is_name
 from scaled_ig.errors import UsageError
 
 SCHEMA_VERSION = 3
@@ -34,13 +34,6 @@ SHARD_KEYS: Kinds = {"file": (str,), "bytes": (int,), "sha256": (str,), "scenes"
 SCENE_KEYS: Kinds = {"id": (str,), "category": (str,), "shape": (str,), "views": (int,), "sha256": (str,)}
 MASKS_KEY: Kinds = {"masks": (bool,)}  # of a scene, since schema 3
 LEFT_OUT_KEYS: Kinds = {"id": (str,), "reason": (str,)}
-# Control characters, ends of lines, and halves of characters, which no file and no terminal takes.
-UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-
-def is_name(text: str) -> bool:
-    """Whether a text may be the id of a scene: neither empty nor with characters that cannot be written or printed."""
-    return bool(text) and UNFIT.search(text) is None
 
 
 def json_sha256(document: dict[str, Any]) -> str:

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from data_modules import layout
-from data_modules.export import export_transforms
 from data_modules.layout import PackIndex
+from data_modules.packing.export import export_transforms
 from data_modules.packing.pack import write_pack
-from data_modules.photographs import normalize_cameras
 from data_modules.raycast import draw_cameras
 from data_modules.sources.base import PosedViews, SceneEntry, SceneSource
+from data_modules.sources.photographs import normalize_cameras
 from data_modules.sources.transforms import TransformsSource
 from scaled_ig.cli import main
 from scaled_ig.errors import UsageError

@@ -10,7 +10,7 @@ from data_modules.base import PhaseData
 from data_modules.layout import PackIndex
 from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
-from data_modules.views import PackViews
+from data_modules.streaming.views import PackViews
 from tests.conftest import BallScenes
 
 

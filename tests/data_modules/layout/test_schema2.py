@@ -12,8 +12,8 @@ import torch
 from data_modules import layout
 from data_modules.checking.check import find_findings
 from data_modules.checking.drop import write_sound_scenes
-from data_modules.export import export_transforms
 from data_modules.layout import PackIndex
+from data_modules.packing.export import export_transforms
 from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
 from data_modules.sources.base import SceneEntry

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from data_modules.samplers import ResumableLoader, SceneBatches
+from data_modules.streaming.samplers import ResumableLoader, SceneBatches
 from scaled_ig.errors import UsageError
 
 

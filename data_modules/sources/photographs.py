@@ -18,37 +18,32 @@ AXES_SPREAD = 1e-4  # mean squared sine: below about half a degree the optical a
 STRAY_IMAGES = 0.05  # share of images in which the object may reach a corner
 
 
-def fit_image_size(
-    images: list[NDArray[np.uint8]], intrinsics: NDArray[np.float64], resolution: int
+def fit_image(
+    image: NDArray[np.uint8], intrinsics: NDArray[np.float64], resolution: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Crops every image to the centred square of its shorter side and resizes it.
+    """Crops an image to the centred square of its shorter side and resizes it.
+
+    Whole ratios take the mean over areas; others a kernel that shifts nothing, and does not ring when it shrinks.
 
     Args:
-        images: uint8 [h, w, 3] or [h, w], of any sizes.
-        intrinsics: [V, 4], fx / w, fy / h, cx / w, cy / h; pixel centres at +0.5.
+        image: uint8 [h, w, 3] or [h, w].
+        intrinsics: [4], fx / w, fy / h, cx / w, cy / h; pixel centres at +0.5.
         resolution: height and width R of the result.
 
     Returns:
-        uint8 [V, R, R, 3] or [V, R, R], and the intrinsics [V, 4] of the squares.
+        uint8 [R, R, 3] or [R, R], and the intrinsics [4] of the square.
     """
-    fitted, cameras = [], []
-    for image, (fx, fy, cx, cy) in zip(images, intrinsics, strict=True):
-        height, width = image.shape[:2]
-        side = min(height, width)
-        left, top = (width - side) // 2, (height - side) // 2
-        cameras.append(np.array([fx * width, fy * height, cx * width - left, cy * height - top]) / side)
-        fitted.append(_resized(image[top : top + side, left : left + side], resolution))
-    return np.stack(fitted), np.array(cameras)
-
-
-def _resized(square: NDArray[np.uint8], resolution: int) -> NDArray[np.uint8]:
-    """The mean over areas for whole ratios; else a kernel that shifts nothing, and does not ring when it shrinks."""
-    image = Image.fromarray(np.ascontiguousarray(square))
-    factor, rest = divmod(image.width, resolution)
+    height, width = image.shape[:2]
+    side = min(height, width)
+    left, top = (width - side) // 2, (height - side) // 2
+    fx, fy, cx, cy = intrinsics
+    cropped = np.array([fx * width, fy * height, cx * width - left, cy * height - top]) / side
+    square = Image.fromarray(np.ascontiguousarray(image[top : top + side, left : left + side]))
+    factor, rest = divmod(side, resolution)
     if factor and not rest:
-        return np.asarray(image.reduce(factor))
+        return np.asarray(square.reduce(factor)), cropped
     kernel = Image.Resampling.HAMMING if factor else Image.Resampling.BICUBIC
-    return np.asarray(image.resize((resolution, resolution), kernel))
+    return np.asarray(square.resize((resolution, resolution), kernel)), cropped
 
 
 def normalize_cameras(

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from data_modules.photographs import denormalize_cameras, fit_image_size, nearest_to_axes, normalize_cameras
 from data_modules.sources.base import PosedViews
+from data_modules.sources.photographs import denormalize_cameras, fit_image, nearest_to_axes, normalize_cameras
 from scaled_ig.errors import UsageError
-from tests.data_modules.sources.captures import CENTRES, RADIUS, crop, distances, see
+from tests.data_modules.sources.captures import CENTRES, RADIUS, Seen, crop, distances, see
 
 
 def turn_about(axis: int, angle: float) -> np.ndarray:
@@ -28,11 +28,16 @@ def moved(poses, turn, scale, place):
     return result
 
 
+def fit_images(seen: Seen, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+    pairs = [fit_image(*view, resolution) for view in zip(seen.images, seen.intrinsics, strict=True)]
+    return np.stack([image for image, _ in pairs]), np.stack([intrinsics for _, intrinsics in pairs])
+
+
 @pytest.mark.parametrize("resolution", [24, 43, 50, 100, 200])
 def test_crop_and_resize_keep_the_cameras(resolution):
     """Whole and broken ratios, smaller and larger, odd margins."""
     seen = crop(see(128), slice(20, 106), slice(11, 128))
-    images, intrinsics = fit_image_size(list(seen.images), seen.intrinsics, resolution)
+    images, intrinsics = fit_images(seen, resolution)
     assert images.shape == (8, resolution, resolution, 3)
     assert distances(images, seen.poses, intrinsics).max() < 0.5 * max(1, resolution / 86)
     white = (images == 255).all(axis=-1)
@@ -44,20 +49,20 @@ def test_crop_and_resize_keep_the_cameras(resolution):
 def test_shrinking_does_not_ring(resolution):
     image = np.full((32, 32, 3), 200, np.uint8)
     image[8:20, 5:17] = 60
-    (shrunk,), _ = fit_image_size([image], np.array([[1.0, 1.0, 0.5, 0.5]]), resolution)
+    shrunk, _ = fit_image(image, np.array([1.0, 1.0, 0.5, 0.5]), resolution)
     assert (shrunk.min(), shrunk.max()) == (60, 200)
 
 
 def test_images_of_the_right_size_are_not_touched():
     seen = see(32, 3)
-    images, intrinsics = fit_image_size(list(seen.images), seen.intrinsics, 32)
+    images, intrinsics = fit_images(seen, 32)
     np.testing.assert_array_equal(images, seen.images)
     np.testing.assert_allclose(intrinsics, seen.intrinsics, rtol=1e-15)
 
 
 def test_crop_of_known_pixels():
     image = np.arange(4 * 7, dtype=np.uint8).reshape(4, 7)
-    (cropped,), (intrinsics,) = fit_image_size([image], np.array([[1.0, 2.0, 0.5, 0.5]]), 2)
+    cropped, intrinsics = fit_image(image, np.array([1.0, 2.0, 0.5, 0.5]), 2)
     square = image[:, 1:5].reshape(2, 2, 2, 2).mean(axis=(1, 3))
     np.testing.assert_allclose(cropped, square, atol=0.5)
     np.testing.assert_allclose(intrinsics, [7 / 4, 8 / 4, 2.5 / 4, 0.5])

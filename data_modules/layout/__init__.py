@@ -18,13 +18,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.index_document import INDEX_FILE as INDEX_FILE
-from data_modules.index_document import SCHEMA_VERSION as SCHEMA_VERSION
-from data_modules.index_document import json_sha256 as json_sha256
-from data_modules.index_document import read_index
-from data_modules.index_document import split_views as split_views
+from data_modules.layout.index_document import INDEX_FILE as INDEX_FILE
+from data_modules.layout.index_document import SCHEMA_VERSION as SCHEMA_VERSION
+from data_modules.layout.index_document import json_sha256 as json_sha256
+from data_modules.layout.index_document import read_index
+from data_modules.layout.index_document import split_views as split_views
+from data_modules.layout.structure import dataset_faults, link_faults
 from data_modules.sources.base import PosedViews
-from data_modules.structure import dataset_faults, link_faults
 from scaled_ig.errors import UsageError
 
 SCHEMA = "scaled-ig-pack"
