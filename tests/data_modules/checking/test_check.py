@@ -1,13 +1,8 @@
-"""The check of whole packs: sound ones, its sheet, the index, and children that crash or hang."""
+"""The check of whole packs: sound ones, its sheet, the index, and files over which a library crashes."""
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections import deque
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +11,6 @@ from PIL import Image
 from data_modules import layout
 from data_modules.checking.check import find_findings
 from data_modules.checking.contact_sheet import CAPTION_HEIGHT, CELL
-from data_modules.checking.contained import Lost, run_contained
 from data_modules.layout import PackIndex
 from scaled_ig.commands.check import check
 from scaled_ig.errors import UsageError
@@ -127,46 +121,6 @@ def test_an_unfinished_pack(tmp_path):
 
 
 # -- containment ------------------------------------------------------------------------------------------------------
-
-
-def misbehave(job):
-    kind, number = job
-    yield "began"
-    if kind == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if kind == "hang":
-        time.sleep(60)
-    if kind == "raise":
-        raise RuntimeError("no such thing")
-    if kind == "leave":
-        os._exit(3)
-    yield number
-
-
-def test_children_that_crash_hang_fail_or_leave():
-    kinds = ["crash", "fine", "hang", "raise", "leave", "fine"]
-    start = time.monotonic()
-    messages = list(run_contained(misbehave, deque((kind, n) for n, kind in enumerate(kinds)), 3, silence=0.5))
-    assert time.monotonic() - start < 20
-    ends = {job: message for job, message in messages if message != "began"}
-    assert ends[("crash", 0)] == Lost("crashed (SIGSEGV)")
-    assert ends[("hang", 2)].reason.startswith("gave no sign for")
-    assert ends[("raise", 3)] == Lost("failed (RuntimeError: no such thing)")
-    assert ends[("leave", 4)] == Lost("ended with status 3")
-    assert ends[("fine", 1)] == 1
-    assert ends[("fine", 5)] == 5
-
-
-def test_a_child_that_cannot_start_is_no_finding(written, tmp_path):
-    script = tmp_path / "unguarded.py"
-    script.write_text(
-        "from data_modules.checking.check import find_findings\nfrom data_modules.layout import PackIndex\n"
-        f"print(find_findings(PackIndex.open({str(written)!r}), quiet=True).findings)\n"
-    )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert done.returncode == 1
-    assert "UsageError: a child process could not start (it ended with status 1)" in done.stderr.splitlines()[-1]
-    assert not done.stdout
 
 
 @pytest.mark.parametrize("scene", [0, 1, 2])

@@ -9,9 +9,9 @@ from PIL import Image
 
 from data_modules.checking.check import find_findings
 from data_modules.checking.contact_sheet import BEYOND_MASK, CAPTION_HEIGHT, CELL, draw_contact_sheet
-from data_modules.checking.contained import BEAT
 from data_modules.checking.masks import contradiction_faults
 from data_modules.layout import PackIndex, ball_near_far
+from data_modules.processes import BEAT
 from data_modules.raycast import draw_cameras
 from data_modules.sources.base import PosedViews
 from scaled_ig.cameras import Cameras
