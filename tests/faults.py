@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_modules import layout
-from data_modules.checking.check import find_findings
+from data_modules.checking.check import check_pack
 from data_modules.layout import PackIndex
 from data_modules.packing import shards
 from data_modules.processes import DONE, Lost, run_tasks
@@ -119,7 +119,7 @@ def ask_check(pack: Path, original: Path) -> str:
     """What the check makes of a flipped pack, in a word."""
     start = time.monotonic()
     try:
-        findings = find_findings(PackIndex.open(pack), quiet=True).findings
+        findings = check_pack(PackIndex.open(pack), quiet=True).findings
     except UsageError:
         return "refused"
     except Exception as error:

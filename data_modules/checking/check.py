@@ -41,7 +41,7 @@ class CheckResult:
         return self.index.num_scenes - len(self.reasons)
 
 
-def find_findings(
+def check_pack(
     index: PackIndex, shown: Iterable[int] = (), processes: int | None = None, quiet: bool = False
 ) -> CheckResult:
     """Reads every byte of a pack and compares it with what it should be.

@@ -23,7 +23,7 @@ from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.commands import counted
 from scaled_ig.commands.fit import TrainingCLI
 from scaled_ig.errors import UsageError
-from scaled_ig.runs.bank_writers import AfterLastPhase, Keeper, KeepVersion, ReplaceScenes
+from scaled_ig.runs.bank_writers import BankWriter, ReplaceScenes, WriteAfterLastPhase, WriteVersion
 from scaled_ig.runs.phase_runs import FINISHED
 from scaled_ig.runs.plan import HandOver, stage_of
 from scaled_ig.runs.run_folder import RunFolder
@@ -57,12 +57,12 @@ def add(training: TrainingCLI, *, run: str, pack: str, own_shared: bool = False)
         raise UsageError(f"{folder.path} was begun with another pack: finish it with that one, or remove the folder")
     shared: Shared = "own" if own_shared else "frozen"
 
-    def keeper(encoding: Encoding) -> Keeper:
-        return KeepVersion(finished.folder.bank, encoding)
+    def make_bank_writer(encoding: Encoding) -> BankWriter:
+        return WriteVersion(finished.folder.bank, encoding)
 
     new = _new_scenes(finished, index, begun)
     scenes = list(begun) or new
-    status = _learn(training, _Settings(finished, folder, pack, scenes, folder.path.name, shared, keeper))
+    status = _learn(training, _Settings(finished, folder, pack, scenes, folder.path.name, shared, make_bank_writer))
     left = set(new) - set(scenes)
     if left and _is_first():
         print(f"{counted(len(left), 'further scene')} of {pack} are new: call again to learn them", flush=True)
@@ -85,11 +85,11 @@ def refit_scenes(training: TrainingCLI, path: str, ids: list[str], pack: str | N
     if begun and set(begun) != set(ids):
         raise UsageError(f"{folder.path} was begun with scenes {','.join(begun)}: finish it, or remove the folder")
 
-    def keeper(encoding: Encoding) -> Keeper:
+    def make_bank_writer(encoding: Encoding) -> BankWriter:
         return ReplaceScenes(run.folder.bank)
 
     pack = pack or run.pack_of(run.version)
-    return _learn(training, _Settings(run, folder, pack, ids, run.version, "frozen", keeper))
+    return _learn(training, _Settings(run, folder, pack, ids, run.version, "frozen", make_bank_writer))
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _new_scenes(run: _FinishedRun, index: PackIndex, begun: dict[str, str]) -> l
 
 @dataclass(frozen=True)
 class _Settings:
-    """What is learned, from what, and where it is kept."""
+    """What is learned, from what, and where it is written."""
 
     run: _FinishedRun
     folder: RunFolder
@@ -188,7 +188,7 @@ class _Settings:
     scenes: list[str]
     version: str
     shared: Shared
-    keeper: Callable[[Encoding], Keeper]
+    make_bank_writer: Callable[[Encoding], BankWriter]
 
 
 def _learn(training: TrainingCLI, settings: _Settings) -> int:
@@ -200,12 +200,12 @@ def _learn(training: TrainingCLI, settings: _Settings) -> int:
         fit.data.choice = SceneChoice(ids=settings.scenes)  # here, since a long list is slow to parse
         if not fit.phases:
             raise UsageError("no phase of stage 2 is left: nothing would be learned")
-        assert isinstance(fit.keep, KeepVersion)
+        assert isinstance(fit.bank_writer, WriteVersion)
         return dataclasses.replace(
             fit,
             meant_for=run.num_scenes(),
             hand_over=HandOver(scene_mean=True),
-            keep=AfterLastPhase(settings.keeper(fit.keep.encoding), fit.last_phase),
+            bank_writer=WriteAfterLastPhase(settings.make_bank_writer(fit.bank_writer.encoding), fit.last_phase),
             version=settings.version,
             shared_frozen=settings.shared == "frozen",
             terms={"shared": settings.shared},

@@ -35,7 +35,7 @@ from scaled_ig.optim import schedules  # noqa: F401
 from scaled_ig.parsing import VerbParser
 from scaled_ig.phases import AdamSettings
 from scaled_ig.rendering import sampling  # noqa: F401
-from scaled_ig.runs.bank_writers import KeepVersion
+from scaled_ig.runs.bank_writers import WriteVersion
 from scaled_ig.runs.checks import check_stage1, finished_stage1
 from scaled_ig.runs.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig, Waves
 from scaled_ig.runs.run_folder import RunFolder
@@ -260,7 +260,7 @@ class TrainingCLI(LightningCLI):
             make_trainer=make_trainer,
             hand_over=made.hand_over,
             adam=made.adam,
-            keep=KeepVersion(run.bank, config.bank_encoding),
+            bank_writer=WriteVersion(run.bank, config.bank_encoding),
             check=partial(check_stage1, stage1, phases, made.scene, made.data) if stage1 else lambda: None,
             source=source,
             waves=made.waves,

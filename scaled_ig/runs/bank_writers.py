@@ -19,8 +19,8 @@ from scaled_ig.scene_model import SceneModel
 MEASURED_SCENES = 8
 
 
-class Keeper(Protocol):
-    """Keeps the scenes of a phase run.
+class BankWriter(Protocol):
+    """Writes the scenes of a phase run into a bank.
 
     ``bank`` is the folder of the bank. A call is collective; ``start`` is the row of each table that the scenes started
     from, if not from noise: what is learned stays near it.
@@ -35,7 +35,7 @@ class Keeper(Protocol):
 
 
 @dataclass(frozen=True)
-class KeepVersion:
+class WriteVersion:
     """Writes the phase run's version of the bank, again after every phase.
 
     Args:
@@ -76,26 +76,26 @@ class ReplaceScenes:
 
 
 @dataclass(frozen=True)
-class AfterLastPhase:
-    """Keeps scenes once they are finished: a bank that others read gets nothing half done.
+class WriteAfterLastPhase:
+    """Writes scenes once they are finished: a bank that others read gets nothing half done.
 
     Args:
-        keep: Keeps them.
-        last: Name of the last phase.
+        bank_writer: Writes them.
+        last_phase: Its name.
     """
 
-    keep: Keeper
-    last: str
+    bank_writer: BankWriter
+    last_phase: str
 
     @property
     def bank(self) -> Path:
-        return self.keep.bank
+        return self.bank_writer.bank
 
     def __call__(
         self, scene: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
     ) -> None:
-        if phase_run.phase == self.last:
-            self.keep(scene, data, phase_run, start)
+        if phase_run.phase == self.last_phase:
+            self.bank_writer(scene, data, phase_run, start)
 
 
 def decibels_lost(

@@ -14,7 +14,7 @@ from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
 
 
-def keep_quality(
+def write_quality(
     run: RunFolder, data: MultiViewDataModule, phase_run: PhaseRun, scenes: list[dict[str, Any]], seconds: float
 ) -> None:
     """Put the test views' quality into ``metrics.json`` and ``metrics.csv``, and say it.
@@ -68,7 +68,7 @@ def with_quality(
     return with_means(metrics | {"protocol": PROTOCOL, "scenes": everything})
 
 
-def keep_costs(
+def write_costs(
     run: RunFolder,
     scene: SceneModel,
     phase_run: PhaseRun,

@@ -22,10 +22,10 @@ from scaled_ig.metrics.images import Lpips
 from scaled_ig.phases import AdamSettings, RunSettings
 from scaled_ig.phases.checkpoints import AtomicCheckpointIO, KeepLast, load_checkpoint, save
 from scaled_ig.rendering.kernels import describe_kernel
-from scaled_ig.runs.bank_writers import Keeper
+from scaled_ig.runs.bank_writers import BankWriter
 from scaled_ig.runs.checks import check_phases, check_plateau, check_visible, refuse_other_scenes, scenes_of
 from scaled_ig.runs.launch import agree, digest_of, meet
-from scaled_ig.runs.outcomes import keep_costs, keep_quality
+from scaled_ig.runs.outcomes import write_costs, write_quality
 from scaled_ig.runs.phase_runs import PhaseRun, forget_finished_waves, forget_wave, list_phase_runs
 from scaled_ig.runs.plan import PHASES, HandOver, PhaseConfig, Waves, for_scenes
 from scaled_ig.runs.run_folder import RunFolder
@@ -63,7 +63,7 @@ class Fit:
         make_trainer: Builds a Trainer from the configuration and more arguments.
         hand_over: What stage 2 takes from stage 1.
         adam: Optimiser settings of all phases.
-        keep: Puts scenes into a bank.
+        bank_writer: Writes learned scenes into a bank.
         check: Raises UsageError where what is asked for cannot be done.
         waves: Scenes of stage 2 that are trained at a time.
         source: What stage 2 starts from; this run's stage 1 where it is None.
@@ -86,7 +86,7 @@ class Fit:
     make_trainer: MakeTrainer
     hand_over: HandOver
     adam: AdamSettings
-    keep: Keeper
+    bank_writer: BankWriter
     check: Callable[[], None] = lambda: None
     waves: Waves = Waves()  # noqa: RUF009 - frozen
     source: Source | None = None
@@ -202,7 +202,7 @@ class Fit:
                 load_checkpoint(self.scene, path, with_scenes=same)
                 self._holds = (last.version, last.wave) if same else ("", 0)
             else:  # a wave of which the bank alone is left
-                bank, version = SceneBank.open(self.keep.bank), last.version
+                bank, version = SceneBank.open(self.bank_writer.bank), last.version
                 if self.shared_frozen and self.source is not None:
                     bank, version = self.source.bank, self.source.version
                 bank.load_shared(version, self.scene)
@@ -231,7 +231,7 @@ class Fit:
         if stage == 1 or not trained or not self.hand_over.scene_mean:
             return None
         if self._mean is None:
-            source = self.source or Source(SceneBank.open(self.keep.bank), "stage1")
+            source = self.source or Source(SceneBank.open(self.bank_writer.bank), "stage1")
             self._mean = source.bank.mean(source.version)
             if self.scene.own_heads and not self.hand_over.head:
                 self._mean["head"] = self.scene.renderer.head.row
@@ -284,11 +284,11 @@ class Fit:
         self.scene.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
         if cut_at_the_end:
             evaluation.measure_test(trainer, module)
-        self.keep(self.scene, data, phase_run, self._start(stage))
+        self.bank_writer(self.scene, data, phase_run, self._start(stage))
         scene_bytes = bytes_per_scene(self.scene)  # of the scenes of all ranks
         if trainer.is_global_zero:
-            keep_quality(self.run, data, phase_run, evaluation.scenes, clock.seconds)
-            keep_costs(
+            write_quality(self.run, data, phase_run, evaluation.scenes, clock.seconds)
+            write_costs(
                 self.run, self.scene, phase_run, trainer.global_step, clock.seconds, trainer.world_size, scene_bytes
             )
         self.scene.cpu()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data_modules import layout
-from data_modules.checking.check import find_findings
+from data_modules.checking.check import check_pack
 from data_modules.checking.contact_sheet import CAPTION_HEIGHT, CELL
 from data_modules.layout import PackIndex
 from scaled_ig.commands.check import check
@@ -91,10 +91,10 @@ def test_findings_that_the_screen_does_not_show_are_in_a_file(tmp_path, capsys, 
     capsys.readouterr()
 
     def many(*given):
-        result = find_findings(*given, quiet=True)
+        result = check_pack(*given, quiet=True)
         return replace(result, findings=result.findings * 1434)
 
-    monkeypatch.setattr("data_modules.checking.check.find_findings", many)
+    monkeypatch.setattr("data_modules.checking.check.check_pack", many)
     assert check(str(pack), sheet=str(tmp_path / "elsewhere" / "sheet.png")) == 1
     *shown, more, _ = capsys.readouterr().out.strip().splitlines()
     path = tmp_path / "elsewhere" / "findings.txt"
@@ -127,7 +127,7 @@ def test_an_unfinished_pack(tmp_path):
 def test_a_crash_costs_one_scene(written, monkeypatch, scene):
     """The real check, with a library that crashes over one scene."""
     monkeypatch.setattr("data_modules.checking.check.check_shard", crash_at[scene])
-    result = find_findings(PackIndex.open(written), processes=1, quiet=True)
+    result = check_pack(PackIndex.open(written), processes=1, quiet=True)
     (finding,) = result.findings
     assert finding.scene == NAMES[scene]
     assert finding.what == "the HDF5 library crashed (SIGSEGV) while it was read"
@@ -169,7 +169,7 @@ def crash_at_the_head(task):
 
 def test_a_crash_at_the_head_costs_the_file(written, monkeypatch):
     monkeypatch.setattr("data_modules.checking.check.check_shard", crash_at_the_head)
-    result = find_findings(PackIndex.open(written), processes=2, quiet=True)
+    result = check_pack(PackIndex.open(written), processes=2, quiet=True)
     (finding,) = result.findings
     assert (finding.file, finding.scene) == (layout.shard_name(0), None)
     assert finding.what == "the HDF5 library crashed (SIGABRT) while it was read"
