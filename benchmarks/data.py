@@ -34,6 +34,7 @@ BATCH = 32  # views of a rank
 BLOCK = 50  # batches
 WARM_UP = 250  # batches
 MAX_BLOCKS = 40
+PROCESSES = (1, 4)
 
 
 class DrawnViews(SceneSource):
@@ -152,6 +153,12 @@ def main() -> None:
     begun = time.perf_counter()
     write_pack(DrawnViews(options.scenes, options.views), options.pack, render=None, workers=Workers(2))
     written = time.perf_counter() - begun
+    _, batches = epoch(options.pack, 0, max(PROCESSES))
+    if len(batches) < WARM_UP + BLOCK:
+        raise SystemExit(
+            f"{options.pack} has {len(batches)} batches of {BATCH} views for each of {max(PROCESSES)} processes: give "
+            f"more --scenes or --views, {WARM_UP + BLOCK} batches are needed"
+        )
     opening = []
     for _ in range(9):
         begun = time.perf_counter()
@@ -165,7 +172,7 @@ def main() -> None:
         "bytes": sum(shard.bytes for shard in index.shards),
         "write_seconds": written,
         "open_index_seconds": statistics.median(opening),
-        "streams": [stream(options.pack, world_size) for world_size in (1, 4)],
+        "streams": [stream(options.pack, world_size) for world_size in PROCESSES],
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")

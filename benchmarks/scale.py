@@ -157,15 +157,15 @@ def summary(children: list[Child], wave: int) -> dict[str, Any]:
         own["optimizer_milliseconds"].append(statistics.median(child.optimizing))
         step, share = statistics.median(child.turns), 0.0
         if child.kind == "waves":
-            half, rows, keep = len(child.turns) // 2, child.costs["rows"], child.costs["keep"]
-            share = 1000 * (rows.cpu_seconds + keep.cpu_seconds) / (min(child.num_scenes, wave) * VISITS / BATCH)
+            half, rows, write = len(child.turns) // 2, child.costs["rows"], child.costs["write"]
+            share = 1000 * (rows.cpu_seconds + write.cpu_seconds) / (min(child.num_scenes, wave) * VISITS / BATCH)
             own["first_wave_milliseconds"].append(statistics.median(child.turns[:half]))
             own["last_wave_milliseconds"].append(statistics.median(child.turns[half:]))
             own["training_milliseconds"].append(step)
             own["wave_share_milliseconds"].append(share)
             own["make_rows_seconds"].append(rows.cpu_seconds)
-            own["write_and_forget_seconds"].append(keep.cpu_seconds)
-            own["write_and_forget_wall_seconds"].append(keep.wall_seconds)
+            own["write_and_forget_seconds"].append(write.cpu_seconds)
+            own["write_and_forget_wall_seconds"].append(write.wall_seconds)
         own["step_milliseconds"].append(step + share)
     waves = lists.pop("waves")
     first, last = waves["turn_milliseconds"][0], waves["turn_milliseconds"][-1]

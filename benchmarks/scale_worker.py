@@ -204,7 +204,7 @@ class Contender:
             self.optimizer.step()
         self.steps += 1
 
-    def keep(self, first: int) -> Cost:
+    def write_and_forget(self, first: int) -> Cost:
         """Write the wave that begins with a scene into the bank, and forget its state."""
         with Cost() as cost:
             ids, digests = self.data.scene_ids(2), self.data.scene_digests(2)
@@ -214,11 +214,11 @@ class Contender:
         return cost
 
     def change(self) -> dict[str, Cost]:
-        """Keep the first wave and enter the last; the bank then holds all scenes but those of the last."""
+        """Write the first wave and enter the last; the bank then holds all scenes but those of the last."""
         last = self.num_scenes - self.size
         if last == 0:
             return {}
-        self.keep(0)
+        self.write_and_forget(0)
         with changing(self.bank) as change:
             assert change.table is not None
             one = next(change.table.scenes())
@@ -227,8 +227,8 @@ class Contender:
         return {"rows": self.enter(last)}
 
     def finish(self) -> dict[str, Cost]:
-        """Keep the last wave, in a bank that holds all others."""
-        return {"keep": self.keep(self.num_scenes - self.size)}
+        """Write the last wave, in a bank that holds all others."""
+        return {"write": self.write_and_forget(self.num_scenes - self.size)}
 
 
 def serve(connection: Connection, kind: Kind, pack: Path, num_scenes: int, wave: int, bank: Path) -> None:

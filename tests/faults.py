@@ -23,10 +23,10 @@ import numpy as np
 from tqdm import tqdm
 
 from data_modules import layout
-from data_modules.checking.check import find_findings
-from data_modules.checking.contained import Lost, run_contained
+from data_modules.checking.check import check_pack
 from data_modules.layout import PackIndex
 from data_modules.packing import shards
+from data_modules.processes import DONE, Lost, run_tasks
 from scaled_ig.errors import UsageError
 from scaled_ig.files import write_json
 
@@ -119,7 +119,7 @@ def ask_check(pack: Path, original: Path) -> str:
     """What the check makes of a flipped pack, in a word."""
     start = time.monotonic()
     try:
-        findings = find_findings(PackIndex.open(pack), quiet=True).findings
+        findings = check_pack(PackIndex.open(pack), quiet=True).findings
     except UsageError:
         return "refused"
     except Exception as error:
@@ -130,7 +130,7 @@ def ask_check(pack: Path, original: Path) -> str:
         return HUNG
     if findings:
         return "reported: sha256 of the file" if "is not the file" in findings[0].what else "reported: inside the file"
-    ((_, equal),) = run_contained(_compare, deque([(pack, original)]), 1)
+    (_, equal), *_ = run_tasks(_compare, deque([(pack, original)]), 1, HANG_SECONDS, disposable=True)
     return "harmless" if equal is True else SILENT
 
 
@@ -194,8 +194,10 @@ def training_verdicts(original: Path, flips: list[Flip], rehash: bool, quiet: bo
     with tqdm(total=len(flips), desc="training", unit="flip", disable=quiet) as progress:
         while len(verdicts) < len(flips):
             some = tuple(flips[len(verdicts) : len(verdicts) + FLIPS_OF_A_CHILD])
-            with closing(run_contained(ask_training, deque([(original, some, rehash)]), 1, 60.0)) as answers:
-                for _, answer in answers:
+            with closing(
+                run_tasks(ask_training, deque([(original, some, rehash)]), 1, 60.0, disposable=True)
+            ) as answers:
+                for answer in (message for _, message in answers if message != DONE):
                     verdicts.append(f"{CRASHED} {answer.reason}" if isinstance(answer, Lost) else answer)
                     progress.update()
     return verdicts

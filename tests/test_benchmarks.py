@@ -121,3 +121,19 @@ def test_a_stored_scene_is_held_to_both_goals(monkeypatch):
     assert {name: row["passed"] for name, row in rows.items()} == {"stage1": True, "stage2": False, "added-1": False}
     assert rows["stage1"]["ratio"] == 20
     assert rows["stage1"]["check"] == "-0.0400 dB at 29.960 dB"
+
+
+def test_a_pack_too_small_to_stream_is_one_sentence(tmp_path):
+    options = ("--scenes", "5", "--views", "20", "--pack", str(tmp_path / "pack"), "--out", str(tmp_path / "data.json"))
+    clean = {name: value for name, value in os.environ.items() if name not in LEAKS and "SLURM" not in name}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/data.py"), *options],
+        env=clean | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 1
+    (sentence,) = [line for line in done.stderr.splitlines() if "batches" in line]
+    assert sentence.endswith("for each of 4 processes: give more --scenes or --views, 300 batches are needed")
+    assert "Traceback" not in done.stderr

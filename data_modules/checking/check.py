@@ -8,14 +8,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_modules.checking.contained import Lost, run_contained
 from data_modules.checking.findings import RESTORE, RESTORE_FILE, Finding, SceneReport, ShardTask
 from data_modules.checking.index import shared_findings, untested_findings
 from data_modules.checking.shard import OPENED, check_shard
 from data_modules.layout import PackIndex, Shard
+from data_modules.processes import Lost, run_tasks
 from scaled_ig.distributed.cores import usable_cpus
 
 JOINED = 3
+SILENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class CheckResult:
         return self.index.num_scenes - len(self.reasons)
 
 
-def find_findings(
+def check_pack(
     index: PackIndex, shown: Iterable[int] = (), processes: int | None = None, quiet: bool = False
 ) -> CheckResult:
     """Reads every byte of a pack and compares it with what it should be.
@@ -55,7 +56,7 @@ def find_findings(
     of_files: dict[str, list[Finding]] = {}
     reports: dict[int, SceneReport] = {}
     opened: dict[Path, int] = {}  # the scene that is read now
-    messages = run_contained(check_shard, tasks, processes or usable_cpus())
+    messages = run_tasks(check_shard, tasks, processes or usable_cpus(), SILENCE_SECONDS, disposable=True)
     with closing(messages), tqdm(total=index.num_scenes, desc="checking", unit="scene", disable=quiet) as progress:
         for task, message in messages:
             shard = task.shard

@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from data_modules import layout
 from data_modules.checking.check import CheckResult
-from data_modules.checking.contained import BEAT, Lost, run_contained
 from data_modules.layout import Shard
 from data_modules.packing.disk import new_hdf5
 from data_modules.packing.folder import require_empty
 from data_modules.packing.parts import SCENES_FOLDER
 from data_modules.packing.shards import CAMERAS, copy_views, create_views, index_row, write_index, write_shard
+from data_modules.processes import BEAT, DONE, Lost, run_tasks
 from scaled_ig.distributed.cores import usable_cpus
 from scaled_ig.errors import UsageError
 
@@ -59,13 +59,14 @@ def write_sound_scenes(result: CheckResult, out: Path, quiet: bool = False) -> l
     out.mkdir(parents=True, exist_ok=True)
     copies = list(_copies(result, out))
     rows: dict[Path, dict[str, Any]] = {}
-    messages = run_contained(copy_shard, deque(copies), usable_cpus(), SILENCE_SECONDS)
+    messages = run_tasks(copy_shard, deque(copies), usable_cpus(), SILENCE_SECONDS, disposable=True)
     with closing(messages), tqdm(total=result.num_sound, desc="copying", unit="scene", disable=quiet) as progress:
         for copy, message in messages:
             if isinstance(message, Lost):
                 raise UsageError(f"{copy.target} could not be written (it {message.reason}): check --out and repeat")
-            rows[copy.target] = message
-            progress.update(len(copy.rows))
+            if message != DONE:
+                rows[copy.target] = message
+                progress.update(len(copy.rows))
     left_out = [{"id": index.scene_ids[scene], "reason": result.reasons[scene]} for scene in sorted(result.reasons)]
     shutil.rmtree(out / SCENES_FOLDER)
     ordered = [rows[copy.target] for copy in copies]

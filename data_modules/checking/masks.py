@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.checking.cameras import CameraFault, Flags
-from data_modules.checking.contained import BEAT
 from data_modules.checking.findings import LEAVE_OUT
+from data_modules.processes import BEAT
 from data_modules.sources.base import PosedViews
 from data_modules.sources.silhouettes import HALF_SIDE, Carving, cells_at, contradicted, inner, shadow
 

@@ -12,11 +12,11 @@ import h5py
 import numpy as np
 
 from data_modules import layout
-from data_modules.checking.contained import BEAT
 from data_modules.checking.findings import RESTORE, RESTORE_FILE, Finding, SceneReport, ShardTask
 from data_modules.checking.scene import check_scene
 from data_modules.layout.index_document import READABLE_VERSIONS
 from data_modules.layout.structure import dataset_faults, link_faults
+from data_modules.processes import BEAT
 from data_modules.sources.base import PosedViews
 
 OPENED = "opened"  # the scenes come next

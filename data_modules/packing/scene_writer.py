@@ -59,7 +59,7 @@ class SceneWriter:
     parts: Parts
     render: RenderSettings | None
 
-    def write(self, row: int) -> int:
+    def write(self, row: int) -> None:
         """Leaves the scene, or the reason why it is left out, among the parts.
 
         Raises:
@@ -82,7 +82,6 @@ class SceneWriter:
                 write_scene(self.parts.views(row), views, record | seed)
             except MemoryError:
                 self.parts.leave_out(row, scene_id, TOO_LARGE)
-        return row
 
     def _render(self, mesh: Mesh, scene_id: str) -> PosedViews:
         render = self.render

@@ -22,7 +22,7 @@ from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.commands import counted
 from scaled_ig.commands.fit import TrainingCLI
 from scaled_ig.errors import UsageError
-from scaled_ig.runs.bank_writers import BankWriter, ReplaceScenes, WriteFinished, WriteVersion
+from scaled_ig.runs.bank_writers import BankWriter, ReplaceScenes, WriteAfterLastPhase, WriteVersion
 from scaled_ig.runs.model_state import Source
 from scaled_ig.runs.phase_runs import FINISHED
 from scaled_ig.runs.plan import HandOver, stage_of
@@ -57,12 +57,12 @@ def add(training: TrainingCLI, *, run: str, pack: str, own_shared: bool = False)
         raise UsageError(f"{folder.path} was begun with another pack: finish it with that one, or remove the folder")
     shared: Shared = "own" if own_shared else "frozen"
 
-    def bank_writer(encoding: Encoding) -> BankWriter:
+    def make_bank_writer(encoding: Encoding) -> BankWriter:
         return WriteVersion(finished.folder.bank, encoding)
 
     new = _new_scenes(finished, index, begun)
     scenes = list(begun) or new
-    status = _learn(training, _Settings(finished, folder, pack, scenes, folder.path.name, shared, bank_writer))
+    status = _learn(training, _Settings(finished, folder, pack, scenes, folder.path.name, shared, make_bank_writer))
     left = set(new) - set(scenes)
     if left and _is_first():
         print(f"{counted(len(left), 'further scene')} of {pack} are new: call again to learn them", flush=True)
@@ -85,11 +85,11 @@ def refit_scenes(training: TrainingCLI, path: str, ids: list[str], pack: str | N
     if begun and set(begun) != set(ids):
         raise UsageError(f"{folder.path} was begun with scenes {','.join(begun)}: finish it, or remove the folder")
 
-    def bank_writer(encoding: Encoding) -> BankWriter:
+    def make_bank_writer(encoding: Encoding) -> BankWriter:
         return ReplaceScenes(run.folder.bank)
 
     pack = pack or run.pack_of(run.version)
-    return _learn(training, _Settings(run, folder, pack, ids, run.version, "frozen", bank_writer))
+    return _learn(training, _Settings(run, folder, pack, ids, run.version, "frozen", make_bank_writer))
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class _Settings:
     scenes: list[str]
     version: str
     shared: Shared
-    bank_writer: Callable[[Encoding], BankWriter]
+    make_bank_writer: Callable[[Encoding], BankWriter]
 
 
 def _learn(training: TrainingCLI, settings: _Settings) -> int:
@@ -212,7 +212,7 @@ def _learn(training: TrainingCLI, settings: _Settings) -> int:
             made,
             plan=plan,
             data=made.data.of(SceneChoice(ids=settings.scenes)),  # here, since a long list is slow to parse
-            bank_writer=WriteFinished(settings.bank_writer(made.bank_writer.encoding), plan.last_phase),
+            bank_writer=WriteAfterLastPhase(settings.make_bank_writer(made.bank_writer.encoding), plan.last_phase),
         )
 
     training.train(Source(run.bank, run.version), adjust)

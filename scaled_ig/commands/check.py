@@ -27,7 +27,7 @@ def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: s
         Exit code: 0 for a sound pack, 1 if there are findings, 2 if no scene is sound. A pack that cannot be opened
         raises ``UsageError``, which ends the program with code 2.
     """
-    from data_modules.checking.check import find_findings
+    from data_modules.checking.check import check_pack
     from data_modules.checking.contact_sheet import draw_contact_sheet, spread_scenes
     from data_modules.layout import PackIndex
     from data_modules.packing.folder import require_empty
@@ -37,7 +37,7 @@ def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: s
     if out is not None:
         require_empty(Path(out))
     index = PackIndex.open(pack)
-    result = find_findings(index, spread_scenes(index.num_scenes))
+    result = check_pack(index, spread_scenes(index.num_scenes))
     path, drawn = Path(sheet) if sheet is not None else Path(pack) / "contact_sheet.png", ""
     try:  # every byte was read for the verdict: nothing that cannot be written shall cost it, or the new pack
         try:

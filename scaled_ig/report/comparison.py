@@ -32,7 +32,9 @@ class Contender:
     kind: str
 
     def ends(self) -> list[End]:
-        """Each measured phase of stage 2."""
+        """Each measured phase of stage 2; none where the bank has lost all of its scenes."""
+        if not self.run.scenes(2):
+            return []
         seconds, ends = 0.0, list[End]()
         for phase in self.run.phases(2):
             seconds += self.run.costs["phases"][phase]["seconds"]
@@ -98,7 +100,7 @@ def rows(contenders: list[Contender]) -> list[Row]:
         return []
     lines = []
     for contender in contenders:
-        scenes = max(1, len(contender.run.scenes(2)))
+        scenes = len(contender.run.scenes(2))
         size = contender.run.bytes_per_scene()
         for phase, seconds, psnr in contender.ends():
             ssim, name = contender.run.test_value(phase, "ssim"), PHASE_NAMES[phase]

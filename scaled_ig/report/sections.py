@@ -74,7 +74,7 @@ def training(run: RunRecord) -> dict[str, Any]:
 
 
 def comparison(run: RunRecord, contenders: list[Contender]) -> dict[str, Any] | None:
-    """This run at the end of each phase of stage 2, and the others; None where it has no stage 2."""
+    """This run at the end of each phase of stage 2, and the others; None where it has no scenes of stage 2."""
     lines = rows(contenders)
     if not lines:
         return None

@@ -76,26 +76,26 @@ class ReplaceScenes:
 
 
 @dataclass(frozen=True)
-class WriteFinished:
+class WriteAfterLastPhase:
     """Writes scenes once they are finished: a bank that others read gets nothing half done.
 
     Args:
-        writer: Writes them.
-        last: Name of the last phase.
+        bank_writer: Writes them.
+        last_phase: Its name.
     """
 
-    writer: BankWriter
-    last: str
+    bank_writer: BankWriter
+    last_phase: str
 
     @property
     def bank(self) -> Path:
-        return self.writer.bank
+        return self.bank_writer.bank
 
     def __call__(
         self, model: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
     ) -> None:
-        if phase_run.phase == self.last:
-            self.writer(model, data, phase_run, start)
+        if phase_run.phase == self.last_phase:
+            self.bank_writer(model, data, phase_run, start)
 
 
 def decibels_lost(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_modules import layout
-from data_modules.checking.check import find_findings
+from data_modules.checking.check import check_pack
 from data_modules.layout import PackIndex
 from data_modules.packing.shards import index_row, write_index, write_scene, write_shard
 from data_modules.raycast import draw_cameras
@@ -72,7 +72,7 @@ def sound_scenes(count: int = 10) -> dict[str, PosedViews]:
 
 def lines_of(folder: Path) -> list[str]:
     """The lines of the check."""
-    return [str(finding) for finding in find_findings(PackIndex.open(folder), processes=1, quiet=True).findings]
+    return [str(finding) for finding in check_pack(PackIndex.open(folder), processes=1, quiet=True).findings]
 
 
 def rehash(folder: Path) -> None:

@@ -1,22 +1,16 @@
-"""The check of whole packs: sound ones, its sheet, the index, and children that crash or hang."""
+"""The check of whole packs: sound ones, its sheet, the index, and files over which a library crashes."""
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections import deque
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from data_modules import layout
-from data_modules.checking.check import find_findings
+from data_modules.checking.check import check_pack
 from data_modules.checking.contact_sheet import CAPTION_HEIGHT, CELL
-from data_modules.checking.contained import Lost, run_contained
 from data_modules.layout import PackIndex
 from scaled_ig.commands.check import check
 from scaled_ig.errors import UsageError
@@ -97,10 +91,10 @@ def test_findings_that_the_screen_does_not_show_are_in_a_file(tmp_path, capsys, 
     capsys.readouterr()
 
     def many(*given):
-        result = find_findings(*given, quiet=True)
+        result = check_pack(*given, quiet=True)
         return replace(result, findings=result.findings * 1434)
 
-    monkeypatch.setattr("data_modules.checking.check.find_findings", many)
+    monkeypatch.setattr("data_modules.checking.check.check_pack", many)
     assert check(str(pack), sheet=str(tmp_path / "elsewhere" / "sheet.png")) == 1
     *shown, more, _ = capsys.readouterr().out.strip().splitlines()
     path = tmp_path / "elsewhere" / "findings.txt"
@@ -129,51 +123,11 @@ def test_an_unfinished_pack(tmp_path):
 # -- containment ------------------------------------------------------------------------------------------------------
 
 
-def misbehave(job):
-    kind, number = job
-    yield "began"
-    if kind == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if kind == "hang":
-        time.sleep(60)
-    if kind == "raise":
-        raise RuntimeError("no such thing")
-    if kind == "leave":
-        os._exit(3)
-    yield number
-
-
-def test_children_that_crash_hang_fail_or_leave():
-    kinds = ["crash", "fine", "hang", "raise", "leave", "fine"]
-    start = time.monotonic()
-    messages = list(run_contained(misbehave, deque((kind, n) for n, kind in enumerate(kinds)), 3, silence=0.5))
-    assert time.monotonic() - start < 20
-    ends = {job: message for job, message in messages if message != "began"}
-    assert ends[("crash", 0)] == Lost("crashed (SIGSEGV)")
-    assert ends[("hang", 2)].reason.startswith("gave no sign for")
-    assert ends[("raise", 3)] == Lost("failed (RuntimeError: no such thing)")
-    assert ends[("leave", 4)] == Lost("ended with status 3")
-    assert ends[("fine", 1)] == 1
-    assert ends[("fine", 5)] == 5
-
-
-def test_a_child_that_cannot_start_is_no_finding(written, tmp_path):
-    script = tmp_path / "unguarded.py"
-    script.write_text(
-        "from data_modules.checking.check import find_findings\nfrom data_modules.layout import PackIndex\n"
-        f"print(find_findings(PackIndex.open({str(written)!r}), quiet=True).findings)\n"
-    )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert done.returncode == 1
-    assert "UsageError: a child process could not start (it ended with status 1)" in done.stderr.splitlines()[-1]
-    assert not done.stdout
-
-
 @pytest.mark.parametrize("scene", [0, 1, 2])
 def test_a_crash_costs_one_scene(written, monkeypatch, scene):
     """The real check, with a library that crashes over one scene."""
     monkeypatch.setattr("data_modules.checking.check.check_shard", crash_at[scene])
-    result = find_findings(PackIndex.open(written), processes=1, quiet=True)
+    result = check_pack(PackIndex.open(written), processes=1, quiet=True)
     (finding,) = result.findings
     assert finding.scene == NAMES[scene]
     assert finding.what == "the HDF5 library crashed (SIGSEGV) while it was read"
@@ -215,7 +169,7 @@ def crash_at_the_head(task):
 
 def test_a_crash_at_the_head_costs_the_file(written, monkeypatch):
     monkeypatch.setattr("data_modules.checking.check.check_shard", crash_at_the_head)
-    result = find_findings(PackIndex.open(written), processes=2, quiet=True)
+    result = check_pack(PackIndex.open(written), processes=2, quiet=True)
     (finding,) = result.findings
     assert (finding.file, finding.scene) == (layout.shard_name(0), None)
     assert finding.what == "the HDF5 library crashed (SIGABRT) while it was read"

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from data_modules.checking.check import find_findings
+from data_modules.checking.check import check_pack
 from data_modules.checking.contact_sheet import BEYOND_MASK, CAPTION_HEIGHT, CELL, draw_contact_sheet
-from data_modules.checking.contained import BEAT
 from data_modules.checking.masks import contradiction_faults
 from data_modules.layout import PackIndex, ball_near_far
+from data_modules.processes import BEAT
 from data_modules.raycast import draw_cameras
 from data_modules.sources.base import PosedViews
 from scaled_ig.cameras import Cameras
@@ -136,7 +136,7 @@ def test_what_lies_outside_of_the_world_is_no_contradiction():
 def test_the_sheet_tints_what_lies_outside_of_the_mask(tmp_path):
     views = balls()
     pack = make_pack(tmp_path / "pack", {"a": views, "b": changed(balls(seed=1), masks=None)})
-    result = find_findings(PackIndex.open(pack), shown=(0, 1), processes=1, quiet=True)
+    result = check_pack(PackIndex.open(pack), shown=(0, 1), processes=1, quiet=True)
     draw_contact_sheet(result, Path(tmp_path / "sheet.png"))
     with Image.open(tmp_path / "sheet.png") as image:
         sheet = np.asarray(image)

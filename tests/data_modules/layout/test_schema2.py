@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from data_modules import layout
-from data_modules.checking.check import find_findings
+from data_modules.checking.check import check_pack
 from data_modules.checking.drop import write_sound_scenes
 from data_modules.layout import PackIndex
 from data_modules.packing.export import export_transforms
@@ -87,6 +87,6 @@ def test_scenes_with_masks_are_added_to_it(copy, tmp_path):
     assert index.masked.tolist() == [False, False, True, False]
     assert (copy / "pack-00000.h5").read_bytes() == (FIXTURE / "pack-00000.h5").read_bytes()
     assert lines_of(copy) == []
-    kept = write_sound_scenes(find_findings(index, processes=1, quiet=True), tmp_path / "kept", quiet=True)
+    kept = write_sound_scenes(check_pack(index, processes=1, quiet=True), tmp_path / "kept", quiet=True)
     assert (kept.digests, kept.masked.tolist()) == (index.digests, index.masked.tolist())
     assert lines_of(tmp_path / "kept") == []

@@ -27,7 +27,7 @@ class Troubled(SceneSource):
 
     viewpoints = None
 
-    def __init__(self, count: int, troubles: dict[str, str]) -> None:
+    def __init__(self, count: int, troubles: dict[str, str | Path]) -> None:
         self.count = count
         self.troubles = troubles
 
@@ -48,6 +48,9 @@ class Troubled(SceneSource):
             np.empty(int(trouble.split()[0]) * 2**30, np.uint8)
         if trouble == "killed":
             os.kill(os.getpid(), signal.SIGSEGV)
+        if isinstance(trouble, Path) and not trouble.exists():
+            trouble.touch()  # the memory will suffice the next time
+            os.kill(os.getpid(), signal.SIGKILL)
         shape = (2, 8, 8, 3) if trouble == "size" else (2, 4, 6, 3)
         images = np.random.default_rng(int(scene_id[1:])).integers(0, 255, shape, dtype=np.uint8)
         poses = np.tile(np.eye(4, dtype=np.float32), (2, 1, 1))
@@ -189,6 +192,13 @@ def test_a_scene_that_kills_its_process_is_left_out_alone(tmp_path):
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
     with pytest.raises(UsageError, match="scene s0: its process was killed"):
         write_pack(Troubled(1, {"s0": "killed"}), tmp_path / "strict", None, workers=Workers(1), strict=True)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_scene_whose_process_is_killed_once_is_tried_again(tmp_path, processes):
+    source = Troubled(5, {"s1": tmp_path / "killed"})
+    assert write_pack(source, tmp_path / "out", None, workers=Workers(processes)).num_scenes == 5
+    assert (tmp_path / "killed").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited on Linux only")

@@ -224,6 +224,16 @@ def test_scenes_that_were_added_or_removed_since_do_not_matter(tiny_run, tmp_pat
     assert record.metrics["s1"] == json.loads((tiny_run / "metrics.json").read_text())["s1"]
 
 
+def test_a_run_whose_stage_2_scenes_were_all_removed_is_not_compared(tiny_run, tmp_path):
+    run = copy_run(tiny_run, tmp_path / "run")
+    SceneBank.open(run / "bank").remove([scene["id"] for scene in RunRecord.open(run).scenes(2)])
+    assert report(str(run)) == 0
+    text, record = (run / "report.html").read_text(), RunRecord.open(run)
+    assert "Against other ways" not in text
+    assert record.stages() == [1]
+    assert comparison.sentences([comparison.Contender("this run", record, "ours")]) == []
+
+
 def test_a_pack_in_another_order_is_refused(tiny_run, tiny_pack, tmp_path):
     run = copy_run(tiny_run, tmp_path / "run")
     record = RunRecord.open(run)
