@@ -313,6 +313,7 @@ class MultiViewDataModule(LightningDataModule):
         views = copy.copy(self.views(self.phase.stage))
         self._refuse_leaks(views)
         views.with_images, views.with_masks = self.phase.with_images, self.phase.with_masks
+        views.global_size = self.batch_size
         self._load(views, self.own_scenes(self.phase.stage))  # the masks; images are there by now, if they fit
         return views
 

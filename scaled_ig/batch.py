@@ -6,7 +6,7 @@ Letters: B views, R pixels of each, H rows and W columns of an image.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -34,6 +34,7 @@ class ViewBatch:
         masks: [B, H, W] uint8, how much of each pixel the object covers, 255 is all of it; None where nobody asked.
         masked: [B] bool, False where the scene of a view has no masks: then its mask is zero, and says nothing. None
             where masks is None.
+        global_size: Views of the batch over all ranks of which these are a part; 0 where they are all.
 
     Raises:
         ValueError: Shapes or types do not fit; the message says what was expected.
@@ -45,6 +46,7 @@ class ViewBatch:
     images: Tensor | None = None
     masks: Tensor | None = None
     masked: Tensor | None = None
+    global_size: int = 0
 
     def __post_init__(self) -> None:
         size = len(self.cameras)
@@ -115,8 +117,8 @@ class ViewBatch:
 
     def _map(self, change: Callable[[Any], Any]) -> ViewBatch:
         """The cameras and every tensor that is there, changed."""
-        changed: list[Any] = [None if values is None else change(values) for values in vars(self).values()]
-        return ViewBatch(*changed)
+        values = {name: value for name, value in vars(self).items() if isinstance(value, Cameras | Tensor)}
+        return replace(self, **{name: change(value) for name, value in values.items()})
 
 
 def _unit(images: Tensor) -> Tensor:

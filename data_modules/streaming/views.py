@@ -23,8 +23,6 @@ from scaled_ig.batch import ViewBatch, ViewKey
 from scaled_ig.cameras import Cameras
 from scaled_ig.errors import UsageError
 
-"""Scene index within the scene set, view index within the scene."""
-
 OPEN_FILES = 32  # of a process at a time; the usual limit of a process is 1024
 
 
@@ -36,12 +34,16 @@ class PackViews(Dataset[ViewBatch]):
         scenes: [S] scene of the pack that each scene index stands for.
         with_images: Whether batches carry pixels.
         with_masks: Whether batches carry masks.
+
+    Attributes:
+        global_size: Of the batches over all ranks; 0 where a batch is whole.
     """
 
     def __init__(
         self, index: PackIndex, scenes: Sequence[int], with_images: bool = True, with_masks: bool = False
     ) -> None:
         self.index, self.scenes, self.with_images, self.with_masks = index, list(scenes), with_images, with_masks
+        self.global_size = 0
         self._masked = index.masked[self.scenes]
         self._pack_row = index.offsets[self.scenes]  # first view of each scene within the pack
         self._row = np.cumsum([0, *index.num_views[self.scenes]])  # and within this set
@@ -113,8 +115,8 @@ class PackViews(Dataset[ViewBatch]):
         images = self._values(VIEWS, scene, view).permute(0, 3, 1, 2) if self.with_images else None
         masks = self._values(MASKS, scene, view) if self.with_masks else None
         masked = torch.from_numpy(self._masked[scene]) if self.with_masks else None
-        cameras = self._cameras_of(scene, view)
-        return ViewBatch(cameras, torch.from_numpy(scene), torch.from_numpy(view), images, masks, masked)
+        places = torch.from_numpy(scene), torch.from_numpy(view)
+        return ViewBatch(self._cameras_of(scene, view), *places, images, masks, masked, self.global_size)
 
     def __getitem__(self, key: ViewKey) -> ViewBatch:
         return self.__getitems__([key])

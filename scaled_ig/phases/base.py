@@ -86,6 +86,13 @@ class RunSettings:
     shared_frozen: bool = False
 
 
+def jitter(model: SceneModel, batch: ViewBatch, noise: CounterNoise, pixels: Tensor | None = None) -> Jitter:
+    """Noise for the rays of a batch: all latent pixels, or ``pixels`` [B, R]."""
+    if pixels is None:
+        pixels = torch.arange(model.latent_resolution**2, device=batch.scene_index.device)[None]
+    return Jitter(noise, batch.ray_ids(pixels))
+
+
 def _sum_gradients(state, bucket):  # DDP refuses annotations that are text
     """DDP's hook: the sum over ranks. Its average, scaled back, would round otherwise on every number of ranks."""
     summed = dist.all_reduce(bucket.buffer(), async_op=True)
@@ -135,7 +142,7 @@ class Phase(LightningModule, ABC):
     def training_step(self, batch: ViewBatch, batch_index: int) -> Tensor:
         noise = CounterNoise(self.settings.seed, self.number, self.global_step)
         unlearned = batch if self.learned is None else batch[~self.learned[batch.scene_index]]
-        share = self._share(len(unlearned))
+        share = len(unlearned) / (batch.global_size or len(batch))
         if len(unlearned):
             self._catch_up(unlearned, noise)
             terms = self.terms(unlearned, noise)
@@ -150,10 +157,6 @@ class Phase(LightningModule, ABC):
         self.log_dict(self._over_ranks(values, share), batch_size=len(batch))
         return total * share if self._anchor is None else total * share + 0 * self._anchor
 
-    def _share(self, views: int) -> float:
-        """Part of the global batch that this rank has."""
-        return views / self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
-
     def _over_ranks(self, values: dict[str, Tensor], share: float) -> dict[str, Tensor]:
         """Means over the global batch, of which every rank has a share."""
         if self.trainer.world_size == 1:
@@ -161,12 +164,6 @@ class Phase(LightningModule, ABC):
         stacked = torch.stack([value.float() for value in values.values()]) * share
         dist.all_reduce(stacked)
         return dict(zip(values, stacked, strict=True))
-
-    def jitter(self, batch: ViewBatch, noise: CounterNoise, pixels: Tensor | None = None) -> Jitter:
-        """Noise for the rays of a batch: all latent pixels, or ``pixels`` [B, R]."""
-        size = self.scene.latent_resolution**2
-        pixels = torch.arange(size, device=batch.scene_index.device)[None] if pixels is None else pixels
-        return Jitter(noise, batch.ray_ids(pixels))
 
     def smoothness(self, batch: ViewBatch) -> Tensor:
         """Total variation of the planes of a batch's scenes (the authors' code; absent from the papers).

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.distributed.agreement import together
-from scaled_ig.phases.base import Phase
+from scaled_ig.phases.base import jitter
 from scaled_ig.phases.hulls import LATENT_REACH, draw_near
 from scaled_ig.phases.latent_cache import LatentCache, Precision
 from scaled_ig.randomness import CounterNoise, Stream
@@ -51,28 +52,30 @@ class CachedLatents:
     def _draws_near(self, model: SceneModel) -> bool:
         return model.is_rgb and self.rays_per_view is not None and model.samples_hulls
 
-    def encode(self, phase: Phase) -> None:
-        """Encode all training views of this rank's scenes, or find them encoded in the run's ``latents``."""
-        model, trainer = phase.scene, phase.trainer
-        if not phase.settings.shared_frozen:  # it goes with an encoder that is frozen for good
-            model.measure_background()
+    def encode(self, model: SceneModel, data: Any, stage: int, run: Path) -> None:
+        """Encode all training views of this rank's scenes, or find them encoded in the run's ``latents``.
+
+        Args:
+            model: What encodes.
+            data: The data module.
+            stage: Whose scenes.
+            run: Folder of the run.
+        """
         if not self.can_cache(model):
             return
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        folder = Path(trainer.default_root_dir) / "latents" / f"stage{phase.stage}"
-        self._cache = LatentCache(folder, model, self.precision, partial(print, flush=True))
-        read_views = partial(data.batches, phase.stage, title="encoding")
-        shards, digests = data.own_training_shards(), data.scene_digests(phase.stage)
+        self._cache = LatentCache(run / "latents" / f"stage{stage}", model, self.precision, partial(print, flush=True))
+        read_views = partial(data.batches, stage, title="encoding")
+        shards, digests = data.own_training_shards(), data.scene_digests(stage)
         together(partial(self._cache.fill, shards, digests, read_views))
 
-    def term(self, phase: Phase, batch: ViewBatch, noise: CounterNoise) -> Tensor:
+    def term(self, model: SceneModel, batch: ViewBatch, noise: CounterNoise) -> Tensor:
         """L_latent of a batch, by one sweep for value and gradients where the kernel can."""
-        model, batch = phase.scene, _trusted(phase.scene, batch)
+        batch = _trusted(model, batch)
         pixels = self._pixels(model, batch, noise)
         target = batch.pixels_at(pixels) if model.is_rgb and pixels is not None else self._latent(model, batch, pixels)
         opacity = self._opacity(model, batch, pixels)
         return model.rendering_loss(
-            batch.cameras, batch.scene_index, target, phase.jitter(batch, noise, pixels), pixels, opacity
+            batch.cameras, batch.scene_index, target, jitter(model, batch, noise, pixels), pixels, opacity
         )
 
     def _opacity(self, model: SceneModel, batch: ViewBatch, pixels: Tensor | None) -> Opacity | None:

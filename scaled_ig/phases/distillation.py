@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.optim.schedules import Schedule, WarmUpCosine
-from scaled_ig.phases.base import LearningRates, Phase, RunSettings
+from scaled_ig.phases.base import LearningRates, Phase, RunSettings, jitter
 from scaled_ig.phases.losses import rgb_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
@@ -76,7 +76,7 @@ class Distillation(Phase):
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
         scene, images = self.scene, batch.pixels
         with torch.no_grad():
-            rendered_latent = scene.render_latent(batch.cameras, batch.scene_index, self.jitter(batch, noise))
+            rendered_latent = scene.render_latent(batch.cameras, batch.scene_index, jitter(self.scene, batch, noise))
             latents = torch.cat([rendered_latent, scene.encode(images)])
             decoded = scene.decode(latents).clamp(-1, 1)
         imitated = scene.decode(latents, "small").clamp(-1, 1)

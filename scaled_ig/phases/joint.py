@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.optim.schedules import MultiStep, Schedule
-from scaled_ig.phases.base import LearningRates, Phase, RunSettings
+from scaled_ig.phases.base import LearningRates, Phase, RunSettings, jitter
 from scaled_ig.phases.losses import latent_loss, reconstruction_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
@@ -68,7 +68,7 @@ class Joint(Phase):
             scene.measure_background()
         images = batch.pixels
         latent = scene.encode(images)
-        rendered_latent = scene.render_latent(batch.cameras, batch.scene_index, self.jitter(batch, noise))
+        rendered_latent = scene.render_latent(batch.cameras, batch.scene_index, jitter(self.scene, batch, noise))
         decoded = scene.decode(torch.cat([rendered_latent, latent])).clamp(-1, 1)  # two decodes in one batch
         rendered_image, reconstruction = decoded.chunk(2)
         terms = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
@@ -62,10 +63,12 @@ class LatentFitting(Phase):
             print(
                 f"{self.name}: opacity_weight has no effect, for no scene of stage {self.stage} has masks", flush=True
             )
-        self.target.encode(self)
+        if not self.settings.shared_frozen:  # the background goes with an encoder that is frozen for good
+            self.scene.measure_background()
+        self.target.encode(self.scene, data, self.stage, Path(self.trainer.default_root_dir))
 
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
-        terms = {"latent": (1.0, self.target.term(self, batch, noise))}
+        terms = {"latent": (1.0, self.target.term(self.scene, batch, noise))}
         if self.total_variation:
             terms["total_variation"] = (self.total_variation, self.smoothness(batch))
         return terms

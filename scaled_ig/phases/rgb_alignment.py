@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from scaled_ig.autoencoders import DecoderChoice
 from scaled_ig.batch import ViewBatch
 from scaled_ig.errors import UsageError
 from scaled_ig.optim.schedules import Exponential, Schedule
-from scaled_ig.phases.base import LearningRates, Phase, RunSettings
+from scaled_ig.phases.base import LearningRates, Phase, RunSettings, jitter
 from scaled_ig.phases.cached_latents import CachedLatents
 from scaled_ig.phases.losses import latent_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
@@ -72,10 +73,13 @@ class RgbAlignment(Phase):
                 "(experiments/presets/small_decoder.yaml), or give rgb_alignment decoder: full"
             )
         if self.latent_weight:
-            self.target.encode(self)
+            if not self.settings.shared_frozen:
+                self.scene.measure_background()
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.target.encode(self.scene, data, self.stage, Path(self.trainer.default_root_dir))
 
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
-        rendered_latent = self.scene.render_latent(batch.cameras, batch.scene_index, self.jitter(batch, noise))
+        rendered_latent = self.scene.render_latent(batch.cameras, batch.scene_index, jitter(self.scene, batch, noise))
         rendered_image = self.scene.decode(rendered_latent, self.decoder).clamp(-1, 1)
         terms = {"rgb": (1 - self.latent_weight, rgb_loss(rendered_image, batch.pixels))}
         if self.latent_weight:

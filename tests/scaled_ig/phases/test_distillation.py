@@ -16,6 +16,7 @@ from scaled_ig.errors import UsageError
 from scaled_ig.metrics.evaluation import evaluate
 from scaled_ig.metrics.images import psnr
 from scaled_ig.phases import Distillation, Joint, LearningRates, RgbAlignment, RunSettings
+from scaled_ig.phases.base import jitter
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
 from tests.conftest import phase_data
@@ -83,7 +84,7 @@ def test_the_terms_of_distillation(scene, data):
     train(phase, data, 1)
     (batch,) = data.batches(1, [(1, 4), (3, 2)])
     noise = CounterNoise(0, 5, 1)
-    rendered = scene.render_latent(batch.cameras, batch.scene_index, phase.jitter(batch, noise))
+    rendered = scene.render_latent(batch.cameras, batch.scene_index, jitter(phase.scene, batch, noise))
     expected = {"decoder": 0.0, "image": 0.0}
     with torch.no_grad():
         for latents in (rendered, scene.encode(batch.pixels)):  # as many of either kind

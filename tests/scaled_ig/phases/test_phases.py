@@ -11,6 +11,7 @@ from data_modules.shapenet import ShapeNetCars
 from data_modules.sources.transforms import TransformsSource
 from scaled_ig.errors import UsageError
 from scaled_ig.phases import AutoencoderTraining, Joint, LatentSupervision, RgbAlignment, WarmUp
+from scaled_ig.phases.base import jitter
 from scaled_ig.phases.losses import latent_loss, reconstruction_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
@@ -178,7 +179,7 @@ def test_the_target_is_the_mean_of_the_posterior_and_comes_from_the_cache(phase,
     train(module, data)
     (batch,) = data.batches(module.stage, [(1, 4), (3, 2)])
     noise = CounterNoise(0, module.number, 1)
-    rendered = scene.render_latent(batch.cameras, batch.scene_index, module.jitter(batch, noise))
+    rendered = scene.render_latent(batch.cameras, batch.scene_index, jitter(module.scene, batch, noise))
     expected = latent_loss(rendered, scene.encode(batch.pixels))
     without_images = type(batch)(batch.cameras, batch.scene_index, batch.view_index)
     ((weight, value),) = module.terms(without_images, noise).values()
@@ -230,7 +231,7 @@ def test_the_terms_of_the_joint_phase(scene, data):
     (batch,) = data.batches(1, [(1, 4), (3, 2)])
     noise = CounterNoise(0, 2, 1)
     latent = scene.encode(batch.pixels)
-    rendered = scene.render_latent(batch.cameras, batch.scene_index, module.jitter(batch, noise))
+    rendered = scene.render_latent(batch.cameras, batch.scene_index, jitter(module.scene, batch, noise))
     expected = {
         "latent": (1.0, latent_loss(rendered, latent)),
         "rgb": (1.0, rgb_loss(scene.decode(rendered).clamp(-1, 1), batch.pixels)),
@@ -250,7 +251,7 @@ def test_alignment_mixes_images_and_latents_of_one_rendering(scene, data, weight
     train(module, data)
     (batch,) = data.batches(2, [(1, 4), (3, 2)])
     noise = CounterNoise(0, module.number, 1)
-    rendered = scene.render_latent(batch.cameras, batch.scene_index, module.jitter(batch, noise))
+    rendered = scene.render_latent(batch.cameras, batch.scene_index, jitter(module.scene, batch, noise))
     expected = {"rgb": (1 - weight, rgb_loss(scene.decode(rendered).clamp(-1, 1), batch.pixels))}
     if weight:
         expected["latent"] = (weight, latent_loss(rendered, scene.encode(batch.pixels)))
@@ -265,7 +266,7 @@ class ImagesAlone(RgbAlignment):
     """RGB alignment without any setting."""
 
     def terms(self, batch, noise):
-        rendered = self.scene.render_latent(batch.cameras, batch.scene_index, self.jitter(batch, noise))
+        rendered = self.scene.render_latent(batch.cameras, batch.scene_index, jitter(self.scene, batch, noise))
         return {"rgb": (1.0, rgb_loss(self.scene.decode(rendered).clamp(-1, 1), batch.pixels))}
 
 
@@ -311,13 +312,13 @@ def test_gradients_are_clipped_by_their_norm_over_all_parts(scene, data, limit):
 def test_rays_of_the_data_set_have_numbers_of_their_own(scene, data):
     module = WarmUp(scene)
     (batch,) = data.batches(1, [(0, 0), (0, 1), (1, 0), (3, 9)])
-    ids = module.jitter(batch, CounterNoise(0)).ray_ids
+    ids = jitter(module.scene, batch, CounterNoise(0)).ray_ids
     assert ids.shape == (4, 64)
     assert len(ids.unique()) == 4 * 64
     (alone,) = data.batches(1, [(3, 9)])
-    assert torch.equal(module.jitter(alone, CounterNoise(0)).ray_ids[0], ids[3])
+    assert torch.equal(jitter(module.scene, alone, CounterNoise(0)).ray_ids[0], ids[3])
     pixels = torch.tensor([[5, 63]]).expand(4, -1)
-    assert torch.equal(module.jitter(batch, CounterNoise(0), pixels).ray_ids, ids[:, [5, 63]])
+    assert torch.equal(jitter(module.scene, batch, CounterNoise(0), pixels).ray_ids, ids[:, [5, 63]])
 
 
 def test_the_autoencoder_phase_leaves_a_normaliser_and_a_background(tiny_scene, data):
