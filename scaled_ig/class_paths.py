@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,6 @@ _COMPLAINTS = (
     r"(?:given class_path '(?P<path>\S+)': )?Importing '(?P<target>\S+)' is not allowed.*? denylist\.",
     r"Import path (?:(?P<path>\S+) )?does not correspond to a subclass of (?P<kind>\w+)",
     r"Expected '(?P<path>\S+)' to be a (?:function that returns|subclass of) (?:<class ')?(?P<kind>\w+)",
-    r"Parameter '\w+' from '(?P<path>\S+)' does not specify a type",
     r"Expected a dot import path string: (?P<path>\S+)",
     r"(?P<reason>module '\S+' has no attribute '\w+'|No module named '\S+')",
 )
@@ -50,12 +50,16 @@ def explain(message: str, packages: tuple[str, ...]) -> str:
     """One sentence of a class path that was refused; empty where the library complains of something else."""
     if "'allow_package'" in message:
         return "no file can allow packages: give --allow-package on the command line"
+    for named in re.finditer(r"class_path'?[=:] ?'([\w.]+)'", message):
+        thing = _loaded(named[1])
+        if thing is not None and (not isinstance(thing, type) or inspect.isabstract(thing)):
+            return f"{_key(message[: named.start()])}: {named[1][:120]} is no class that can be made: name another one"
     complaint = next((complaint for form in _COMPLAINTS if (complaint := re.search(form, message))), None)
     if complaint is None:
         return ""
     words = dict.fromkeys(("path", "target", "kind", "reason"), "")
     words |= {name: word for name, word in complaint.groupdict().items() if word}
-    key = ".".join(re.findall(r'Parser key "([\w.]+)"', message[: complaint.start()]))
+    key = _key(message[: complaint.start()])
     value = _VALUE.search(message, complaint.end())
     path = (words["path"] or (value[1] if value else words["target"]))[:120]
     if words["kind"]:
@@ -69,6 +73,10 @@ def explain(message: str, packages: tuple[str, ...]) -> str:
         f"{key}: {path} is {allowed}: name a class of these, or give --allow-package {path.partition('.')[0]} on the "
         "command line if you trust its code"
     )
+
+
+def _key(message: str) -> str:
+    return ".".join(re.findall(r'Parser key "([\w.]+)"', message))
 
 
 def check_classes(config: Namespace, bases: tuple[type, ...], packages: tuple[str, ...]) -> None:
