@@ -6,6 +6,8 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
+from enum import Enum
 from typing import Any
 
 from jsonargparse import Namespace, Path, _loaders_dumpers, set_parsing_settings
@@ -22,6 +24,7 @@ set_parsing_settings(
 _loaders_dumpers.yaml_default_loader = Loader  # type: ignore[assignment]
 assert _loaders_dumpers.get_yaml_default_loader() is Loader
 
+PLAIN = (str, int, float, type(None), timedelta, Enum, Path)  # paths of files that were read
 _COMPLAINTS = (
     r"(?:given class_path '(?P<path>\S+)': )?Importing '(?P<target>\S+)' is not allowed.*? denylist\.",
     r"Import path (?:(?P<path>\S+) )?does not correspond to a subclass of (?P<kind>\w+)",
@@ -90,8 +93,8 @@ def check_classes(config: Namespace, bases: tuple[type, ...], packages: tuple[st
     for key, value in values(config):
         if key.endswith("class_path"):
             require_class(_loaded(value), f"{key.removesuffix('.class_path')}: {value}", bases, packages)
-        elif callable(value) and not isinstance(value, Path):  # of a file that was read
-            require_class(value, f"{key}: {getattr(value, '__qualname__', value)!s}", bases, packages)
+        elif not isinstance(value, PLAIN):  # what a path led to that is no class
+            require_class(value, f"{key}: {getattr(value, '__qualname__', type(value))!s}", bases, packages)
 
 
 def values(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:

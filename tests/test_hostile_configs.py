@@ -141,11 +141,11 @@ def refused(evil, capsys):
     """Has the program refuse a call: one sentence, status 2, nothing run or written. Returns the sentence."""
 
     def call(*arguments) -> str:
-        before, begun = sorted(evil.rglob("*")), time.monotonic()
+        before, begun = sorted(evil.rglob("*")), time.process_time()
         with pytest.raises(SystemExit) as left:
             main(list(map(str, arguments)))
         assert left.value.code == 2
-        assert time.monotonic() - begun < 5
+        assert time.process_time() - begun < 5
         assert "evil" not in sys.modules
         assert sorted(evil.rglob("*")) == before, "a file was written"
         said = capsys.readouterr()
@@ -209,6 +209,21 @@ def test_nor_is_one_among_the_arguments_of_a_class(refused, text, what):
         refused.configured(text.replace("WHAT", what))
 
 
+PLUG_INS = (
+    "trainer: {max_time: {minutes: 3}, callbacks: [LearningRateMonitor, {class_path: ModelSummary}]}",
+    "trainer: {logger: {class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: x}}}",
+    "trainer: {logger: {class_path: scaled_ig.callbacks.RunLogger, init_args: {mode: disabled}}}",
+    "trainer: {strategy: {class_path: lightning.pytorch.strategies.DDPStrategy, init_args: {static_graph: true}}}",
+    "trainer: {plugins: [{class_path: lightning.pytorch.plugins.environments.SLURMEnvironment}], profiler: simple}",
+    "plateau: {min_gain_decibels: 0.1}\ndata: {init_args: {scenes: {range: [0, 5]}}}",
+)
+
+
+@pytest.mark.parametrize("text", PLUG_INS)
+def test_what_belongs_there_is_taken(refused, text):
+    assert "nowhere is no finished pack" in refused.configured(text)  # which is looked at when all else is in order
+
+
 def test_the_command_line_is_no_other(refused):
     for option in ("--trainer.callbacks=evil.Evil", "--trainer.callbacks+=evil.Evil", "--scene.sampling=evil.Evil"):
         assert "evil.Evil is not of" in refused.configured("seed_everything: 1", option)
@@ -246,10 +261,10 @@ def test_a_package_that_is_allowed_gives_classes_of_their_kind_alone(evil, refus
 @pytest.mark.parametrize("kind", DOCUMENTS)
 def test_documents_have_bounds(kind):
     text, sentence = DOCUMENTS[kind]
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(DocumentError, match=sentence.replace("[", r"\[")):
         parse_yaml(text)
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize("kind", JSONS)
