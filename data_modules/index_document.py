@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scaled_ig.documents import DocumentError, parse_json
 from scaled_ig.errors import UsageError
 
 SCHEMA_VERSION = 3
@@ -81,10 +80,10 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     path = folder / INDEX_FILE
     try:
-        document = parse_json(path.read_bytes())
+        document = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"{folder} is no finished pack, since it has no {INDEX_FILE}: run scaled-ig pack") from None
-    except (OSError, DocumentError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read ({error}): restore it or write the pack again") from None
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version not in READABLE_VERSIONS:

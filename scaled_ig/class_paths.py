@@ -20,9 +20,10 @@ from scaled_ig.errors import UsageError
 set_parsing_settings(
     import_path_denylist=["*"], import_path_allowlist=list(PACKAGES), instantiate_subclass_spec_in_any=False
 )
-# set_loader would not do: numbers are loaded past it. A version of the library that has this elsewhere ends here.
+# set_loader would not do: numbers are loaded past it. Where a version of the library has this elsewhere, nothing runs.
 _loaders_dumpers.yaml_default_loader = Loader  # type: ignore[assignment]
-assert _loaders_dumpers.get_yaml_default_loader() is Loader
+if _loaders_dumpers.get_yaml_default_loader() is not Loader:
+    raise ImportError("this version of jsonargparse would read configurations without bounds: install an older one")
 
 PLAIN = (str, int, float, type(None), timedelta, Enum, Path)  # paths of files that were read
 _COMPLAINTS = (

@@ -69,9 +69,10 @@ class VerbParser(ArgumentParser):
         """What a file must not hold, the nearest known name for an unknown one, or the library's words: one line."""
         message = " ".join(message.split())
         refused = self._refused_file(message) or explain(message, self.packages)
+        short = f"{message[:LONGEST_MESSAGE]}{'…' * (len(message) > LONGEST_MESSAGE)}"
         words = re.findall(r"(?:--|ption ')([\w.-]+)", message)
         if refused or not words:
-            return refused or f"{message[:LONGEST_MESSAGE]}{'…' * (len(message) > LONGEST_MESSAGE)}"
+            return refused or short
         known = {name for option in _options(self) for name in (option, option[2:], option.rpartition(".")[2])}
         asked = [_with_underscores(argument).partition("=")[0].replace(".init_args.", ".") for argument in self.args]
         for word in words:
@@ -79,7 +80,7 @@ class VerbParser(ArgumentParser):
             near = difflib.get_close_matches(name, known, n=1)
             if near and name not in known:
                 return f"{name} is not known: did you mean {near[0]}?"
-        return message
+        return short
 
     def _refused_file(self, message: str) -> str:
         """What is wrong with a configuration as a document; empty where that is in order."""

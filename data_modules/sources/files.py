@@ -1,12 +1,12 @@
 """What readers of all formats do with files: finding folders, also behind links, and reading JSON."""
 
+import json
 import os
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scaled_ig.documents import DocumentError, parse_json
 from scaled_ig.errors import UsageError
 
 
@@ -39,8 +39,8 @@ def read_json(path: Path) -> dict[str, Any] | list[Any]:
         UsageError: the file cannot be read, is no JSON, is nested too deeply, or holds a single value.
     """
     try:
-        document = parse_json(path.read_bytes())
-    except (OSError, DocumentError) as error:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no readable JSON ({error}): repair or remove it") from None
     if not isinstance(document, dict | list):
         raise UsageError(f"{path} holds neither an object nor a list of JSON: repair or remove it")
