@@ -58,7 +58,7 @@ class VerbParser(ArgumentParser):
         """
         try:
             config = super().parse_args(*arguments, **options)
-        except ArgumentError as error:
+        except (ArgumentError, UnicodeDecodeError) as error:
             raise UsageError(self._mistake(str(error))) from None
         for key, value in values(config):
             if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
@@ -89,7 +89,7 @@ class VerbParser(ArgumentParser):
         )
         if nested:
             return f"{nested[1]}, {nested[2]}"
-        if not message.startswith(("Problems parsing config", "Unexpected config")):
+        if not message.startswith(("Problems parsing config", "Unexpected config", "'utf-8' codec")):
             return ""
         for file in (Path(argument.rpartition("=")[2]) for argument in self.args):
             try:

@@ -301,6 +301,11 @@ def test_configurations_are_such_documents(refused, kind):
     refused.configured(under("trainer.callbacks", text))
 
 
+def test_a_terminal_is_not_told_what_to_do(refused):
+    for text in ('"\\e]0;evil\\a": 1', 'scene: {sampling: "\\e[2J.x"}', 'trainer: {max_steps: "\\e[2J"}'):
+        assert refused.configured(text).isprintable()
+
+
 def test_large_numbers_come_in_by_no_way(refused):
     for text in (f"trainer: {{max_steps: '{10**40}'}}", f"phases: {{joint: {{module: Joint, max_steps: '{10**40}'}}}}"):
         assert "has no room in 64 bits: give a smaller number" in refused.configured(text)
@@ -311,6 +316,8 @@ def test_large_numbers_come_in_by_no_way(refused):
 def test_files_that_are_no_configurations(refused):
     for text in ("", "word", "[1, 2]", "\x00\x01"):
         assert "evil.yaml" in refused.configured(text)
+    Path("bytes.yaml").write_bytes(b"\xff\x00\xfe")
+    assert "bytes.yaml, 'utf-8' codec can't decode" in refused("fit", "--config", "bytes.yaml")
     Path("secret").write_text("root:x:0:0")
     assert "a further file that the key config names is none" in refused.configured("config: secret")
     assert "Config file loop" in refused.configured("data: evil.yaml")
