@@ -93,7 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UsageError as error:
         ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
         if all(os.environ.get(name, "0") == "0" for name in ranks):  # once, not by every rank
-            print(f"error: {error}", file=sys.stderr)
+            plain = "".join(
+                sign if sign.isprintable() else "?" for sign in str(error)
+            )  # it may quote a stranger's file
+            print(f"error: {plain}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -6,11 +6,17 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
 
+from scaled_ig.allowed import PACKAGES
+from scaled_ig.class_paths import explain, values
+from scaled_ig.documents import LARGEST_INTEGER, DocumentError, parse_yaml
 from scaled_ig.errors import UsageError
+
+LONGEST_MESSAGE = 600
 
 
 class VerbParser(ArgumentParser):
@@ -20,7 +26,12 @@ class VerbParser(ArgumentParser):
         verb: The function, whose signature and docstring are the options and their help.
         skip: Parameters of it that are no options.
         options: Of the parser.
+
+    Attributes:
+        packages: Whose classes may be named.
     """
+
+    packages: tuple[str, ...] = PACKAGES
 
     def __init__(self, verb: Callable[..., int] | None = None, skip: tuple[str, ...] = (), **options: Any) -> None:
         usual: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "conflict_handler": "resolve"}
@@ -46,20 +57,47 @@ class VerbParser(ArgumentParser):
             UsageError: The arguments are not understood.
         """
         try:
-            return super().parse_args(*arguments, **options)
-        except ArgumentError as error:
+            config = super().parse_args(*arguments, **options)
+        except (ArgumentError, UnicodeDecodeError) as error:
             raise UsageError(self._mistake(str(error))) from None
+        for key, value in values(config):
+            if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+                raise UsageError(f"{key}: {str(value)[:20]}… has no room in 64 bits: give a smaller number")
+        return config
 
     def _mistake(self, message: str) -> str:
-        """The nearest known name for one that is unknown; for anything else what the library says, in one line."""
+        """What a file must not hold, the nearest known name for an unknown one, or the library's words: one line."""
+        message = " ".join(message.split())
+        refused = self._refused_file(message) or explain(message, self.packages)
+        short = f"{message[:LONGEST_MESSAGE]}{'…' * (len(message) > LONGEST_MESSAGE)}"
+        words = re.findall(r"(?:--|ption ')([\w.-]+)", message)
+        if refused or not words:
+            return refused or short
         known = {name for option in _options(self) for name in (option, option[2:], option.rpartition(".")[2])}
         asked = [_with_underscores(argument).partition("=")[0].replace(".init_args.", ".") for argument in self.args]
-        for word in re.findall(r"(?:--|ption ')([\w.-]+)", message):
+        for word in words:
             name = next((name for name in asked if name.endswith(word.replace("-", "_"))), word)
             near = difflib.get_close_matches(name, known, n=1)
             if near and name not in known:
                 return f"{name} is not known: did you mean {near[0]}?"
-        return " ".join(message.split())
+        return short
+
+    def _refused_file(self, message: str) -> str:
+        """What is wrong with a configuration as a document; empty where that is in order."""
+        nested = re.search(
+            r"(?:sub-config file|Unable to load config) '?(\S+?)'?(?::| -) (line \d+: .*?)(?: - |$)", message
+        )
+        if nested:
+            return f"{nested[1]}, {nested[2]}"
+        if not message.startswith(("Problems parsing config", "Unexpected config", "'utf-8' codec")):
+            return ""
+        for file in (Path(argument.rpartition("=")[2]) for argument in self.args):
+            try:
+                if file.is_file() and not isinstance(parse_yaml(file.read_text()), dict):
+                    return f"{file} is no configuration: give a YAML file that has keys and values"
+            except (DocumentError, UnicodeDecodeError) as error:
+                return f"{file}, {error}; mend it, or give another file"
+        return f"a further file that the key config names is none: {message[:120]}"
 
 
 def _with_underscores(argument: str) -> str:

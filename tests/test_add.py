@@ -126,7 +126,9 @@ def test_a_call_of_two_ranks_that_was_killed_goes_on_with_one(
     shutil.copytree(tiny_run, run)
     bank = files(run / "bank")
     call = ("add", "--run", run, "--pack", larger_pack, "--trainer.devices", 2, "--trainer.strategy", "ddp")
-    status, _ = run_scaled_ig(*call, "--config", tmp_path / "kill.yaml", PYTHONPATH=str(tmp_path))
+    status, _ = run_scaled_ig(
+        *call, "--config", tmp_path / "kill.yaml", "--allow-package", "killer", PYTHONPATH=str(tmp_path)
+    )
     assert status != 0
     assert files(run / "bank") == bank, "nothing half done"
     status, output = run_scaled_ig(*call[:5])

@@ -128,7 +128,9 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
     )
     run = tmp_path / "run"
     options = ("fit", "--config", tiny_config, "--run_dir", run)
-    status, output = run_scaled_ig(*options, "--config", tmp_path / "kill.yaml", PYTHONPATH=str(tmp_path))
+    status, output = run_scaled_ig(
+        *options, "--config", tmp_path / "kill.yaml", "--allow-package", "killer", PYTHONPATH=str(tmp_path)
+    )
     assert status == -9, output[-3000:]
     assert (run / "checkpoints" / phase / "last.ckpt").is_file()
     assert not (run / "checkpoints" / phase / "final.ckpt").exists()

@@ -40,7 +40,7 @@ def use_callback(folder, name: str, source: str, **arguments) -> tuple:
     (folder / f"{module}.yaml").write_text(
         f"trainer: {{callbacks: [{{class_path: {module}.{name}, init_args: {{{given}}}}}]}}\n"
     )
-    return ("--config", folder / f"{module}.yaml")
+    return ("--config", folder / f"{module}.yaml", "--allow-package", module)
 
 
 def the_error(output: str) -> str:

@@ -19,7 +19,7 @@ from scaled_ig.errors import UsageError
 from scaled_ig.parsing import VerbParser
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "experiments/README.md")]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "experiments/README.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 CHECKED = ("cameras", "masks", "scene", "shard", "index", "check")
 CHECKS = [ROOT / "data_modules/checking" / f"{name}.py" for name in CHECKED]

@@ -11,15 +11,15 @@ ROOT = Path(__file__).parents[1]
 # Floors from the ground up: their rooms, a module or a folder of scaled_ig each, and what they may import beside torch,
 # numpy and, from floor to floor, all that is allowed below.
 FLOORS = [
-    (("errors", "files", "randomness", "cameras", "batch", "distributed", "native"), set()),
+    (("errors", "allowed", "documents", "files", "randomness", "cameras", "batch", "distributed", "native"), {"yaml"}),
     (("representations", "autoencoders", "optim"), set()),
     (("rendering",), set()),
     (("scene_model",), set()),
     (("bank", "metrics", "phases"), {"safetensors", "lightning"}),
     (("callbacks",), {"wandb", "tqdm", "PIL", "imageio"}),
-    (("runs",), {"yaml", "data_modules"}),
+    (("runs",), {"data_modules"}),
     (("report",), {"matplotlib", "jinja2"}),
-    (("parsing", "commands", "cli"), {"jsonargparse"}),
+    (("class_paths", "parsing", "commands", "cli"), {"jsonargparse"}),
 ]
 ORDERED = {0, 4, 8}  # floors where a room may also import those before it
 ONLY_THERE = {"autoencoders": {"diffusers"}, "rendering": {"triton"}, "metrics": {"torchmetrics", "lpips"}}

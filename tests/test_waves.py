@@ -148,7 +148,9 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path, run, run_scaled_
     )
     again = tmp_path / "again"
     options = (*options, "--run_dir", again)
-    status, output = run_scaled_ig(*options, "--config", tmp_path / "kill.yaml", PYTHONPATH=str(tmp_path))
+    status, output = run_scaled_ig(
+        *options, "--config", tmp_path / "kill.yaml", "--allow-package", "killer", PYTHONPATH=str(tmp_path)
+    )
     assert status == -9, output[-3000:]
     if wave == "0001":
         assert kept(again) == kept(run), "what the first wave has learned does not change"

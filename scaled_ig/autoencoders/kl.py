@@ -100,7 +100,9 @@ def _load(pretrained: str, subfolder: str):
     if not is_folder:
         print(f"autoencoder: {pretrained} from the Hub or its cache", flush=True)
     try:
-        return AutoencoderKL.from_pretrained(pretrained, subfolder=subfolder or None, low_cpu_mem_usage=False)
+        return AutoencoderKL.from_pretrained(
+            pretrained, subfolder=subfolder or None, low_cpu_mem_usage=False, use_safetensors=True
+        )
     except (OSError, ValueError) as error:
         where = f"the folder {os.path.abspath(pretrained)}" if is_folder else f"{pretrained} in the Hub or its cache"
         raise UsageError(

@@ -8,10 +8,16 @@ from typing import Any
 from torch import nn
 
 from scaled_ig import autoencoders, representations
+from scaled_ig.allowed import class_in
+from scaled_ig.errors import UsageError
 from scaled_ig.rendering import sampling
 from scaled_ig.scene_model import SceneModel
 
-_PARTS = {"representation": representations, "autoencoder": autoencoders, "sampling": sampling}
+_PARTS = {
+    "representation": (representations, representations.SceneRepresentation),
+    "autoencoder": (autoencoders, autoencoders.Autoencoder),
+    "sampling": (sampling, sampling.SamplingPlan),
+}
 
 
 def _arguments(part: object) -> dict[str, Any]:
@@ -37,17 +43,19 @@ def build(description: dict[str, Any]) -> SceneModel:
     """The model of a description, with new weights and no scenes.
 
     Raises:
-        ValueError: It names a class that this version does not have.
+        UsageError: It names a class that this version does not have, or arguments that do not make one.
     """
-    parts = {}
-    for name, module in _PARTS.items():
-        part = description[name]
-        if not hasattr(module, part["class"]):
-            raise ValueError(f"{name} {part['class']} is unknown to this version of scaled_ig")
-        parts[name] = getattr(module, part["class"])(**part["arguments"])
-    return SceneModel(
-        **parts,
-        hidden_channels=description["hidden_channels"],
-        resolution=description["resolution"],
-        own_heads=description.get("own_heads", False),  # older descriptions do not say
-    )
+    try:
+        parts = {
+            name: class_in(module, description[name]["class"], base)(**description[name]["arguments"])
+            for name, (module, base) in _PARTS.items()
+        }
+        return SceneModel(
+            **parts,
+            hidden_channels=description["hidden_channels"],
+            resolution=description["resolution"],
+            own_heads=description.get("own_heads", False),  # older descriptions do not say
+        )
+    except (KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UsageError(f"its description makes no model ({type(error).__name__}: {reason})") from None

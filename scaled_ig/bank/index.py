@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scaled_ig.bank.scene_records import ENCODINGS, Encoding
+from scaled_ig.documents import parse_json
 from scaled_ig.errors import UsageError
 from scaled_ig.files import write_whole
 
@@ -74,7 +75,7 @@ class Index:
         file = folder / INDEX_FILE
         try:
             text = file.read_bytes()
-            content = json.loads(text)
+            content = parse_json(text)
             schema = content.get("schema"), content.get("schema_version")
         except (OSError, ValueError, AttributeError) as error:
             raise UsageError(f"{folder} is no scene bank ({error}): give the bank folder of a finished run") from None

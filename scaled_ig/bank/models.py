@@ -33,12 +33,15 @@ def build_described(folder: Path, version: BankVersion) -> SceneModel:
     """The model of a version with new weights and no scenes.
 
     Raises:
-        UsageError: It was written by another scaled-ig.
+        UsageError: It was written by another scaled-ig, or is damaged.
     """
     try:
         return build(version.model)
     except ValueError as error:
-        raise UsageError(f"{folder}: version {version.name!r} cannot be built: {error}") from None
+        raise UsageError(
+            f"{folder}: version {version.name!r} cannot be built, {error}: copy the bank again, or use the scaled-ig "
+            "that wrote it"
+        ) from None
 
 
 @torch.no_grad()

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from data_modules.layout import PackIndex
@@ -126,24 +125,24 @@ class _FinishedRun:
     @property
     def phases(self) -> list[str]:
         """Phases of stage 2 that it ran."""
-        asked = self._config()["phases"]
+        asked = self.folder.read_config().get("phases") or {}
         return [name for name, phase in asked.items() if phase and stage_of(name) == 2]
 
     def pack_of(self, version: str) -> str:
         """Folder of the pack whose scenes a version of the bank has."""
         added = re.match(r"added-\d+", version)
-        folder = self.folder.path / added[0] if added else self.folder.path
-        return yaml.safe_load((folder / "config.yaml").read_text())["data"]["init_args"]["path"]
+        folder = RunFolder(self.folder.path / added[0]) if added else self.folder
+        try:
+            return str(folder.read_config()["data"]["init_args"]["path"])
+        except (KeyError, TypeError):
+            raise UsageError(f"{folder.path / 'config.yaml'} names no pack: give --pack") from None
 
     def stage1_digests(self) -> set[str]:
         """Digests of the scenes that its stage 1 has seen, in another run."""
-        origin = self._config().get("init_from")
+        origin = self.folder.read_config().get("init_from")
         if not origin or not RunFolder(origin).bank.is_dir():
             return set()
         return {record.source_sha256 for record in SceneBank.open(RunFolder(origin).bank).scenes("stage1")}
-
-    def _config(self) -> dict:
-        return yaml.safe_load((self.folder.path / "config.yaml").read_text())
 
     def num_scenes(self) -> int:
         """Scenes of stage 2 that its numbers of steps were meant for."""

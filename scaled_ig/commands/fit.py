@@ -5,6 +5,7 @@ Short class names in a configuration, such as WarmUpCosine, resolve because the 
 
 from __future__ import annotations
 
+import argparse
 import copy
 import inspect
 import logging
@@ -19,22 +20,31 @@ import torch
 import torch.distributed as dist
 import yaml
 from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
+from lightning.pytorch import Callback
+from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import CheckpointIO, ClusterEnvironment, LayerSync, Precision
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.profilers import Profiler
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from data_modules import basel, shapenet  # noqa: F401 - see the head
 from data_modules.base import MultiViewDataModule
-from scaled_ig import representations  # noqa: F401
-from scaled_ig.autoencoders import IdentityAutoencoder
+from scaled_ig import autoencoders
+from scaled_ig.allowed import class_in
+from scaled_ig.autoencoders import Autoencoder, IdentityAutoencoder
 from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.callbacks import PhaseProgress, Plateau, RunLogger
+from scaled_ig.class_paths import allow, check_classes
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.images import load_lpips
-from scaled_ig.optim import schedules  # noqa: F401
+from scaled_ig.optim.schedules import Schedule
 from scaled_ig.parsing import VerbParser
-from scaled_ig.phases import AdamSettings
-from scaled_ig.rendering import sampling  # noqa: F401
+from scaled_ig.phases import AdamSettings, Phase
+from scaled_ig.rendering.sampling import SamplingPlan
+from scaled_ig.representations import SceneRepresentation
 from scaled_ig.runs.bank_writers import WriteVersion
 from scaled_ig.runs.checks import check_stage1, finished_stage1
 from scaled_ig.runs.model_state import Source
@@ -45,6 +55,12 @@ from scaled_ig.scene_model import SceneModel
 
 MOVED = {"scaled_ig.sampling.": "scaled_ig.rendering.sampling.", "scaled_ig.schedules.": "scaled_ig.optim.schedules."}
 """Modules of classes that configurations of runs name, where they were before 29 November 2026 and where they are."""
+
+
+MODEL_KINDS = (SceneRepresentation, Autoencoder, SamplingPlan, MultiViewDataModule, Phase, Schedule)
+PLUG_INS = (Precision, ClusterEnvironment, CheckpointIO, LayerSync)
+TRAINER_KINDS = (Callback, Logger, Profiler, Strategy, Accelerator, *PLUG_INS)
+"""Kinds of classes that a configuration may name."""
 
 
 def _load(text: str, load: Callable[[str], Any] = get_loader("yaml")) -> Any:  # noqa: B008 - the library's
@@ -87,10 +103,15 @@ class TrainingParser(VerbParser, LightningArgumentParser):
 
     def parse_args(self, *arguments: Any, **options: Any):
         """As the library does, ``--run`` first: the other options are laid over its configuration."""
-        words = list(arguments[0])
+        early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # no key that a file could have
+        early.add_argument("--allow-package", "--allow_package", action="append", default=[], dest="packages")
+        allowed, words = early.parse_known_args(list(arguments[0]))
+        self.packages = allow(allowed.packages)
         place = next((place for place, word in enumerate(words) if word.partition("=")[0] == "--run"), 0)
         end = place + (1 if words and "=" in words[place] else 2)
-        return super().parse_args([*words[place:end], *words[:place], *words[end:]], **options)
+        config = super().parse_args([*words[place:end], *words[:place], *words[end:]], **options)
+        check_classes(config, MODEL_KINDS + TRAINER_KINDS, self.packages)
+        return config
 
     def _parse_optional(self, arg_string: str):
         """Where a run brings its own data module, ``--data`` is the pack, as it was called in versions before."""
@@ -107,6 +128,7 @@ class RunOption(Action):
         config = RunFolder(values).path / "config.yaml"
         if not config.is_file():
             raise UsageError(f"{values} is no run: give the folder of a finished run of scaled-ig fit")
+        RunFolder(values).read_config()  # for what it says of a file that is none
         ActionConfigFile.apply_config(parser, namespace, "config", str(config))
         namespace.update(Namespace(SET_BY_VERB))
         setattr(namespace, self.dest, values)
@@ -157,6 +179,10 @@ class TrainingCLI(LightningCLI):
 
     def init_parser(self, **options: Any) -> LightningArgumentParser:
         parser = super().init_parser(**options)
+        parser.epilog = (
+            "--allow-package NAME: let the configuration name classes of a further package, whose code you trust. "
+            "It may be given several times, on the command line alone."
+        )
         run = self.parameters.get("run")
         if run is not None and run.kind is run.KEYWORD_ONLY:
             parser.add_argument("--run", action=RunOption, required=True, help="folder of the run")
@@ -226,8 +252,9 @@ class TrainingCLI(LightningCLI):
         names = [name for name in PHASES if config.phases[name] is not None]
         if source is not None:
             described = source.bank.versions[source.version].model["autoencoder"]
+            kind = class_in(autoencoders, described["class"], Autoencoder)
             config.scene.autoencoder = Namespace(
-                class_path=f"scaled_ig.autoencoders.{described['class']}", init_args=Namespace(**described["arguments"])
+                class_path=f"scaled_ig.autoencoders.{kind.__name__}", init_args=Namespace(**described["arguments"])
             )
         elif names and not set(names) & set(STAGE1_PHASES) and not _is_independent(config):
             raise UsageError(

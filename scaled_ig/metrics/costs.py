@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import time
@@ -22,6 +21,7 @@ from scaled_ig.bank.table import RecordTable
 from scaled_ig.bank.writing import of_all
 from scaled_ig.cameras import orbit
 from scaled_ig.distributed.cores import processor_name
+from scaled_ig.documents import parse_json
 from scaled_ig.scene_model import SceneModel
 
 
@@ -116,7 +116,7 @@ def _shared_file_bytes(folder: Path, version: BankVersion) -> dict[str, int]:
     """Bytes of a file of shared parts, by part; its table of contents and the reference rows apart."""
     with (folder / version.shared_file).open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        contents = json.loads(stream.read(length))
+        contents = parse_json(stream.read(length))
     parts, sizes = shared_parts(build(version.model)), {"contents": 8 + length}
     for name, tensor in contents.items():
         if name != "__metadata__":

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from scaled_ig.allowed import class_in
 from scaled_ig.bank.changes import files_of
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.accounting import Growth
@@ -176,7 +177,7 @@ def _moments(record: RunRecord, phase: str) -> dict[str, int]:
     from scaled_ig import phases  # takes seconds to import
 
     module = record.config["phases"][phase]["module"]
-    trained = getattr(phases, module["class_path"].rpartition(".")[2]).trains
+    trained = class_in(phases, str(module["class_path"]).rpartition(".")[2], phases.Phase).trains
     rates = module["init_args"]["learning_rates"]
     costs = record.costs["phases"][phase]
     scenes = max((wave["scenes"] for wave in costs.get("waves", {}).values()), default=costs["scenes"])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from data_modules.base import MultiViewDataModule
 from scaled_ig.bank.description import describe
 from scaled_ig.bank.scene_bank import SceneBank
@@ -66,8 +64,11 @@ def check_stage1(
 
 
 def _refuse_unfinished(source: RunFolder) -> None:
-    configs = yaml.safe_load((source.path / "config.yaml").read_text())["phases"]
-    last = source.checkpoint([name for name in STAGE1_PHASES if configs.get(name)][-1])
+    configs = source.read_config().get("phases") or {}
+    names = [name for name in STAGE1_PHASES if configs.get(name)]
+    if not names:
+        raise UsageError(f"{source.path} has no phase of stage 1: give another run with --init_from")
+    last = source.checkpoint(names[-1])
     if not last.is_file():
         raise UsageError(f"stage 1 of {source.path} is not finished, {last} is missing: go on with --resume true")
 

@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from data_modules.base import MultiViewDataModule
 from data_modules.basel import BaselFaces
 from data_modules.shapenet import ShapeNetCars
@@ -62,7 +60,7 @@ class RunRecord:
             UsageError: It is no run, or has not measured anything yet although it must.
         """
         folder = RunFolder(path)
-        config = _read_config(folder)
+        config = folder.read_config()
         metrics, costs = folder.read_json("metrics.json"), folder.read_json("costs.json")
         if measured and (not metrics.get("scenes") or not costs.get("phases")):
             raise UsageError(f"{folder.path} has not measured any scene yet: go on with scaled-ig fit --resume true")
@@ -218,7 +216,7 @@ class RunRecord:
             UsageError: The pack is gone or has changed.
         """
         folder = RunFolder(self.folder.path / version)
-        data = _data_module(folder, _read_config(folder), None)
+        data = _data_module(folder, folder.read_config(), None)
         self._check_scenes(data, 2, [version])
         return data
 
@@ -233,26 +231,19 @@ class RunRecord:
             last = place
 
 
-def _read_config(folder: RunFolder) -> dict[str, Any]:
-    file = folder.path / "config.yaml"
-    try:
-        config = yaml.safe_load(file.read_text()) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{file} cannot be read ({error}): give the folder of a run of scaled-ig fit") from None
-    if not isinstance(config, dict):
-        raise UsageError(f"{file} is no configuration: give the folder of a run of scaled-ig fit")
-    return config.get("fit", config)
-
-
 def _data_module(folder: RunFolder, config: dict[str, Any], pack: str | None) -> MultiViewDataModule:
     described = config.get("data") or {}
     name = str(described.get("class_path", "")).rpartition(".")[2]
     if name not in DATA_MODULES:
         file = folder.path / "config.yaml"
         raise UsageError(f"{file}: data.class_path {name!r} is not known: use one of {', '.join(DATA_MODULES)}")
-    arguments = dict(described.get("init_args") or {}) | {"in_memory": False}
-    arguments |= {key: SceneChoice(**value) for key, value in arguments.items() if isinstance(value, dict)}
-    return DATA_MODULES[name](**arguments | ({"path": pack} if pack else {}))
+    try:
+        arguments = dict(described.get("init_args") or {}) | {"in_memory": False}
+        arguments |= {key: SceneChoice(**value) for key, value in arguments.items() if isinstance(value, dict)}
+        return DATA_MODULES[name](**arguments | ({"path": pack} if pack else {}))
+    except TypeError as error:
+        file = folder.path / "config.yaml"
+        raise UsageError(f"{file}: data.init_args are not those of {name} ({error}): restore the file") from None
 
 
 def _curve(rows: list[dict[str, str]], phase: str, name: str) -> list[tuple[float, float]]:

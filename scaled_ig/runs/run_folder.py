@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from scaled_ig.callbacks.training_table import TrainingTable, csv_text
+from scaled_ig.documents import DocumentError, parse_json, parse_yaml
 from scaled_ig.errors import UsageError
 from scaled_ig.files import write_json, write_whole
 
@@ -58,12 +58,28 @@ class RunFolder:
         """
         file = self.path / name
         try:
-            content = json.loads(file.read_text()) if file.exists() else {}
-        except ValueError as error:
+            content = parse_json(file.read_bytes()) if file.exists() else {}
+        except DocumentError as error:
             raise UsageError(f"{file} is damaged ({error}): remove it, then scaled-ig test measures again") from None
         if not isinstance(content, dict):
             raise UsageError(f"{file} is damaged: it holds a {type(content).__name__}, not names with values")
         return content
+
+    def read_config(self) -> dict[str, Any]:
+        """Content of ``config.yaml``.
+
+        Raises:
+            UsageError: There is none, or it is damaged.
+        """
+        file = self.path / "config.yaml"
+        try:
+            config = parse_yaml(file.read_text())
+        except (OSError, UnicodeDecodeError, DocumentError) as error:
+            raise UsageError(f"{file} cannot be read ({error}): give the folder of a run of scaled-ig fit") from None
+        parts = [config.get("data"), config.get("phases")] if isinstance(config, dict) else [config]
+        if not all(isinstance(part or {}, dict) for part in parts):
+            raise UsageError(f"{file} is no configuration: give the folder of a run of scaled-ig fit")
+        return config
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Replace a JSON file of the run."""

@@ -56,5 +56,5 @@ def test_a_class_of_another_version_is_named():
     scene = SceneModel(TriPlanes(3, 5), IdentityAutoencoder(), InsideBall(), resolution=16)
     description = describe(scene)
     description["representation"]["class"] = "HashGrid"
-    with pytest.raises(ValueError, match="representation HashGrid is unknown to this version"):
+    with pytest.raises(ValueError, match="SceneRepresentation 'HashGrid' is unknown to this version"):
         build(description)
