@@ -93,9 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UsageError as error:
         ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
         if all(os.environ.get(name, "0") == "0" for name in ranks):  # once, not by every rank
-            plain = "".join(
-                sign if sign.isprintable() else "?" for sign in str(error)
-            )  # it may quote a stranger's file
+            # It may quote a file, whose signs shall not reach the terminal.
+            plain = "".join(sign if sign.isprintable() else "?" for sign in str(error))
             print(f"error: {plain}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
