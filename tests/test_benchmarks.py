@@ -96,8 +96,8 @@ def test_rates_and_length_of_a_row_are_found(long, factor):
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_of_the_frontier_can_be_built(name, tmp_path):
     fit = build([*RECIPES[name].arguments(), f"--data.path={tmp_path}", f"--run_dir={tmp_path}"])
-    assert ("warm_up" in fit.phases) == RECIPES[name].has_stage1
-    assert fit.phases["latent_supervision"].max_steps
+    assert ("warm_up" in fit.plan.phases) == RECIPES[name].has_stage1
+    assert fit.plan.phases["latent_supervision"].max_steps
 
 
 def test_the_frontier_is_told_and_drawn(tmp_path):

@@ -236,15 +236,24 @@ class TrainingCLI(LightningCLI):
         self._choose_autoencoder(source)
         self.config_init = self.parser.instantiate(config)
         training = adjust(self._training(source))
-        settings = {name: str(value) for name, value in vars(config.as_flat()).items()}
         try:
-            training(config.resume, settings, before=lambda: self._begin(training))
+            training(config.resume, self.settings, self._saved_settings(), lambda: self._begin(training))
         except SIGTERMException:
             raise SystemExit(143) from None
         finally:
             if dist.is_available() and dist.is_initialized():
                 dist.destroy_process_group()
         return 0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration as plain values."""
+        return yaml.safe_load(self.parser.dump(self.config, skip_validation=True, skip_unset=False))
+
+    def _saved_settings(self) -> dict[str, Any] | None:
+        """Those of the run that goes on; None where there is none."""
+        run = RunFolder(self.config.run_dir)
+        return run.read_config() if self.config.resume and (run.path / "config.yaml").is_file() else None
 
     def _choose_autoencoder(self, source: Source | None) -> None:
         """The one of the source; without a source, the configuration must need none."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
+
+from torch.optim.lr_scheduler import LambdaLR
 
 
 class Schedule(ABC):
@@ -69,3 +72,13 @@ class WarmUpCosine(Schedule):
     def factor(self, epoch: int, progress: float) -> float:
         ramp = min(1.0, progress / self.warm_up + 0.05) if self.warm_up else 1.0
         return ramp * (self.end + (1 - self.end) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
+
+
+class PresentRates(LambdaLR):
+    """Rates by a schedule. What a checkpoint brings back is the step: the rates are those of the present settings."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({name: v for name, v in state_dict.items() if name not in ("base_lrs", "_last_lr")})
+        self._last_lr = self.get_lr()
+        for group, base, rate in zip(self.optimizer.param_groups, self.base_lrs, self._last_lr, strict=True):
+            group |= {"initial_lr": base, "lr": rate}

@@ -12,11 +12,10 @@ import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import LambdaLR
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.optim import Clock, SceneAdam, coalesced
-from scaled_ig.optim.schedules import Schedule
+from scaled_ig.optim.schedules import PresentRates, Schedule
 from scaled_ig.phases.checkpoints import CheckpointRows
 from scaled_ig.phases.hulls import carve_hulls
 from scaled_ig.phases.losses import total_variation
@@ -255,7 +254,7 @@ class Phase(LightningModule, ABC):
         total = (
             self.trainer.max_steps if self.trainer.max_steps > 0 else (self.trainer.max_epochs or 1) * steps_per_epoch
         )
-        scheduler = LambdaLR(optimizer, lambda step: self.schedule.factor(step // steps_per_epoch, step / total))
+        scheduler = PresentRates(optimizer, lambda step: self.schedule.factor(step // steps_per_epoch, step / total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _rate(self, name: str, own: bool) -> float:

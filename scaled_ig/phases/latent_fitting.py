@@ -60,9 +60,7 @@ class LatentFitting(Phase):
         super().on_train_start()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.target.opacity_weight and not data.has_masks(self.stage) and self.trainer.is_global_zero:
-            print(
-                f"{self.name}: opacity_weight has no effect, for no scene of stage {self.stage} has masks", flush=True
-            )
+            print(f"{self.name}: opacity_weight has no effect: no scene of stage {self.stage} has masks", flush=True)
         if not self.settings.shared_frozen:  # the background goes with an encoder that is frozen for good
             self.scene.measure_background()
         self.target.encode(self.scene, data, self.stage, Path(self.trainer.default_root_dir))

@@ -85,6 +85,12 @@ class RunFolder:
         """Replace a JSON file of the run."""
         write_json(self.path / name, content)
 
+    def append_lines(self, name: str, lines: list[str]) -> None:
+        """Add lines to a text file of the run, made where it is missing."""
+        file = self.path / name
+        before = file.read_text() if file.exists() else ""
+        write_whole(file, before + "".join(f"{line}\n" for line in lines))
+
     def write_metrics(self, metrics: dict[str, Any], name: str = "metrics") -> None:
         """Replace ``metrics.json`` and, by the same numbers, ``metrics.csv``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
 from typing import Any, Protocol
@@ -18,10 +18,11 @@ from scaled_ig.errors import UsageError
 from scaled_ig.metrics.costs import bytes_per_scene
 from scaled_ig.metrics.images import Lpips
 from scaled_ig.phases import RunSettings
-from scaled_ig.phases.checkpoints import AtomicCheckpointIO, KeepLast, save
+from scaled_ig.phases.checkpoints import AtomicCheckpointIO, KeepLast, read_checkpoint, save
 from scaled_ig.rendering.kernels import describe_kernel
 from scaled_ig.rendering.renderer import Renderer
 from scaled_ig.runs.bank_writers import BankWriter
+from scaled_ig.runs.changes import Progress, flat, list_changes, log_changes, refuse_changes
 from scaled_ig.runs.checks import check_phases, check_plateau, check_visible, refuse_other_scenes, scenes_of
 from scaled_ig.runs.launch import agree, digest_of, meet
 from scaled_ig.runs.model_state import ModelState, Source
@@ -83,12 +84,19 @@ class Training:
     source: Source | None = None
     check: Callable[[], None] = lambda: None
 
-    def __call__(self, resume: bool, settings: dict[str, Any], before: Callable[[], None] = lambda: None) -> None:
+    def __call__(
+        self,
+        resume: bool,
+        settings: dict[str, Any],
+        saved: dict[str, Any] | None = None,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
         """Train what is left. All ranks call it.
 
         Args:
             resume: Go on from what the run folder holds.
-            settings: What the ranks must agree on, as plain values.
+            settings: The configuration as plain values, on which the ranks must agree.
+            saved: That with which the run was begun, where it goes on.
             before: Called on the first rank once everything is found to be in order, before anything is written.
 
         Raises:
@@ -96,7 +104,10 @@ class Training:
         """
         trainer = self.make_trainer(callbacks=[], max_steps=1)
         meet(trainer)
-        agree(settings, "start every rank with the same command and configuration")
+        agree(
+            {key: str(value) for key, value in flat(settings).items()},
+            "start every rank with the same command and configuration",
+        )
         self.data.trainer = trainer
         self.model.representation.shard(trainer.global_rank, trainer.world_size)
         scenes = together(self._check)
@@ -105,6 +116,9 @@ class Training:
         together(lambda: [self._data_of(phase_run).sampler() for phase_run in phase_runs])  # which fit their batches
         done = together(partial(self._finished, phase_runs, resume, scenes))
         agree({"finished phases": len(done)}, f"put {self.run.path} on storage that all nodes see")
+        progress = together(partial(_progress, phase_runs, done))
+        changes = list_changes(saved, settings) if saved is not None else []
+        together(partial(refuse_changes, self.run, changes, progress))
         if trainer.is_global_zero:
             forget_finished_waves(self.run, phase_runs, len(done))
         if len(done) == len(phase_runs):
@@ -113,6 +127,8 @@ class Training:
         if trainer.is_global_zero:
             before()
             self.run.write_json("scenes.json", scenes)
+            if changes and progress.begun:
+                log_changes(self.run, changes, progress)
         trainer.strategy.barrier()
         together(partial(check_visible, self.run))
         _say(trainer, _kernel_line(self.model.renderer.to(trainer.strategy.root_device)))
@@ -209,6 +225,18 @@ class Training:
             trainer.strategy.barrier()
         if monitoring.logger is not None:
             monitoring.logger.step_offset += trainer.global_step
+
+
+def _progress(phase_runs: list[PhaseRun], done: list[PhaseRun]) -> Progress:
+    """How far a run has come of which some phase runs are done."""
+    left = phase_runs[len(done) :]
+    begun = {phase_run.phase for phase_run in done}
+    progress = Progress(begun, begun - {phase_run.phase for phase_run in left}, left[0].phase if left else "")
+    last = left[0].run.checkpoint(left[0].phase, "last") if left else None
+    if last is None or not last.is_file():
+        return progress
+    checkpoint = read_checkpoint(last)
+    return replace(progress, begun=begun | {left[0].phase}, step=checkpoint["global_step"], epoch=checkpoint["epoch"])
 
 
 def _say(trainer: Trainer, sentence: str) -> None:
