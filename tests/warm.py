@@ -6,7 +6,6 @@ environment, folder and process group of a call, and ends as a program does.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import os
@@ -14,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 PROGRAM = Path(sys.executable).parent / "scaled-ig"
@@ -24,7 +24,7 @@ import scaled_ig.commands.render, scaled_ig.commands.report, scaled_ig.commands.
 
 
 class WarmProgram:
-    """Calls, one after the other.
+    """Calls, from any number of threads.
 
     Args:
         environment: Of the process that waits: what libraries read when they are imported.
@@ -32,8 +32,8 @@ class WarmProgram:
 
     def __init__(self, environment: dict[str, str]) -> None:
         command, root = [sys.executable, "-m", "tests.warm"], Path(__file__).parents[1]
-        pipe = subprocess.PIPE
-        self._server = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment, cwd=root)
+        self._server = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment, cwd=root)
+        self._lock = threading.Lock()
 
     def __call__(self, arguments: list[str], environment: dict[str, str], timeout: float) -> tuple[int, str]:
         """Exit status, negative for a signal, and what was printed by it and all that it has started.
@@ -41,15 +41,16 @@ class WarmProgram:
         It is killed, with what it has started, after ``timeout`` seconds.
         """
         assert self._server.stdin is not None
-        assert self._server.stdout is not None
         with tempfile.TemporaryDirectory() as folder:
-            output = Path(folder) / "output"
-            os.mkfifo(output)
-            call = {"arguments": arguments, "environment": environment, "folder": os.getcwd(), "output": str(output)}
-            self._server.stdin.write(json.dumps(call | {"timeout": timeout}) + "\n")
-            self._server.stdin.flush()
-            printed = output.read_text(errors="replace")
-            return int(self._server.stdout.readline()), printed
+            pipes = {name: str(Path(folder) / name) for name in ("output", "status")}
+            for pipe in pipes.values():
+                os.mkfifo(pipe)
+            call = {"arguments": arguments, "environment": environment, "folder": os.getcwd(), "timeout": timeout}
+            with self._lock:
+                self._server.stdin.write(json.dumps(call | pipes) + "\n")
+                self._server.stdin.flush()
+            output = Path(pipes["output"]).read_text(errors="replace")
+            return int(Path(pipes["status"]).read_text()), output
 
     def close(self) -> None:
         """End the process that waits."""
@@ -72,30 +73,27 @@ def become(call: dict) -> None:
 
 
 def serve() -> None:
-    """Fork for each line of input, and answer with the status that it ends with."""
+    """Fork for each line of input a process that forks the program, waits for it and tells its status."""
     exec(IMPORTS)
     from scaled_ig.cli import main
 
     gc.freeze()  # collecting garbage need not look at all modules in every process
-
-    answers = os.fdopen(os.dup(1), "w")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who tell
     for line in sys.stdin:
+        if os.fork():
+            continue
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         call = json.loads(line)
-        child = os.fork()
-        if not child:
-            answers.close()
+        program = os.fork()
+        if not program:
             become(call)
             main()
-        signal.signal(signal.SIGALRM, lambda *_, pid=child: _end(pid))
+        signal.signal(signal.SIGALRM, lambda *_, group=program: os.killpg(group, signal.SIGKILL))
         signal.setitimer(signal.ITIMER_REAL, call["timeout"])
-        _, status = os.waitpid(child, 0)
+        _, status = os.waitpid(program, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
-
-
-def _end(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+        Path(call["status"]).write_text(str(os.waitstatus_to_exitcode(status)))
+        os._exit(0)
 
 
 if __name__ == "__main__":
