@@ -1,5 +1,6 @@
-# make demo   the whole method on this machine: cars, training, report          make test   all tests
-# make venv   only the environment in .venv                                     make lint   style and types
+# make demo   the whole method on this machine: cars, training, report          make test   what a change must pass
+# make venv   only the environment in .venv                                     make test-slow   faults, several ranks
+# make lint   style and types
 # make ablations | baselines | latent-spaces   the papers' tables: SCALE=demo (built-in cars, default) or paper, SEEDS="0 1 2", -j 2
 # make results   all of them in docs/results.md
 # make faults flips 2,000 single bits of a small pack: all must be noticed
@@ -9,7 +10,7 @@ BIN := .venv/bin
 RUN := runs/demo
 FIT := $(BIN)/scaled-ig fit
 
-.PHONY: help venv demo test faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint \
+.PHONY: help venv demo test test-slow faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint \
   clean-demo ablations baselines latent-spaces results
 help:
 	@sed -n 's/^# //p' Makefile
@@ -36,8 +37,13 @@ demo: data/demo/pack/pack.json
 clean-demo:
 	rm -rf data/demo $(RUN) $(RUN)-plain $(RUN)-latent
 
+# A worker for every core; the tests of a file share what they train.
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
+
+# Campaigns of faults, several ranks and hosts, the interpreter of kernels.
+test-slow: venv
+	$(BIN)/python -m pytest -m slow -n auto --dist loadfile
 
 # Bit rot: 2,000 flips of single bits; nobody may read something else than was packed.
 faults: venv

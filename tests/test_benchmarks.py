@@ -40,6 +40,7 @@ def scale(tmp_path_factory):
     return json.loads((folder / "scale.json").read_text())
 
 
+@pytest.mark.slow("a benchmark of all contenders")
 def test_scale_measures_all_contenders_at_all_sizes(scale):
     assert scale["num_scenes"] == scale["dense"]["num_scenes"] == scale["exact_dense"]["num_scenes"] == [20, 40]
     for contender in (scale, scale["dense"], scale["exact_dense"]):

@@ -78,6 +78,7 @@ def finished(tmp_path_factory, run_scaled_ig, tiny_config):
     return folder
 
 
+@pytest.mark.slow("nine runs of up to four ranks")
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_ranks_end_where_one_does(finished, tiny_run, ranks):
     """Three ranks have one shard, one shard and two. What is measured at the end is gathered from all."""
@@ -88,6 +89,7 @@ def test_ranks_end_where_one_does(finished, tiny_run, ranks):
         assert theirs[split] == pytest.approx(ours[split], abs=DECIBELS)
 
 
+@pytest.mark.slow("the same nine runs")
 def test_a_run_goes_on_with_other_numbers_of_ranks(finished, tiny_run):
     assert_same_run(tiny_run, finished / "turns")
 

@@ -80,6 +80,7 @@ def test_planes_move_where_hulls_read_them_alone(alone):
     assert (share[2:] > 0.9).all(), "scenes without a hull train all texels of the ball"
 
 
+@pytest.mark.slow("a run of two ranks")
 def test_two_ranks_end_where_one_does(alone, tmp_path, run_scaled_ig, call):
     status, output = run_scaled_ig(*call, "--run_dir", tmp_path / "two", *on(2))
     assert status == 0, output[-3000:]
@@ -93,6 +94,7 @@ def test_an_error_of_opacity_without_masks_is_said_to_be_nothing(tmp_path, run_s
     assert "warm_up: opacity_weight has no effect: no scene of stage 1 has masks" in output
 
 
+@pytest.mark.slow("killed runs, which are gone on with")
 @pytest.mark.parametrize(("phase", "step"), [("warm_up", 5), ("latent_supervision", 3)])
 def test_a_killed_run_ends_as_if_nothing_had_happened(alone, tmp_path, run_scaled_ig, call, phase, step):
     run = tmp_path / "killed"

@@ -55,6 +55,7 @@ def test_a_phase_ends_when_all_scenes_are_learned(alone):
     assert torch.isfinite(state["best"]).all()
 
 
+@pytest.mark.slow("runs of two ranks")
 def test_ranks_leave_out_the_same_scenes(tmp_path, stage2, alone):
     """A rank has one scene: the others still train when it is learned."""
     status, output = stage2(tmp_path / "run", *on(4))

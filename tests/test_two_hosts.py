@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import LEAKS
 from tests.rounding import PHASES, assert_same_training
 
+pytestmark = pytest.mark.slow("runs of several ranks on two hosts")
 BIN = Path(sys.executable).parent
 TABLE = "127.0.0.1 localhost\n10.77.0.1 node0\n10.77.0.2 node1\n"
 

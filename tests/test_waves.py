@@ -129,6 +129,7 @@ def test_a_finished_run_is_done(run, run_scaled_ig, options):
     assert "was begun with waves.shared freeze, not carry: go on as it was begun" in output
 
 
+@pytest.mark.slow("killed runs, which are gone on with")
 @pytest.mark.parametrize(
     ("shared", "wave", "phase", "step"),
     [
@@ -163,6 +164,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path, run, run_scaled_
     assert not list(again.glob("waves/*/checkpoints")) + list(again.glob("waves/*/latents"))
 
 
+@pytest.mark.slow("runs of two ranks")
 def test_two_ranks_end_where_one_does(tmp_path, run, run_scaled_ig, options):
     ranks = ("--trainer.devices", 2, "--trainer.strategy", "ddp")
     status, output = run_scaled_ig(*options, "--run_dir", tmp_path / "two", *ranks)

@@ -25,6 +25,7 @@ def small_pack(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow("200 trials")
 def test_200_flips_are_found_by_the_check(small_pack):
     flips = draw_flips(small_pack, 200, SEED)
     verdicts = check_verdicts(small_pack, flips, rehash=False)
@@ -33,6 +34,7 @@ def test_200_flips_are_found_by_the_check(small_pack):
     assert {verdict for verdict in verdicts if verdict != "harmless"} <= {"refused", "reported: sha256 of the file"}
 
 
+@pytest.mark.slow("200 trials")
 def test_200_flips_stop_training(small_pack):
     flips = draw_flips(small_pack, 200, SEED)
     verdicts = training_verdicts(small_pack, flips, rehash=False)

@@ -124,6 +124,7 @@ SceneBank.replace(folder, scene, AGAIN, AGAIN)
 """
 
 
+@pytest.mark.slow("a killed writer for every kind of file operation")
 @pytest.mark.parametrize(
     ("place", "count"), [("fsync", 1), ("fsync", 5), ("rename", 1), ("table", 1), ("index", 1), ("sweep", 2)]
 )
@@ -164,6 +165,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow("two ranks")
 @pytest.mark.parametrize("encoding", ["float32", "int8_difference"])
 def test_files_are_the_same_on_one_rank_and_on_two(tmp_path, encoding):
     write(tmp_path / "two", encoding)

@@ -682,6 +682,7 @@ def ranks_scene(rank: int | None = None, hulls: bool = False):
     return scene
 
 
+@pytest.mark.slow("two ranks")
 def test_files_are_the_same_on_one_rank_and_on_two(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
     environment |= {"GLOO_SOCKET_IFNAME": "lo"}

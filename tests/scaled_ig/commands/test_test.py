@@ -173,6 +173,7 @@ for run, ranks in zip([*runs, lost], (2, 4, 2)):
 """
 
 
+@pytest.mark.slow("two ranks")
 def test_ranks_measure_what_one_process_does(tiny_run, measured, tmp_path, run_scaled_ig):
     """One of them finds its part of a bank damaged: all stop."""
     runs = [copy_parts(tiny_run, tmp_path / name, "config.yaml") for name in ("two", "four", "lost")]

@@ -3,6 +3,7 @@
 import os
 from types import SimpleNamespace
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch.multiprocessing import spawn
@@ -35,6 +36,7 @@ def work(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow("three ranks")
 def test_ranks_agree(tmp_path):
     spawn(work, (str(tmp_path),), nprocs=3)
     for rank in range(3):

@@ -173,6 +173,7 @@ except SystemExit:
 """
 
 
+@pytest.mark.slow("programs that begin cold")
 @pytest.mark.parametrize("call", [["fit", "--print_config"], ["bank", "info", "nowhere"], ["add"]], ids=" ".join)
 @pytest.mark.parametrize("chosen", [{}, {"OMP_WAIT_POLICY": "ACTIVE", "KMP_BLOCKTIME": "7"}], ids=["", "chosen"])
 def test_threads_are_told_how_to_wait_before_torch_is_imported(call, chosen):

@@ -197,6 +197,7 @@ def without_files(content: dict, folder) -> tuple[dict, dict]:
     return weights, state["state"]
 
 
+@pytest.mark.slow("runs of two ranks")
 @pytest.mark.parametrize("phase", PHASES[:-1])
 @pytest.mark.parametrize("name", ["last", "final"])
 def test_rows_in_files_are_those_of_one_process(sharded, tiny_run, phase, name):
@@ -218,6 +219,7 @@ def test_a_kill_between_rows_and_checkpoint_leaves_the_old_one(sharded):
         assert len(named) == 2
 
 
+@pytest.mark.slow("runs of two ranks")
 def test_rows_in_files_are_read_by_another_number_of_ranks(tmp_path, run_scaled_ig, tiny_config, sharded, tiny_run):
     folder = tmp_path / "run"
     shutil.copytree(sharded, folder)
@@ -228,6 +230,7 @@ def test_rows_in_files_are_read_by_another_number_of_ranks(tmp_path, run_scaled_
     assert_same_run(tiny_run, folder, PHASES[-1:])
 
 
+@pytest.mark.slow("runs of two ranks")
 def test_rows_that_are_missing_or_damaged_are_one_sentence(tmp_path, run_scaled_ig, tiny_config, sharded):
     """Of a phase that was finished, for one rank, and of the one that goes on, for two."""
     cases = (("latent_supervision", "final", 1), ("rgb_alignment", "last", 2))
@@ -248,6 +251,7 @@ def test_rows_that_are_missing_or_damaged_are_one_sentence(tmp_path, run_scaled_
             assert the_error(output).startswith(f"error: {rows} cannot be read (")
 
 
+@pytest.mark.slow("runs of two ranks")
 def test_a_full_disk_ends_all_ranks(tmp_path, run_scaled_ig, tiny_config):
     cases = {
         "where rows come together": (0, 4096, False, "has no room for a checkpoint (File too large)"),

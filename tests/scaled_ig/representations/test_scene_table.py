@@ -109,6 +109,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow("two ranks")
 def test_sharding_and_collecting_over_two_processes(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
     ranks = [

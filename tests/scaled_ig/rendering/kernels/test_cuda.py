@@ -36,6 +36,7 @@ BUILDS = [
 SPILLED = 0.25
 
 
+@pytest.mark.slow("Triton's interpreter")
 def test_values_and_gradients_by_the_interpreter():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(INTERPRETED)]
     done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
@@ -74,6 +75,7 @@ def build(capability, kernel, planes, options):
     return (used["STACK"] + used["LOCAL"]) / (4 * used["REG"]), built.metadata.shared
 
 
+@pytest.mark.slow("kernels are compiled for every generation of GPUs")
 def test_builds_fit_every_generation_of_gpus(tmp_path, monkeypatch):
     """Compiled for A100, L4 and H100: programs find their shared memory, and little spills."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
