@@ -18,6 +18,7 @@ from scaled_ig.errors import UsageError
 from scaled_ig.metrics.costs import bytes_per_scene
 from scaled_ig.metrics.images import Lpips
 from scaled_ig.phases import RunSettings
+from scaled_ig.phases.checkpoint_files import Saved
 from scaled_ig.phases.checkpoints import AtomicCheckpointIO, KeepLast, save
 from scaled_ig.rendering.kernels import describe_kernel
 from scaled_ig.rendering.renderer import Renderer
@@ -26,7 +27,7 @@ from scaled_ig.runs.checks import check_phases, check_plateau, check_visible, re
 from scaled_ig.runs.launch import agree, digest_of, meet
 from scaled_ig.runs.model_state import ModelState, Source
 from scaled_ig.runs.outcomes import write_costs, write_quality
-from scaled_ig.runs.phase_runs import PhaseRun, forget_finished_waves, forget_wave, list_phase_runs
+from scaled_ig.runs.phase_runs import PhaseRun, find_start, forget_finished_waves, forget_wave, list_phase_runs
 from scaled_ig.runs.plan import TrainingPlan
 from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
@@ -45,6 +46,7 @@ class Monitoring:
     Args:
         eval_every_n_steps: Steps between evaluations on ``val`` views; 0 for none.
         checkpoint_every_n_steps: Steps between ``last.ckpt``; at the end of every epoch where it is None.
+        keep_checkpoints: So many of them are kept of a phase, for one may be damaged.
         plateau: When a scene of stage 2 is learned and leaves the batches; at the end of the phase where it is None.
         lpips: The metric, where its weights are here.
         logger: The W&B logger, where there is one.
@@ -52,9 +54,14 @@ class Monitoring:
 
     eval_every_n_steps: int = 0
     checkpoint_every_n_steps: int | None = None
+    keep_checkpoints: int = 2
     plateau: Plateau | None = None
     lpips: Lpips | None = None
     logger: RunLogger | None = None
+
+    def __post_init__(self) -> None:
+        if self.keep_checkpoints < 1:
+            raise UsageError(f"keep_checkpoints {self.keep_checkpoints} must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,8 @@ class Training:
         if len(done) == len(phase_runs):
             _say(trainer, f"{self.run.path}: all phases are done")
             return
+        num_done, start = find_start(phase_runs, len(done)) if resume else (0, None)
+        done = done[:num_done]
         if trainer.is_global_zero:
             before()
             self.run.write_json("scenes.json", scenes)
@@ -117,13 +126,14 @@ class Training:
         together(partial(check_visible, self.run))
         _say(trainer, _kernel_line(self.model.renderer.to(trainer.strategy.root_device)))
         if self.monitoring.logger is not None:
-            phases = self.run.read_json("costs.json").get("phases", {}) if done else {}
-            self.monitoring.logger.step_offset = sum(phase["steps"] for phase in phases.values())
+            costs, names = self.run.read_json("costs.json").get("phases", {}), {phase_run.phase for phase_run in done}
+            self.monitoring.logger.step_offset = sum(costs[name]["steps"] for name in names & costs.keys())
         state = ModelState(self.model, self.plan, self.bank_writer.bank, self.source)
         state.restore(done[-1] if done else None, phase_runs[len(done)])
         for phase_run in phase_runs[len(done) :]:
-            last = phase_run.run.checkpoint(phase_run.phase, "last")
-            self._train(phase_run, state, str(last) if resume and last.is_file() else None)
+            if resume and phase_run is not phase_runs[len(done)]:
+                start = phase_run.newest_last()
+            self._train(phase_run, state, start)
 
     def _check(self) -> dict[str, Any]:
         check_phases(self.plan.phases, self.model, self.data)
@@ -151,13 +161,13 @@ class Training:
             PhaseData(phase_run.stage, config.batch_size, config.views_per_scene, phase_run.scenes, **wanted)
         )
 
-    def _train(self, phase_run: PhaseRun, state: ModelState, last: str | None) -> None:
+    def _train(self, phase_run: PhaseRun, state: ModelState, start: Saved | None) -> None:
         """Train a phase run, measure it, put its scenes into the bank and save it.
 
         Args:
             phase_run: What is trained.
             state: What the model holds.
-            last: Checkpoint to go on from.
+            start: Checkpoint to go on from.
         """
         gc.collect()  # the last Trainer is a cycle that holds its scenes' rows and moments
         seed_everything(self.plan.seed, workers=True, verbose=False)
@@ -170,7 +180,7 @@ class Training:
         clock = TrainingClock()
         evaluation = Evaluation(phase_run.run.training, clock, monitoring.eval_every_n_steps, lpips=monitoring.lpips)
         plateau = monitoring.plateau if phase_run.stage == 2 else None
-        checkpoints = phase_run.run.checkpoint(phase_run.phase).parent
+        checkpoints, start_file = phase_run.run.checkpoint(phase_run.phase).parent, start.path if start else None
         trainer = self.make_trainer(
             max_epochs=-1 if config.max_steps else config.max_epochs,
             max_steps=config.max_steps or -1,
@@ -182,11 +192,14 @@ class Training:
                 Dashboard(clock, monitoring.eval_every_n_steps),
                 KeepLast(checkpoints, monitoring.checkpoint_every_n_steps),
             ],
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(monitoring.keep_checkpoints, start_file)],
             default_root_dir=str(phase_run.run.path),
         )
+        if start is not None and start.damages:
+            damages = " and ".join(start.damages)
+            _say(trainer, f"{damages}: {phase_run.phase} goes on from {start.path.name}, step {start.step}")
         _say(trainer, _announcement(phase_run, data))
-        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=start_file, weights_only=True)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         cut_at_the_end = not evaluation.scenes  # between its last step and its finish: there was nothing left to train
