@@ -27,6 +27,7 @@ from scaled_ig.phases.saved_rows import verify_rows
 
 MARK = b"scaled-ig checkpoint 1 sha256 "
 DIGITS = 64
+WAY_OUT = "copy it again, or remove it to train its phase again"
 CONTENT = (
     "state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step",
     "pytorch-lightning_version", "scaled_ig",
@@ -104,12 +105,17 @@ def content_of(path: Path) -> dict[str, Any]:
     """Content of a checkpoint that :func:`verify` has found whole.
 
     Raises:
-        UsageError: It is of another version.
+        UsageError: It is of another version, or cannot be read.
     """
-    with path.open("rb") as file:
-        file.seek(-min(len(MARK) + DIGITS, path.stat().st_size), os.SEEK_END)
-        tail = file.read()
-    content = _load(path) if tail.startswith(MARK) or _ends_without_comment(tail) else None
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - len(MARK) - DIGITS))
+            tail = file.read()
+        content = _load(path) if tail.startswith(MARK) or _ends_without_comment(tail) else None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror or error}): {WAY_OUT}") from None
+    except UsageError as damage:
+        raise UsageError(f"{damage}: {WAY_OUT}") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path} is a checkpoint of another version of scaled-ig: go on with that version")
     return content
@@ -124,7 +130,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         verify(path)
     except UsageError as damage:
-        raise UsageError(f"{damage}: copy it again, or remove it to train its phase again") from None
+        raise UsageError(f"{damage}: {WAY_OUT}") from None
     return content_of(path)
 
 
@@ -189,9 +195,13 @@ def _refuse_other_phase(path: Path, content: dict[str, Any], phase: str) -> None
     named = {} if missing else content["scaled_ig"]
     missing += [f"scaled_ig.{key}" for key in ("phase", "stage", "num_scenes") if not missing and key not in named]
     if missing:
-        raise UsageError(f"{path} is no checkpoint of a phase, {missing[0]} is missing: copy the phase's own there")
+        raise UsageError(
+            f"{path} is no checkpoint of a phase, {missing[0]} is missing: copy the phase's own there, or remove it"
+        )
     if named["phase"] != phase:
-        raise UsageError(f"{path} is a checkpoint of {named['phase']}, not of {phase}: copy the phase's own there")
+        raise UsageError(
+            f"{path} is a checkpoint of {named['phase']}, not of {phase}: copy the phase's own there, or remove it"
+        )
 
 
 def refuse_misfit(

@@ -109,7 +109,7 @@ def _forget_rows(folder: Path) -> None:
         return
     try:
         named = {content_of(file).get("scaled_ig", {}).get("rows") for file in folder.glob("*.ckpt")}
-    except (UsageError, OSError):
+    except UsageError:
         return
     for rows in row_folders:
         if rows.name not in named:

@@ -312,13 +312,12 @@ def test_one_damaged_checkpoint_that_is_kept_alone_is_one_sentence(tmp_path, run
 
 
 def test_what_does_not_fit_is_one_sentence(run, resume, tiny_run):
-    """And nothing of the run changes."""
     last, other = (run / "checkpoints" / phase / "last.ckpt" for phase in PHASES[:-3:-1])
 
-    def sealed(change) -> None:
-        content = torch.load(tiny_run / "checkpoints" / PHASES[-1] / "last.ckpt", weights_only=True)
+    def sealed(change, phase: str = PHASES[-1], name: str = "last") -> None:
+        content = checkpoint(tiny_run, phase, name)
         change(content)
-        AtomicCheckpointIO().save_checkpoint(content, last)
+        AtomicCheckpointIO().save_checkpoint(content, run / "checkpoints" / phase / f"{name}.ckpt")
 
     def another_model(content):
         content["state_dict"]["scene.representation.micro.weight"] = torch.zeros(4, 9)
@@ -345,6 +344,13 @@ def test_what_does_not_fit_is_one_sentence(run, resume, tiny_run):
         assert "Traceback" not in output
         assert "weights_only" not in output
         assert output.splitlines()[-1].startswith(f"error: {last} {sentence}"), output[-3000:]
+    last.unlink()
+    sealed(another_model, PHASES[-2], "final")
+    status, output = resume()
+    assert status == 2, output[-3000:]
+    assert "Traceback" not in output
+    final = other.with_name("final.ckpt")
+    assert output.splitlines()[-1].startswith(f"error: {final} does not fit this scene model ("), output[-3000:]
 
 
 def groups_of(file: Path) -> list[str]:
