@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.multiprocessing import spawn
 
 from scaled_ig.errors import UsageError
 from scaled_ig.phases import checkpoint_files
@@ -182,6 +184,29 @@ def test_the_newest_that_is_whole_is_taken_and_kept(tmp_path):
     with pytest.raises(UsageError, match=rf"last\.ckpt is damaged \(.+\) and no older .+ or remove {tmp_path} and"):
         newest_whole(files, "joint")
     assert newest_whole([], "joint") is None
+
+
+def choose(rank: int, folder: str) -> None:
+    """The second of two ranks cannot read the newest checkpoint, and its list of them is old."""
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    files = list(last_checkpoints(Path(folder)).values())
+    real = checkpoint_files.file_sha256
+
+    def other_bytes(path: Path, without: int = 0) -> str:
+        return "0" * 64 if rank and path == files[0] else real(path, without)
+
+    checkpoint_files.file_sha256 = other_bytes
+    newest = newest_whole(files[rank:], "joint")
+    torch.save((newest.step, list(newest.damages)), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_ranks_agree_on_the_newest_that_is_whole_for_all(tmp_path):
+    save(tmp_path, 1, 2, 3, keep=3)
+    spawn(choose, (str(tmp_path),), nprocs=2)
+    damage = f"{tmp_path}/last.ckpt is damaged (its digest is not that of its content)"
+    assert [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)] == [(2, [damage])] * 2
 
 
 def test_a_checkpoint_that_does_not_belong_there_is_refused_though_an_older_one_does(tmp_path):
