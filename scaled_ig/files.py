@@ -61,10 +61,20 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def file_sha256(path: Path) -> str:
-    """Digest of a file, in hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def file_sha256(path: Path, without: int = 0) -> str:
+    """Digest of a file, in hexadecimal digits.
+
+    Args:
+        path: The file.
+        without: So many of its last bytes do not count.
+    """
+    digest, block = hashlib.sha256(), memoryview(bytearray(2**20))
+    with path.open("rb", buffering=0) as stream:
+        left = os.fstat(stream.fileno()).st_size - without
+        while left > 0 and (count := stream.readinto(block[:left])):
+            digest.update(block[:count])
+            left -= count
+    return digest.hexdigest()
 
 
 @contextmanager

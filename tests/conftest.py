@@ -156,6 +156,8 @@ def run_scaled_ig():
 
     def run(*arguments, program: Path | None = None, **environment) -> tuple[int, str]:
         words = [str(argument) for argument in arguments]
+        if "PYTHONPATH" in environment and "PYTHONPATH" in clean:
+            environment["PYTHONPATH"] += os.pathsep + clean["PYTHONPATH"]  # ranks that it starts are of this checkout
         if program is None:
             return warm(words, clean | environment, timeout=240)
         process = subprocess.Popen(

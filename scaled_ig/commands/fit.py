@@ -213,6 +213,7 @@ class TrainingCLI(LightningCLI):
         )
         parser.add_argument("--plateau", type=Plateau | None, default=None, help="leave scenes out that are learned")
         parser.add_argument("--checkpoint_every_n_steps", type=int | None, default=None, help="default: every epoch")
+        parser.add_argument("--keep_checkpoints", type=int, default=2, help="so many last.ckpt of a phase are kept")
         parser.add_argument("--bank_encoding", type=Encoding, default="float32", help="form of the scenes in the bank")
         parser.add_argument(
             "--lpips", type=Literal["auto", "require", "off"], default="auto", help="what to do without its weights"
@@ -299,6 +300,7 @@ class TrainingCLI(LightningCLI):
             monitoring=Monitoring(
                 eval_every_n_steps=config.eval_every_n_steps,
                 checkpoint_every_n_steps=config.checkpoint_every_n_steps,
+                keep_checkpoints=config.keep_checkpoints,
                 plateau=made.plateau,
                 lpips=load_lpips(config.lpips, config.lpips_weights),
                 logger=logger,

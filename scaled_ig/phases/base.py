@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from scaled_ig.batch import ViewBatch
 from scaled_ig.optim import Clock, SceneAdam, coalesced
 from scaled_ig.optim.schedules import PresentRates, Schedule
+from scaled_ig.phases.checkpoint_files import refuse_misfit
 from scaled_ig.phases.checkpoints import CheckpointRows
 from scaled_ig.phases.hulls import carve_hulls
 from scaled_ig.phases.losses import total_variation
@@ -324,6 +325,10 @@ class Phase(LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._anchor is not None:
             checkpoint["state_dict"]["_anchor"] = self._anchor.detach()
+        parts, tables = self.parts(), self.scene.representation.scene_tables()
+        trained = {name: len(parts[name]) for name in parts if name in self.trained and parts[name]}
+        rows = {f"scene.representation.{name}.weight" for name in tables}
+        refuse_misfit(str(self.trainer.ckpt_path), checkpoint, self.state_dict(), rows, trained)
         self.rows.load(checkpoint, self._checkpoint_folder())
 
     def _checkpoint_folder(self) -> Path:

@@ -1,7 +1,8 @@
 """Checkpoints of phases: whole or not there, as if one process had trained, read without running code from them.
 
-``state_dict`` and ``optimizer_states`` are Lightning's; ``scaled_ig`` names phase, stage, number of scenes and, where
-rows lie in files of their own, the folder of these.
+Of every phase the last few are kept, ``last.ckpt`` the newest, and ``final.ckpt`` once it is finished; their content
+is verified by :mod:`scaled_ig.phases.checkpoint_files`. ``state_dict`` and ``optimizer_states`` are Lightning's;
+``scaled_ig`` names phase, stage, number of scenes and, where rows lie in files of their own, their folder and digests.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import shutil
 import uuid
 from pathlib import Path
-from pickle import UnpicklingError
 from textwrap import shorten
 from typing import Any
 
@@ -22,13 +22,14 @@ from torch.optim import Optimizer
 
 from scaled_ig.distributed.agreement import together
 from scaled_ig.errors import UsageError
-from scaled_ig.files import replacing
+from scaled_ig.files import replacing, sync
+from scaled_ig.phases.checkpoint_files import content_of, last_checkpoint, last_checkpoints, seal
 from scaled_ig.phases.saved_rows import (
     Place,
     are_too_many,
+    digest_rows,
     put_together,
     read_shards,
-    reason_of,
     take_own,
     write_shards,
 )
@@ -36,26 +37,52 @@ from scaled_ig.scene_model import SceneModel
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, syncs, renames; reads without running code from the file.
+    """Writes beside the target, seals, syncs, renames; reads without running code from the file.
 
     Only the first rank writes, and the others wait for it: what goes wrong is kept until :meth:`settle`, where all of
     them hear of it. Folders of rows that belong to no checkpoint any more (:mod:`scaled_ig.phases.saved_rows`), and
     what a process that was killed has left unfinished, are removed.
+
+    Args:
+        keep: Checkpoints of the kind ``last`` that are kept: ``last.ckpt`` and those before it, ``last-1.ckpt``, ….
+        start: The one that training goes on from.
     """
 
-    _mistake: UsageError | None = None
+    def __init__(self, keep: int = 1, start: Path | None = None) -> None:
+        super().__init__()
+        self._keep, self._start = keep, start
+        self._mistake: UsageError | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         target = Path(path)
+        is_last = target == last_checkpoint(target.parent)
         try:
             for draft in target.parent.glob(f"{target.name}.*.part"):
                 draft.unlink()
             with replacing(target) as draft:
                 torch.save(checkpoint, draft)
+                seal(draft)
+                sync(draft)
+                if is_last and self._start in (None, target):  # else what is there is damaged, and not worth keeping
+                    self._move_on(target.parent)
+            if is_last:
+                self._start = None
+                self._forget(target.parent)
             _forget_rows(target.parent)
         except (OSError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             self._mistake = UsageError(f"{target} cannot be written ({reason}): free space, then --resume true")
+
+    def _move_on(self, folder: Path) -> None:
+        """Make room for a new ``last.ckpt``; a process that is killed on the way leaves a gap, and all whole."""
+        for number in reversed(range(self._keep - 1)):
+            if last_checkpoint(folder, number).is_file():
+                last_checkpoint(folder, number).replace(last_checkpoint(folder, number + 1))
+
+    def _forget(self, folder: Path) -> None:
+        for number, file in last_checkpoints(folder).items():
+            if number >= self._keep:
+                file.unlink()
 
     def settle(self) -> None:
         """Say on all ranks what went wrong on the first. Collective.
@@ -72,7 +99,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         together(tell)
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None) -> Any:
-        return read_checkpoint(Path(path))
+        return content_of(Path(path))  # newest_whole has verified it
 
 
 def _forget_rows(folder: Path) -> None:
@@ -81,7 +108,7 @@ def _forget_rows(folder: Path) -> None:
     if not row_folders:
         return
     try:
-        named = {read_checkpoint(file).get("scaled_ig", {}).get("rows") for file in folder.glob("*.ckpt")}
+        named = {content_of(file).get("scaled_ig", {}).get("rows") for file in folder.glob("*.ckpt")}
     except UsageError:
         return
     for rows in row_folders:
@@ -110,7 +137,7 @@ def _settle(trainer: Trainer) -> None:
 
 
 class KeepLast(ModelCheckpoint):
-    """Writes ``last.ckpt`` of a phase, from which it can be resumed.
+    """Writes ``last.ckpt`` of a phase, from which it goes on after an interruption.
 
     Args:
         folder: Of the phase's checkpoints.
@@ -120,7 +147,7 @@ class KeepLast(ModelCheckpoint):
     def __init__(self, folder: Path, every_n_steps: int | None) -> None:
         super().__init__(
             folder,
-            filename="last",
+            filename=last_checkpoint(folder).stem,
             enable_version_counter=False,
             every_n_train_steps=every_n_steps,
             every_n_epochs=None if every_n_steps else 1,
@@ -176,7 +203,7 @@ class CheckpointRows:
         if dist.is_available() and dist.is_initialized():
             dist.broadcast_object_list(name)
         write_shards(places, folder / name[0])
-        checkpoint["scaled_ig"]["rows"] = name[0]
+        checkpoint["scaled_ig"] |= {"rows": name[0], "rows_sha256": digest_rows(folder / name[0])}
 
     def load(self, checkpoint: dict[str, Any], folder: Path) -> None:
         """Leave the rows of this rank in a checkpoint. Collective.
@@ -225,31 +252,18 @@ class CheckpointRows:
         ]
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Content of a checkpoint without running code from it; tensors stay in the file until they are used.
-
-    Raises:
-        UsageError: It is damaged.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, UnpicklingError) as error:
-        way_out = "copy it again, or remove it to train its phase again"
-        raise UsageError(f"{path} cannot be read ({reason_of(error)}): {way_out}") from None
-
-
 def load_checkpoint(model: SceneModel, path: Path, with_scenes: bool) -> None:
-    """Load a finished phase's checkpoint into a model.
+    """Load a finished phase's checkpoint into a model. Collective.
 
     Args:
         model: The model; its tables know their rank.
-        path: The checkpoint.
+        path: The checkpoint, which :func:`newest_whole` has verified.
         with_scenes: Load the rows of this rank's scenes too, or what scenes share alone.
 
     Raises:
         UsageError: It was trained with another model.
     """
-    state = read_checkpoint(path)
+    state = content_of(path)
     prefix, tables = "scene.", model.representation.scene_tables()
     weights = {name.removeprefix(prefix): v for name, v in state["state_dict"].items() if name.startswith(prefix)}
     places = [

@@ -3,7 +3,7 @@
 A checkpoint looks as if one process had trained. Rows come together block by block in a file without a name, from which
 they are written: memory holds one block more, not one copy. Beyond :data:`SHARDED_ABOVE_BYTES` one writer is too slow:
 then every rank writes its own shards of scenes beside the checkpoint, through torch.distributed.checkpoint, as
-safetensors. Either form is read by any number of ranks.
+safetensors, and the checkpoint holds their digests. Either form is read by any number of ranks.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -30,6 +31,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from scaled_ig.distributed.agreement import together
 from scaled_ig.distributed.ownership import num_shards, scenes_of_shard, shards_of_rank
 from scaled_ig.errors import UsageError
+from scaled_ig.files import file_sha256
 from scaled_ig.representations.scene_table import SceneTable
 
 SHARDED_ABOVE_BYTES = 8 * 2**30
@@ -160,12 +162,11 @@ def read_shards(places: Sequence[Place], folder: Path) -> None:
 
     Args:
         places: Where the rows of this rank belong.
-        folder: Folder of :func:`write_shards`.
+        folder: Folder of :func:`write_shards`, which :func:`verify_rows` has found whole.
 
     Raises:
-        UsageError: Files are missing or damaged.
+        UsageError: Files cannot be read.
     """
-    together(partial(_require_whole, folder))
     targets = dict(shard for place in places for shard in place.shards(place.rows))
     try:
         with _without_advice():
@@ -174,14 +175,69 @@ def read_shards(places: Sequence[Place], folder: Path) -> None:
         raise UsageError(f"{folder} cannot be read ({reason_of(error)}): copy it again beside its checkpoint") from None
 
 
+def digest_rows(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of rows by its name; each rank reads those that it wrote. Collective.
+
+    Args:
+        folder: Folder of :func:`write_shards`.
+
+    Raises:
+        UsageError: A file cannot be read.
+    """
+    rank, ranks = _ranks()
+    files = folder.glob(
+        f"shard-{rank + 1:05d}-*"
+    )  # by the name that the library gives; others may not be seen here yet
+    parts: list[dict[str, str]] = [together(partial(_digests, list(files)))] * ranks
+    if ranks > 1:
+        dist.all_gather_object(parts, parts[0])
+    return {name: digest for part in parts for name, digest in sorted(part.items())}
+
+
+def _digests(files: Sequence[Path]) -> dict[str, str]:
+    try:
+        return {file.name: file_sha256(file) for file in files}
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be read ({error.strerror})") from None
+
+
+def _ranks() -> tuple[int, int]:
+    """Number of this rank, and how many there are."""
+    is_alone = not (dist.is_available() and dist.is_initialized())
+    return (0, 1) if is_alone else (dist.get_rank(), dist.get_world_size())
+
+
+def verify_rows(folder: Path, digests: dict[str, str] | None) -> None:
+    """Compare files of rows with their digests; each rank reads a part of them. Collective.
+
+    Args:
+        folder: Folder of :func:`write_shards`.
+        digests: Of :func:`digest_rows`; None for one of an earlier version, whose files must open.
+
+    Raises:
+        UsageError: Files are missing, too many or damaged; the way out is the caller's.
+    """
+    together(partial(_require_whole, folder) if digests is None else partial(_require_same, folder, digests))
+
+
+def _require_same(folder: Path, digests: dict[str, str]) -> None:
+    rank, ranks = _ranks()
+    present = {file.name for file in folder.glob("*")}
+    for name in sorted(present ^ digests.keys()):
+        raise UsageError(f"{folder / name} {'does not belong there' if name in present else 'is missing'}")
+    part = sorted(digests)[rank::ranks]
+    for name, digest in _digests([folder / name for name in part]).items():
+        if digest != digests[name]:
+            raise UsageError(f"{folder / name} is damaged (its digest is not that of its content)")
+
+
 def _require_whole(folder: Path) -> None:
-    """Raise UsageError where a file is damaged: the library would write its tracebacks into the log."""
     try:
         for file in sorted(folder.iterdir()):
             with safe_open(file, "pt"):
                 pass
     except (SafetensorError, OSError) as error:
-        raise UsageError(f"{folder} cannot be read ({reason_of(error)}): copy it again beside its checkpoint") from None
+        raise UsageError(f"{folder} is damaged ({reason_of(error)})") from None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from scaled_ig.bank.scene_bank import spread
 from scaled_ig.batch import ViewBatch, ViewKey
 from scaled_ig.metrics.consistency import OPAQUE, Match, Surface, disagreement, match_pixels
 from scaled_ig.metrics.nearest_view import cameras_of
-from scaled_ig.phases.checkpoints import read_checkpoint
+from scaled_ig.phases.checkpoint_files import read_checkpoint
 from scaled_ig.report.pictures import Picture, to_pictures
 from scaled_ig.report.views import LatentColours
 from scaled_ig.runs.record import RunRecord

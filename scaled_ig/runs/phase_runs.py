@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass, replace
 
 from data_modules.base import MultiViewDataModule
+from scaled_ig.phases.checkpoint_files import Saved, last_checkpoints, newest_whole
 from scaled_ig.runs.plan import PHASES, PhaseConfig, TrainingPlan, for_scenes, stage_of
 from scaled_ig.runs.run_folder import RunFolder
 
@@ -47,6 +48,24 @@ class PhaseRun:
         """Whether nothing is left to do."""
         return self.run.checkpoint(self.phase).is_file() or (self.run.path / FINISHED).is_file()
 
+    def newest_last(self) -> Saved | None:
+        """What the phase can go on from; None at its beginning. Collective.
+
+        Raises:
+            UsageError: All of it is damaged, or it is another phase's.
+        """
+        return newest_whole(list(last_checkpoints(self.run.checkpoint(self.phase).parent).values()), self.phase)
+
+    def newest(self) -> Saved | None:
+        """Of a finished phase what was saved last; None where its wave's bank alone is left. Collective.
+
+        Raises:
+            UsageError: All of it is damaged, or it is another phase's.
+        """
+        final = self.run.checkpoint(self.phase)
+        paths = [final, *last_checkpoints(final.parent).values()] if final.is_file() else []
+        return newest_whole(paths, self.phase)
+
     def has_scenes_of(self, other: PhaseRun) -> bool:
         """Whether both train the same scenes."""
         return (self.version, self.wave) == (other.version, other.wave)
@@ -80,6 +99,29 @@ def list_phase_runs(run: RunFolder, plan: TrainingPlan, data: MultiViewDataModul
             frozen = plan.shared_frozen or (wave > 0 and plan.waves.shared == "freeze")
             phase_runs.append(PhaseRun(name, config, folder, version, wave, len(ranges), scenes, frozen))
     return phase_runs
+
+
+def find_start(phase_runs: list[PhaseRun], num_done: int) -> tuple[int, Saved | None]:
+    """Where a run goes on; a phase whose ``final.ckpt`` is damaged goes on from its ``last.ckpt``. Collective.
+
+    Args:
+        phase_runs: All that it does.
+        num_done: So many of them have left their ``final.ckpt``.
+
+    Returns:
+        How many of them are done, and the checkpoint that the next one goes on from; None at its beginning.
+
+    Raises:
+        UsageError: All checkpoints of a phase are damaged, or one is another phase's.
+    """
+    start = None
+    while num_done:
+        phase_run = phase_runs[num_done - 1]
+        saved = phase_run.newest()
+        if saved is None or saved.path == phase_run.run.checkpoint(phase_run.phase):
+            break
+        start, num_done = saved, num_done - 1
+    return num_done, start or phase_runs[num_done].newest_last()
 
 
 def forget_wave(phase_run: PhaseRun) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from typing import Any, Protocol
@@ -18,7 +18,8 @@ from scaled_ig.errors import UsageError
 from scaled_ig.metrics.costs import bytes_per_scene
 from scaled_ig.metrics.images import Lpips
 from scaled_ig.phases import RunSettings
-from scaled_ig.phases.checkpoints import AtomicCheckpointIO, KeepLast, read_checkpoint, save
+from scaled_ig.phases.checkpoint_files import Saved
+from scaled_ig.phases.checkpoints import AtomicCheckpointIO, KeepLast, save
 from scaled_ig.rendering.kernels import describe_kernel
 from scaled_ig.rendering.renderer import Renderer
 from scaled_ig.runs.bank_writers import BankWriter
@@ -27,7 +28,7 @@ from scaled_ig.runs.checks import check_phases, check_plateau, check_visible, re
 from scaled_ig.runs.launch import agree, digest_of, meet
 from scaled_ig.runs.model_state import ModelState, Source
 from scaled_ig.runs.outcomes import write_costs, write_quality
-from scaled_ig.runs.phase_runs import PhaseRun, forget_finished_waves, forget_wave, list_phase_runs
+from scaled_ig.runs.phase_runs import PhaseRun, find_start, forget_finished_waves, forget_wave, list_phase_runs
 from scaled_ig.runs.plan import TrainingPlan
 from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
@@ -46,6 +47,7 @@ class Monitoring:
     Args:
         eval_every_n_steps: Steps between evaluations on ``val`` views; 0 for none.
         checkpoint_every_n_steps: Steps between ``last.ckpt``; at the end of every epoch where it is None.
+        keep_checkpoints: So many of them are kept of a phase, for one may be damaged.
         plateau: When a scene of stage 2 is learned and leaves the batches; at the end of the phase where it is None.
         lpips: The metric, where its weights are here.
         logger: The W&B logger, where there is one.
@@ -53,9 +55,14 @@ class Monitoring:
 
     eval_every_n_steps: int = 0
     checkpoint_every_n_steps: int | None = None
+    keep_checkpoints: int = 2
     plateau: Plateau | None = None
     lpips: Lpips | None = None
     logger: RunLogger | None = None
+
+    def __post_init__(self) -> None:
+        if self.keep_checkpoints < 1:
+            raise UsageError(f"keep_checkpoints {self.keep_checkpoints} must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -116,14 +123,18 @@ class Training:
         together(lambda: [self._data_of(phase_run).sampler() for phase_run in phase_runs])  # which fit their batches
         done = together(partial(self._finished, phase_runs, resume, scenes))
         agree({"finished phases": len(done)}, f"put {self.run.path} on storage that all nodes see")
-        progress = together(partial(_progress, phase_runs, done))
+        num_done, start = len(done), None
+        if resume and num_done < len(phase_runs):
+            num_done, start = find_start(phase_runs, num_done)
+        progress = _progress(phase_runs, num_done, start)
         changes = list_changes(saved, settings) if saved is not None else []
         together(partial(refuse_changes, self.run, changes, progress))
         if trainer.is_global_zero:
-            forget_finished_waves(self.run, phase_runs, len(done))
-        if len(done) == len(phase_runs):
+            forget_finished_waves(self.run, phase_runs, num_done)
+        if num_done == len(phase_runs):
             _say(trainer, f"{self.run.path}: all phases are done")
             return
+        done = done[:num_done]
         if trainer.is_global_zero:
             before()
             self.run.write_json("scenes.json", scenes)
@@ -133,13 +144,14 @@ class Training:
         together(partial(check_visible, self.run))
         _say(trainer, _kernel_line(self.model.renderer.to(trainer.strategy.root_device)))
         if self.monitoring.logger is not None:
-            phases = self.run.read_json("costs.json").get("phases", {}) if done else {}
-            self.monitoring.logger.step_offset = sum(phase["steps"] for phase in phases.values())
+            costs, names = self.run.read_json("costs.json").get("phases", {}), {phase_run.phase for phase_run in done}
+            self.monitoring.logger.step_offset = sum(costs[name]["steps"] for name in names & costs.keys())
         state = ModelState(self.model, self.plan, self.bank_writer.bank, self.source)
         state.restore(done[-1] if done else None, phase_runs[len(done)])
         for phase_run in phase_runs[len(done) :]:
-            last = phase_run.run.checkpoint(phase_run.phase, "last")
-            self._train(phase_run, state, str(last) if resume and last.is_file() else None)
+            if resume and phase_run is not phase_runs[len(done)]:
+                start = phase_run.newest_last()
+            self._train(phase_run, state, start)
 
     def _check(self) -> dict[str, Any]:
         check_phases(self.plan.phases, self.model, self.data)
@@ -167,13 +179,13 @@ class Training:
             PhaseData(phase_run.stage, config.batch_size, config.views_per_scene, phase_run.scenes, **wanted)
         )
 
-    def _train(self, phase_run: PhaseRun, state: ModelState, last: str | None) -> None:
+    def _train(self, phase_run: PhaseRun, state: ModelState, start: Saved | None) -> None:
         """Train a phase run, measure it, put its scenes into the bank and save it.
 
         Args:
             phase_run: What is trained.
             state: What the model holds.
-            last: Checkpoint to go on from.
+            start: Checkpoint to go on from.
         """
         gc.collect()  # the last Trainer is a cycle that holds its scenes' rows and moments
         seed_everything(self.plan.seed, workers=True, verbose=False)
@@ -186,7 +198,7 @@ class Training:
         clock = TrainingClock()
         evaluation = Evaluation(phase_run.run.training, clock, monitoring.eval_every_n_steps, lpips=monitoring.lpips)
         plateau = monitoring.plateau if phase_run.stage == 2 else None
-        checkpoints = phase_run.run.checkpoint(phase_run.phase).parent
+        checkpoints, start_file = phase_run.run.checkpoint(phase_run.phase).parent, start.path if start else None
         trainer = self.make_trainer(
             max_epochs=-1 if config.max_steps else config.max_epochs,
             max_steps=config.max_steps or -1,
@@ -198,11 +210,14 @@ class Training:
                 Dashboard(clock, monitoring.eval_every_n_steps),
                 KeepLast(checkpoints, monitoring.checkpoint_every_n_steps),
             ],
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(monitoring.keep_checkpoints, start_file)],
             default_root_dir=str(phase_run.run.path),
         )
+        if start is not None and start.damages:
+            damages = " and ".join(start.damages)
+            _say(trainer, f"{damages}: {phase_run.phase} goes on from {start.path.name}, step {start.step}")
         _say(trainer, _announcement(phase_run, data))
-        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=start_file, weights_only=True)
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         cut_at_the_end = not evaluation.scenes  # between its last step and its finish: there was nothing left to train
@@ -227,16 +242,13 @@ class Training:
             monitoring.logger.step_offset += trainer.global_step
 
 
-def _progress(phase_runs: list[PhaseRun], done: list[PhaseRun]) -> Progress:
-    """How far a run has come of which some phase runs are done."""
-    left = phase_runs[len(done) :]
-    begun = {phase_run.phase for phase_run in done}
-    progress = Progress(begun, begun - {phase_run.phase for phase_run in left}, left[0].phase if left else "")
-    last = left[0].run.checkpoint(left[0].phase, "last") if left else None
-    if last is None or not last.is_file():
-        return progress
-    checkpoint = read_checkpoint(last)
-    return replace(progress, begun=begun | {left[0].phase}, step=checkpoint["global_step"], epoch=checkpoint["epoch"])
+def _progress(phase_runs: list[PhaseRun], num_done: int, start: Saved | None) -> Progress:
+    """How far a run has come of which some phase runs are done, and the next one goes on from ``start``."""
+    done, left = ({phase_run.phase for phase_run in part} for part in (phase_runs[:num_done], phase_runs[num_done:]))
+    phase = phase_runs[num_done].phase if left else ""
+    if start is None:
+        return Progress(done, done - left, phase)
+    return Progress(done | {phase}, done - left, phase, start.step, start.epoch)
 
 
 def _say(trainer: Trainer, sentence: str) -> None:

@@ -11,10 +11,11 @@ from torch import nn
 from scaled_ig.errors import UsageError
 from scaled_ig.optim import SceneAdam
 from scaled_ig.phases import saved_rows
-from scaled_ig.phases.checkpoints import AtomicCheckpointIO, read_checkpoint
+from scaled_ig.phases.checkpoints import AtomicCheckpointIO
 from scaled_ig.phases.saved_rows import Place, put_together, read_shards, write_shards
 from scaled_ig.representations.scene_table import SceneTable
 from tests.rounding import PHASES, assert_near, assert_same_moments, assert_same_run, checkpoint
+from tests.scaled_ig.phases.test_checkpoint_files import flip_bit
 from tests.test_ddp import on, the_error, use_callback
 
 # The program with every rank's rows in files of its own; killed where a checkpoint lacks nothing but itself.
@@ -149,14 +150,6 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkey
     assert files.load_checkpoint(tmp_path / "last.ckpt") == {"old": True}
 
 
-@pytest.mark.parametrize("kept", [0, 100, -100])
-def test_a_damaged_checkpoint_is_one_sentence(tmp_path, kept):
-    torch.save({"weight": torch.ones(100)}, tmp_path / "last.ckpt")
-    (tmp_path / "last.ckpt").write_bytes((tmp_path / "last.ckpt").read_bytes()[:kept])
-    with pytest.raises(UsageError, match=r"last.ckpt cannot be read \(.+\): copy it again, or remove it"):
-        read_checkpoint(tmp_path / "last.ckpt")
-
-
 # -- several ranks --------------------------------------------------------------------------------------------------
 
 
@@ -214,9 +207,9 @@ def test_a_kill_between_rows_and_checkpoint_leaves_the_old_one(sharded):
     assert content["scaled_ig"]["rows"] in found
     assert len(found) == 2, "those of the checkpoint that was not written are still there"
     for phase in PHASES[:-1]:
-        named = {checkpoint(sharded, phase, name)["scaled_ig"]["rows"] for name in ("last", "final")}
+        named = {checkpoint(sharded, phase, name)["scaled_ig"]["rows"] for name in ("last-1", "last", "final")}
         assert {rows.name for rows in (sharded / "checkpoints" / phase).glob("rows-*")} == named
-        assert len(named) == 2
+        assert len(named) == 3
 
 
 @pytest.mark.slow("runs of two ranks")
@@ -231,24 +224,48 @@ def test_rows_in_files_are_read_by_another_number_of_ranks(tmp_path, run_scaled_
 
 
 @pytest.mark.slow("runs of two ranks")
-def test_rows_that_are_missing_or_damaged_are_one_sentence(tmp_path, run_scaled_ig, tiny_config, sharded):
-    """Of a phase that was finished, for one rank, and of the one that goes on, for two."""
-    cases = (("latent_supervision", "final", 1), ("rgb_alignment", "last", 2))
+def test_rows_that_are_missing_or_damaged_send_all_ranks_to_an_older_checkpoint(
+    tmp_path, run_scaled_ig, tiny_config, sharded, tiny_run
+):
+    """A phase is finished again from its last checkpoint but one, then the killed one goes on; by one rank or two."""
+    phase = "latent_supervision"
 
-    def resume(case) -> tuple:
-        phase, name, ranks = case
-        folder = tmp_path / phase
+    def resume(ranks: int) -> tuple:
+        folder = tmp_path / str(ranks)
         shutil.copytree(sharded, folder)
-        rows = folder / "checkpoints" / phase / checkpoint(folder, phase, name)["scaled_ig"]["rows"]
-        file = max(rows.iterdir())
-        file.write_bytes(file.read_bytes()[:-8]) if ranks > 1 else file.unlink()
+        files = []
+        for name in ("final", "last"):
+            rows = folder / "checkpoints" / phase / checkpoint(folder, phase, name)["scaled_ig"]["rows"]
+            files.append(max(rows.iterdir()))
+        flip_bit(files[0], files[0].stat().st_size // 2, 0)
+        files[1].unlink()
         call = ("fit", "--config", tiny_config, "--run_dir", folder, "--resume", "true")
-        return rows, *run_scaled_ig(*call, *on(ranks))
+        return folder, files, *run_scaled_ig(*call, *on(ranks))
 
     with ThreadPoolExecutor(2) as pool:
-        for rows, status, output in pool.map(resume, cases):
-            assert status == 2, output[-3000:]
-            assert the_error(output).startswith(f"error: {rows} cannot be read (")
+        for folder, files, status, output in pool.map(resume, (1, 2)):
+            assert status == 0, output[-3000:]
+            whole = f"{phase} goes on from last-1.ckpt, step {checkpoint(folder, phase, 'last-1')['global_step']}"
+            damage = f"{files[0]} is damaged (its digest is not that of its content) and {files[1]} is missing"
+            assert output.count(f"{damage}: {whole}\n") == 1, output[-3000:]
+            assert_same_run(tiny_run, folder, PHASES[-2:])
+
+
+def test_rows_that_are_damaged_without_an_older_checkpoint_are_one_sentence(
+    tmp_path, run_scaled_ig, tiny_config, sharded
+):
+    folder, phase = tmp_path / "run", PHASES[-1]
+    shutil.copytree(sharded, folder)
+    rows = folder / "checkpoints" / phase / checkpoint(folder, phase, "last")["scaled_ig"]["rows"]
+    file = max(rows.iterdir())
+    file.write_bytes(file.read_bytes()[:-8])
+    call = ("fit", "--config", tiny_config, "--run_dir", folder, "--resume", "true")
+    status, output = run_scaled_ig(*call, *on(2))
+    assert status == 2, output[-3000:]
+    assert the_error(output) == (
+        f"error: {file} is damaged (its digest is not that of its content) and no older checkpoint of {phase} is "
+        f"whole: copy it again, or remove {rows.parent} and --resume true trains {phase} again"
+    )
 
 
 @pytest.mark.slow("runs of two ranks")
