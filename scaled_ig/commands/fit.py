@@ -21,7 +21,7 @@ import yaml
 from jsonargparse import ActionConfigFile, Namespace, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from data_modules import basel, shapenet  # noqa: F401 - see the head
 from data_modules.base import MultiViewDataModule
@@ -29,6 +29,7 @@ from scaled_ig import representations  # noqa: F401
 from scaled_ig.autoencoders import IdentityAutoencoder
 from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.callbacks import PhaseProgress, Plateau, RunLogger
+from scaled_ig.distributed.watch import Watch
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.images import load_lpips
 from scaled_ig.optim import schedules  # noqa: F401
@@ -37,6 +38,7 @@ from scaled_ig.phases import AdamSettings
 from scaled_ig.rendering import sampling  # noqa: F401
 from scaled_ig.runs.bank_writers import WriteVersion
 from scaled_ig.runs.checks import check_stage1, finished_stage1
+from scaled_ig.runs.launch import ours_to_stop
 from scaled_ig.runs.model_state import Source
 from scaled_ig.runs.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig, TrainingPlan, Waves
 from scaled_ig.runs.run_folder import RunFolder
@@ -187,6 +189,9 @@ class TrainingCLI(LightningCLI):
         )
         parser.add_argument("--plateau", type=Plateau | None, default=None, help="leave scenes out that are learned")
         parser.add_argument("--checkpoint_every_n_steps", type=int | None, default=None, help="default: every epoch")
+        parser.add_argument(
+            "--rank_timeout", type=float, default=60.0, help="seconds of silence after which a rank is given up"
+        )
         parser.add_argument("--bank_encoding", type=Encoding, default="float32", help="form of the scenes in the bank")
         parser.add_argument(
             "--lpips", type=Literal["auto", "require", "off"], default="auto", help="what to do without its weights"
@@ -211,13 +216,17 @@ class TrainingCLI(LightningCLI):
         self.config_init = self.parser.instantiate(config)
         training = adjust(self._training(source))
         settings = {name: str(value) for name, value in vars(config.as_flat()).items()}
-        try:
-            training(config.resume, settings, before=lambda: self._begin(training))
-        except SIGTERMException:
-            raise SystemExit(143) from None
-        finally:
-            if dist.is_available() and dist.is_initialized():
-                dist.destroy_process_group()
+        with training.watch as watch:
+            try:
+                training(config.resume, settings, before=lambda: self._begin(training))
+            except UsageError:
+                raise
+            except Exception as error:
+                watch.explain(error)
+                raise
+            finally:
+                if dist.is_available() and dist.is_initialized():
+                    dist.destroy_process_group()
         return 0
 
     def _choose_autoencoder(self, source: Source | None) -> None:
@@ -247,7 +256,7 @@ class TrainingCLI(LightningCLI):
             made.trainer.logger = logger or False
             arguments["plugins"] = [*arguments.get("plugins", ()), *_cluster()]
             try:
-                return self.instantiate_trainer(**arguments)
+                return ours_to_stop(self.instantiate_trainer(**arguments))
             except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
                 raise UsageError(f"there is no such trainer: {str(error).splitlines()[0]}") from None
 
@@ -268,6 +277,7 @@ class TrainingCLI(LightningCLI):
                 logger=logger,
             ),
             source=source,
+            watch=Watch(config.rank_timeout),
             check=partial(check_stage1, stage1, phases, made.scene, made.data) if stage1 else lambda: None,
         )
 
