@@ -1,6 +1,7 @@
 """A run that is asked to stop ends its step, saves and leaves; one that has lost a rank says so. Both go on exactly."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -160,10 +161,11 @@ def test_a_second_signal_leaves_at_once(tmp_path, cut, go_on, whole):
 
 @pytest.mark.parametrize(
     ("number", "rank", "hook", "step", "saved"),
-    [(TERM, 1, "step", 7, 8), (USR1, -1, "evaluation", 6, 6), (INT, 0, "end", 12, 12), (TERM, 1, "fit", 0, None)],
+    [(TERM, 1, "step", 7, 8), (USR1, -1, "evaluation", 6, 6), (INT, 1, "fit", 0, None)],
 )
 def test_all_ranks_stop_after_the_same_step(tmp_path, cut, go_on, whole, number, rank, hook, step, saved):
-    status, output, seconds = cut(*on(2), phase="warm_up", step=step, signals=[int(number)], hook=hook, rank=rank, wait=0.2)
+    where = {"phase": "warm_up", "step": step, "hook": hook, "rank": rank}
+    status, output, seconds = cut(*on(2), **where, signals=[int(number)], wait=0.2)
     assert status == 128 + number, output[-3000:]
     assert seconds < 10
     place = "in phase warm_up, before its first step" if saved is None else f"after step {saved} of phase warm_up"
@@ -188,13 +190,13 @@ def test_a_lost_rank_ends_the_others(tmp_path, cut, go_on, whole, number, rank):
     if (number, rank) == (STOP, 0):
         threading.Thread(target=end_first_rank, daemon=True).start()
     where = {"phase": "warm_up", "step": 7, "signals": [int(number)], "rank": rank}
-    status, output, seconds = cut(*on(2), "--rank_timeout", 5, **where)
+    status, output, seconds = cut(*on(2), "--rank_timeout", 4, **where)
     assert status == (1 if rank else -KILL), output[-3000:]
-    assert seconds < 5 + 10
-    how = "has not answered for 5 s" if number == STOP else "has ended"
+    assert seconds < 4 + 10
+    how = "has not answered for 4 s" if number == STOP else "has ended"
     said = f"rank {rank} {how} in phase warm_up, step 7"
     (sentence,) = [line for line in output.splitlines() if said in line]
     assert sentence.endswith("see what that rank printed last, then go on with --resume true")
-    assert "gloo" not in output
+    assert not {"gloo", "Exception", "frame"} & set(re.findall(r"\w+", output))
     assert last_step(tmp_path / "run") == 6
     assert_same_training(whole, go_on(), PHASES[:2])
