@@ -20,11 +20,12 @@ from pathlib import Path
 from lightning.pytorch import Callback
 
 class SignalAt(Callback):
-    '''Sends signals to one rank, or to all, in a hook at a step of a phase, and waits after each.'''
+    '''Sends signals to one rank, to all, or to all processes, in a hook at a step of a phase; waits after each.'''
 
-    def __init__(self, phase: str, step: int, signals: list[int], rank: int = 0, hook: str = "step", wait: float = 0.0):
+    def __init__(self, phase: str, step: int, signals: list[int], rank: int = 0, hook: str = "step", wait: float = 0.0,
+                 group: bool = False):
         self.phase, self.step, self.signals, self.rank = phase, step, signals, rank
-        self.hook, self.wait = hook, wait
+        self.hook, self.wait, self.group = hook, wait, group
 
     def _send(self, trainer, module, hook):
         if (module.name, module.global_step, hook) != (self.phase, self.step, self.hook):
@@ -33,7 +34,7 @@ class SignalAt(Callback):
             for number in self.signals:
                 with Path(os.environ["SENT"]).open("a") as file:
                     file.write(f"{time.time()} {os.getpid()}\\n")
-                os.kill(os.getpid(), number)
+                os.kill(0 if self.group else os.getpid(), number)  # 0: the group
                 time.sleep(self.wait)
 
     def on_fit_start(self, trainer, module):
@@ -135,6 +136,17 @@ def test_the_step_is_finished_and_saved(tmp_path, cut, go_on, whole, number, hoo
     said = f"stopped by {number.name} after step {saved} of phase warm_up; go on with --resume true"
     assert output.splitlines()[-1] == said
     assert last_step(tmp_path / "run") == saved
+    assert_same_to_the_bit(whole, go_on())
+
+
+def test_a_signal_to_all_processes_leaves_workers_to_finish_the_step(tmp_path, cut, go_on, whole):
+    """As SLURM sends it."""
+    where = {"phase": "autoencoder", "step": 2, "signals": [int(TERM)], "group": "true", "wait": 1.0}
+    status, output, seconds = cut("--data.num_workers", 1, **where)
+    assert status == 143, output[-3000:]
+    assert seconds < 10
+    assert output.splitlines()[-1].startswith("stopped by SIGTERM after step 3 of phase autoencoder")
+    assert checkpoint(tmp_path / "run", "autoencoder", "last")["global_step"] == 3
     assert_same_to_the_bit(whole, go_on())
 
 
