@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
@@ -304,6 +305,7 @@ class MultiViewDataModule(LightningDataModule):
             batch_sampler=self.sampler(),
             collate_fn=_as_is,
             num_workers=workers,
+            worker_init_fn=_outlive_signals,
             persistent_workers=workers > 0,
             pin_memory=bool(self.trainer and self.trainer.strategy.root_device.type == "cuda"),
         )
@@ -360,3 +362,10 @@ def _spread(views: list[list[int]], count: int) -> list[ViewKey]:
 
 def _as_is(batch):
     return batch
+
+
+def _outlive_signals(worker: int) -> None:
+    """Workers load on for a while: a signal to all processes of a job is its trainer's, which finishes its step."""
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))

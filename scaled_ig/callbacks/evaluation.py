@@ -9,6 +9,7 @@ from lightning.pytorch import Callback
 
 from scaled_ig.callbacks.clock import TrainingClock
 from scaled_ig.callbacks.training_table import TrainingTable
+from scaled_ig.distributed.watch import Watch
 from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
 from scaled_ig.metrics.images import Lpips
 
@@ -22,6 +23,7 @@ class Evaluation(Callback):
         every_n_steps: Steps between measurements of ``val`` views; 0 for none.
         max_views: Most ``val`` views of a measurement, spread evenly over the scenes.
         lpips: The metric, where its weights are here.
+        watch: What hears that the run shall stop: a measurement is then cut, and made when the run goes on.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Evaluation(Callback):
         every_n_steps: int = 0,
         max_views: int = 64,
         lpips: Lpips | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.table, self.clock, self.every_n_steps, self.max_views, self.lpips = (
             table,
@@ -39,7 +42,13 @@ class Evaluation(Callback):
             max_views,
             lpips,
         )
+        self.watch = watch or Watch()
+        self._is_due = False
         self.scenes: list[dict[str, Any]] = []  # of the test views, once they are measured
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if self._is_due:
+            self._watch_quality(trainer, pl_module)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         step = trainer.global_step
@@ -50,31 +59,51 @@ class Evaluation(Callback):
             self.every_n_steps // 2,
         )
         if step and self.every_n_steps and (early or step % self.every_n_steps == 0):
-            self._measure(trainer, pl_module, "val", self.max_views)
+            self._watch_quality(trainer, pl_module)
+
+    def _watch_quality(self, trainer, phase) -> None:
+        self._is_due = self._measure(trainer, phase, "val", self.max_views) is None
+
+    def state_dict(self) -> dict[str, bool]:
+        return {"is_due": self._is_due}
+
+    def load_state_dict(self, state: dict[str, bool]) -> None:
+        self._is_due = state["is_due"]
 
     def on_train_end(self, trainer, pl_module) -> None:
         pl_module.finish()
-        if self.every_n_steps and trainer.global_step % self.every_n_steps:
-            self._measure(trainer, pl_module, "val", self.max_views)
-        self.measure_test(trainer, pl_module)
+        self._is_due |= bool(self.every_n_steps and trainer.global_step % self.every_n_steps)
+        self.conclude(trainer, pl_module)
 
-    def measure_test(self, trainer, phase) -> None:
-        """Measure the test views; collective."""
-        self.scenes = self._measure(trainer, phase, "test")
+    def conclude(self, trainer, phase) -> None:
+        """Measure what is left to measure after the last step, the test views among it; collective."""
+        if self._is_due:
+            self._watch_quality(trainer, phase)
+        if not self._is_due:
+            self.scenes = self._measure(trainer, phase, "test") or []
 
     def measure_watched(self, trainer, phase) -> list[dict[str, Any]]:
-        """Measure all ``val`` views: a record a scene; collective."""
-        return self._measure(trainer, phase, "val")
+        """Measure all ``val`` views, of which training makes use: a record a scene; collective."""
+        scenes = self._measure(trainer, phase, "val", can_be_cut=False)
+        assert scenes is not None
+        return scenes
 
-    def _measure(self, trainer, phase, split: str, at_most: int | None = None) -> list[dict[str, Any]]:
+    def _measure(
+        self, trainer, phase, split: str, at_most: int | None = None, can_be_cut: bool = True
+    ) -> list[dict[str, Any]] | None:
+        """A record a scene; None where the run shall stop, for which all ranks go on to the end of their step."""
         with self.clock.paused():
             if trainer.training and trainer.optimizers:
                 phase.scene_adam().flush()
             data = trainer.datamodule
             keys = data.own_views(phase.stage, split, at_most)
             phase.scene.eval()
-            records = evaluate(phase.scene, data.batches(phase.stage, keys), self.lpips, phase.name != "autoencoder")
+            batches = data.batches(phase.stage, keys)
+            batches = self.watch.until_asked(batches) if can_be_cut else batches
+            records = evaluate(phase.scene, batches, self.lpips, phase.name != "autoencoder")
             phase.scene.train()
+            if can_be_cut and self.watch.agree(trainer.strategy.root_device):
+                return None
             scenes = per_scene(records)
             if trainer.world_size > 1:  # a scene's views are all on one rank, and ranks are in the order of scenes
                 parts: list[Any] = [None] * trainer.world_size

@@ -28,7 +28,7 @@ from lightning.pytorch.plugins import CheckpointIO, ClusterEnvironment, LayerSyn
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from data_modules import basel, shapenet  # noqa: F401 - see the head
 from data_modules.base import MultiViewDataModule
@@ -38,6 +38,7 @@ from scaled_ig.autoencoders import Autoencoder, IdentityAutoencoder
 from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.callbacks import PhaseProgress, Plateau, RunLogger
 from scaled_ig.class_paths import allow, check_classes
+from scaled_ig.distributed.watch import Watch
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.images import load_lpips
 from scaled_ig.optim.schedules import Schedule
@@ -47,6 +48,7 @@ from scaled_ig.rendering.sampling import SamplingPlan
 from scaled_ig.representations import SceneRepresentation
 from scaled_ig.runs.bank_writers import WriteVersion
 from scaled_ig.runs.checks import check_stage1, finished_stage1
+from scaled_ig.runs.launch import ours_to_stop
 from scaled_ig.runs.model_state import Source
 from scaled_ig.runs.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig, TrainingPlan, Waves
 from scaled_ig.runs.run_folder import RunFolder
@@ -214,6 +216,9 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--plateau", type=Plateau | None, default=None, help="leave scenes out that are learned")
         parser.add_argument("--checkpoint_every_n_steps", type=int | None, default=None, help="default: every epoch")
         parser.add_argument("--keep_checkpoints", type=int, default=2, help="so many last.ckpt of a phase are kept")
+        parser.add_argument(
+            "--rank_timeout", type=float, default=60.0, help="seconds of silence after which a rank is given up"
+        )
         parser.add_argument("--bank_encoding", type=Encoding, default="float32", help="form of the scenes in the bank")
         parser.add_argument(
             "--lpips", type=Literal["auto", "require", "off"], default="auto", help="what to do without its weights"
@@ -237,13 +242,17 @@ class TrainingCLI(LightningCLI):
         self._choose_autoencoder(source)
         self.config_init = self.parser.instantiate(config)
         training = adjust(self._training(source))
-        try:
-            training(config.resume, self.settings, self._saved_settings(), lambda: self._begin(training))
-        except SIGTERMException:
-            raise SystemExit(143) from None
-        finally:
-            if dist.is_available() and dist.is_initialized():
-                dist.destroy_process_group()
+        with training.watch as watch:
+            try:
+                training(config.resume, self.settings, self._saved_settings(), lambda: self._begin(training))
+            except UsageError:
+                raise
+            except Exception as error:
+                watch.explain(error)
+                raise
+            finally:
+                if dist.is_available() and dist.is_initialized():
+                    dist.destroy_process_group()
         return 0
 
     @property
@@ -284,7 +293,7 @@ class TrainingCLI(LightningCLI):
             made.trainer.logger = logger or False
             arguments["plugins"] = [*arguments.get("plugins", ()), *_cluster()]
             try:
-                return self.instantiate_trainer(**arguments)
+                return ours_to_stop(self.instantiate_trainer(**arguments))
             except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
                 raise UsageError(f"there is no such trainer: {str(error).splitlines()[0]}") from None
 
@@ -306,6 +315,7 @@ class TrainingCLI(LightningCLI):
                 logger=logger,
             ),
             source=source,
+            watch=Watch(config.rank_timeout),
             check=partial(check_stage1, stage1, phases, made.scene, made.data) if stage1 else lambda: None,
         )
 

@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim import Optimizer
 
 from scaled_ig.distributed.agreement import together
+from scaled_ig.distributed.watch import Watch
 from scaled_ig.errors import UsageError
 from scaled_ig.files import replacing, sync
 from scaled_ig.phases.checkpoint_files import content_of, last_checkpoint, last_checkpoints, seal
@@ -137,14 +138,17 @@ def _settle(trainer: Trainer) -> None:
 
 
 class KeepLast(ModelCheckpoint):
-    """Writes ``last.ckpt`` of a phase, from which it goes on after an interruption.
+    """Writes ``last.ckpt`` of a phase, from which it goes on after an interruption; also where a run is asked to stop.
+
+    Callbacks that write checkpoints come last: whoever measures has done so, or has noted what is left to do.
 
     Args:
         folder: Of the phase's checkpoints.
         every_n_steps: Steps between two of them; after every epoch where it is None.
+        watch: What hears that the run shall stop.
     """
 
-    def __init__(self, folder: Path, every_n_steps: int | None) -> None:
+    def __init__(self, folder: Path, every_n_steps: int | None, watch: Watch) -> None:
         super().__init__(
             folder,
             filename=last_checkpoint(folder).stem,
@@ -153,10 +157,13 @@ class KeepLast(ModelCheckpoint):
             every_n_epochs=None if every_n_steps else 1,
             save_on_train_epoch_end=None if every_n_steps else True,
         )
-        self._saved = False
+        self.watch, self._saved_step = watch, 0
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._saved = True
+        self.watch.is_saving = True
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.watch.can_finish = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -166,12 +173,34 @@ class KeepLast(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
+        self._end_saving(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        self._saved_step = 0  # what is left to measure is not in the checkpoint of the last step
         self._settle(trainer)
 
     def _settle(self, trainer: Trainer) -> None:
-        if self._saved:
-            self._saved = False
+        """Once all ranks have come here: they hear of a mistake in writing, and of a signal.
+
+        Raises:
+            UsageError: A checkpoint could not be written.
+            Stopped: The run was asked to stop.
+        """
+        self._end_saving(trainer)
+        self.watch.step = trainer.global_step
+        number = self.watch.agree(trainer.strategy.root_device)
+        if not number:
+            return
+        if self._saved_step != trainer.global_step:
+            trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt", weights_only=False)
+            self._end_saving(trainer)
+        raise self.watch.stop(number)
+
+    def _end_saving(self, trainer: Trainer) -> None:
+        if self.watch.is_saving:
             _settle(trainer)
+            self._saved_step, self.watch.is_saving = trainer.global_step, False
 
 
 class CheckpointRows:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import Any
 
 import torch.distributed as dist
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 
 from scaled_ig.distributed.cores import share_cores
+from scaled_ig.distributed.watch import STARTED_BY, Watch
 from scaled_ig.errors import UsageError
 
 
-def meet(trainer: Trainer) -> None:
+def meet(trainer: Trainer, watch: Watch) -> None:
     """Start this machine's other ranks, where nobody has, share its cores among them and connect all ranks.
 
     Args:
         trainer: Any Trainer of the run; those that follow use the same connection.
+        watch: What hears of the other ranks from then on.
 
     Raises:
         UsageError: It is a Trainer with which ranks would not train what one does.
@@ -35,10 +38,37 @@ def meet(trainer: Trainer) -> None:
     environment = getattr(strategy, "cluster_environment", None)
     are_running = environment is not None and environment.creates_processes_externally
     share_cores(trainer.num_devices, trainer.num_devices if are_running else 1)
-    if strategy.launcher is None:
+    watch.rank = trainer.global_rank
+    launcher = strategy.launcher
+
+    def connect() -> None:
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            # Lightning's observer would kill this process, too, once one of them ends: it is left nothing to observe.
+            watch.children, launcher.procs[:] = list(launcher.procs), []
         strategy.setup_environment()
+
+    if launcher is None:
+        connect()
     else:
-        strategy.launcher.launch(strategy.setup_environment, trainer=trainer)
+        os.environ[STARTED_BY] = str(os.getpid())
+        launcher.launch(connect, trainer=trainer)
+    watch.rank = trainer.global_rank
+    watch.connect(trainer.world_size)
+
+
+def ours_to_stop(trainer: Trainer) -> Trainer:
+    """A Trainer that leaves signals to :class:`Watch`.
+
+    Lightning's handler of SIGTERM broadcasts from within whatever it has interrupted, so that ranks wait for each other
+    for ever; and it asks the first rank twice a step. There is no public way to leave that out.
+    """
+    trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+    return trainer
+
+
+def _nothing() -> None:
+    return None
 
 
 def digest_of(content: Any) -> str:

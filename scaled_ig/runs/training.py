@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import takewhile
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from data_modules.base import MultiViewDataModule, PhaseData
 from scaled_ig.callbacks import Dashboard, Evaluation, MetricsLog, Plateau, PlateauStop, RunLogger, TrainingClock
 from scaled_ig.distributed.agreement import together
+from scaled_ig.distributed.watch import Watch
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.costs import bytes_per_scene
 from scaled_ig.metrics.images import Lpips
@@ -78,6 +79,7 @@ class Training:
         bank_writer: Puts scenes into a bank.
         monitoring: What watches.
         source: What stage 2 starts from; this run's stage 1 where it is None.
+        watch: What hears signals and the other ranks.
         check: Raises UsageError where what is asked for cannot be done.
     """
 
@@ -89,6 +91,7 @@ class Training:
     bank_writer: BankWriter
     monitoring: Monitoring = Monitoring()
     source: Source | None = None
+    watch: Watch = field(default_factory=Watch)
     check: Callable[[], None] = lambda: None
 
     def __call__(
@@ -110,7 +113,7 @@ class Training:
             UsageError: The run folder is taken, stage 1 is missing, or nothing is to be done.
         """
         trainer = self.make_trainer(callbacks=[], max_steps=1)
-        meet(trainer)
+        meet(trainer, self.watch)
         agree(
             {key: str(value) for key, value in flat(settings).items()},
             "start every rank with the same command and configuration",
@@ -187,6 +190,7 @@ class Training:
             state: What the model holds.
             start: Checkpoint to go on from.
         """
+        self.watch.phase, self.watch.step = phase_run.phase, None
         gc.collect()  # the last Trainer is a cycle that holds its scenes' rows and moments
         seed_everything(self.plan.seed, workers=True, verbose=False)
         config, monitoring = phase_run.config, self.monitoring
@@ -196,7 +200,9 @@ class Training:
         )
         state.enter(phase_run, len(data.scenes(phase_run.stage)))
         clock = TrainingClock()
-        evaluation = Evaluation(phase_run.run.training, clock, monitoring.eval_every_n_steps, lpips=monitoring.lpips)
+        evaluation = Evaluation(
+            phase_run.run.training, clock, monitoring.eval_every_n_steps, lpips=monitoring.lpips, watch=self.watch
+        )
         plateau = monitoring.plateau if phase_run.stage == 2 else None
         checkpoints, start_file = phase_run.run.checkpoint(phase_run.phase).parent, start.path if start else None
         trainer = self.make_trainer(
@@ -208,7 +214,7 @@ class Training:
                 clock,  # behind what measures: it runs until the phase is finished
                 *([PlateauStop(plateau, evaluation)] if plateau else []),
                 Dashboard(clock, monitoring.eval_every_n_steps),
-                KeepLast(checkpoints, monitoring.checkpoint_every_n_steps),
+                KeepLast(checkpoints, monitoring.checkpoint_every_n_steps, self.watch),
             ],
             plugins=[AtomicCheckpointIO(monitoring.keep_checkpoints, start_file)],
             default_root_dir=str(phase_run.run.path),
@@ -218,6 +224,7 @@ class Training:
             _say(trainer, f"{damages}: {phase_run.phase} goes on from {start.path.name}, step {start.step}")
         _say(trainer, _announcement(phase_run, data))
         trainer.fit(module, datamodule=data, ckpt_path=start_file, weights_only=True)
+        self.watch.can_finish = False
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         cut_at_the_end = not evaluation.scenes  # between its last step and its finish: there was nothing left to train
@@ -225,7 +232,7 @@ class Training:
             module.finish()
         self.model.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
         if cut_at_the_end:
-            evaluation.measure_test(trainer, module)
+            evaluation.conclude(trainer, module)
         self.bank_writer(self.model, data, phase_run, state.start(phase_run.stage))
         scene_bytes = bytes_per_scene(self.model)  # of the scenes of all ranks
         if trainer.is_global_zero:
