@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, their digests, and folders that one process changes at a time."""
+"""Files that are there whole or not at all, their digests, folders that one process changes, and files of strangers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from scaled_ig.errors import UsageError
+
+LARGEST_JSON = 1 << 28  # bytes
+MOST_JSON_MEMORY = 640 << 20
+# About what a list, an object, one more value, a key and half a text take once they are parsed.
+_JSON_BYTES = {b"[": 64, b"{": 128, b",": 32, b":": 32, b'"': 16}
 
 _NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
@@ -59,6 +65,35 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def read_file(path: Path, most_bytes: int = LARGEST_JSON) -> bytes:
+    """Content of a file that anybody may have written.
+
+    Raises:
+        OSError: It cannot be read, is larger, or is a pipe or a device, which may have no end.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is no regular file")
+    if status.st_size > most_bytes:
+        raise OSError(f"it has {status.st_size:,} bytes, and {most_bytes:,} are the most that are read")
+    return path.read_bytes()
+
+
+def parse_json(content: bytes) -> Any:
+    """A JSON document that anybody may have written.
+
+    Raises:
+        ValueError: It is none, is nested too deeply, or would fill the memory, which is found before it is parsed.
+    """
+    memory = sum(each * content.count(mark) for mark, each in _JSON_BYTES.items())
+    if memory > MOST_JSON_MEMORY:
+        raise ValueError(f"it is too large: what it lists takes about {memory >> 20} MiB of memory")
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def file_sha256(path: Path) -> str:
