@@ -23,7 +23,7 @@ from data_modules.layout.index_document import SCHEMA_VERSION as SCHEMA_VERSION
 from data_modules.layout.index_document import json_sha256 as json_sha256
 from data_modules.layout.index_document import read_index
 from data_modules.layout.index_document import split_views as split_views
-from data_modules.layout.structure import dataset_faults, link_faults
+from data_modules.layout.structure import claim_faults, dataset_faults, link_faults
 from data_modules.sources.base import PosedViews
 from scaled_ig.errors import UsageError
 
@@ -126,8 +126,10 @@ class Shard:
             (SOURCE, "S", (scenes,)),
         ):
             yield from dataset_faults(file, name, dtype, shape, INDEX_FILE)
+            yield from claim_faults(file, name, self.path.stat().st_size)
         if self.has_masks:
             yield from dataset_faults(file, MASKS, "uint8", file[VIEWS].shape[:3], INDEX_FILE)
+            yield from claim_faults(file, MASKS, self.path.stat().st_size)
         for stored in [file[VIEWS], *([file[MASKS]] if self.has_masks else [])]:
             if stored.chunks != (1, *stored.shape[1:]):
                 yield f"its dataset {stored.name[1:]} is not stored as one chunk a view"

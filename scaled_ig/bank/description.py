@@ -8,10 +8,25 @@ from typing import Any
 from torch import nn
 
 from scaled_ig import autoencoders, representations
+from scaled_ig.autoencoders import Autoencoder
 from scaled_ig.rendering import sampling
+from scaled_ig.rendering.sampling import SamplingPlan
+from scaled_ig.representations import SceneRepresentation
 from scaled_ig.scene_model import SceneModel
 
-_PARTS = {"representation": representations, "autoencoder": autoencoders, "sampling": sampling}
+_PARTS: dict[str, tuple[Any, type]] = {
+    "representation": (representations, SceneRepresentation),
+    "autoencoder": (autoencoders, Autoencoder),
+    "sampling": (sampling, SamplingPlan),
+}
+# Largest numbers by their names: what is repeated so many times, or is so many pixels, samples or channels.
+_MOST = {
+    **dict.fromkeys(("blocks", "depth", "levels", "layers_per_block", "frequencies", "downsampling"), 256),
+    **dict.fromkeys(("resolution", "num_samples", "num_stratified", "num_importance"), 4096),
+    "width": 1024,
+}
+_MOST_OTHERS = 1 << 20
+_LONGEST = 256  # of lists
 
 
 def _arguments(part: object) -> dict[str, Any]:
@@ -37,14 +52,37 @@ def build(description: dict[str, Any]) -> SceneModel:
     """The model of a description, with new weights and no scenes.
 
     Raises:
-        ValueError: It names a class that this version does not have.
+        ValueError: It names a class that this version does not have, lacks something, or has numbers beyond reason.
     """
+    _refuse_excess(description)
+    try:
+        return _build(description)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(f"its description is not sound ({type(error).__name__}: {error})") from None
+
+
+def _refuse_excess(values: Any, name: str = "its description") -> None:
+    """Anybody may have written a description; numbers of it become the sizes of tensors and of loops."""
+    if isinstance(values, dict | list) and len(values) > _LONGEST:
+        raise ValueError(f"{name} has {len(values):,} entries")
+    if isinstance(values, dict):
+        for key, value in values.items():
+            _refuse_excess(value, key)
+    elif isinstance(values, list):
+        for value in values:
+            _refuse_excess(value, name)
+    elif isinstance(values, int | float) and name != "seed" and abs(values) > _MOST.get(name, _MOST_OTHERS):
+        raise ValueError(f"{name} is {values:,}, more than {_MOST.get(name, _MOST_OTHERS):,}")
+
+
+def _build(description: dict[str, Any]) -> SceneModel:
     parts = {}
-    for name, module in _PARTS.items():
+    for name, (module, kind) in _PARTS.items():
         part = description[name]
-        if not hasattr(module, part["class"]):
+        built = getattr(module, str(part["class"]), None)
+        if not inspect.isclass(built) or not issubclass(built, kind):
             raise ValueError(f"{name} {part['class']} is unknown to this version of scaled_ig")
-        parts[name] = getattr(module, part["class"])(**part["arguments"])
+        parts[name] = built(**part["arguments"])
     return SceneModel(
         **parts,
         hidden_channels=description["hidden_channels"],
