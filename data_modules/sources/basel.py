@@ -179,6 +179,8 @@ class _Values:
 
     def __getitem__(self, name: str) -> h5py.Dataset:
         dataset = self.file[name]
+        if not isinstance(dataset, h5py.Dataset):
+            raise ValueError(f"{name} is no dataset")
         plan = dataset.id.get_create_plist()
         if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
             raise ValueError(f"{name} keeps its values in other files")

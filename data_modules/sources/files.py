@@ -77,6 +77,5 @@ def require_inside(place: Path, folder: Path, named_by: Path) -> None:
     """
     real = place.resolve()
     if not any(real.is_relative_to(home) for home in (folder.resolve(), named_by.resolve().parent)):
-        raise UsageError(
-            f"{named_by} names {short(os.path.relpath(place, named_by.parent))}, which is outside of its folder: copy it into {folder}"
-        )
+        name = short(os.path.relpath(place, named_by.parent))
+        raise UsageError(f"{named_by} names {name}, which is outside of its folder: copy it into {folder}")

@@ -72,7 +72,9 @@ def read_obj(path: Path, missing_textures: list[str] | None = None, folder: Path
     except UsageError:
         raise
     except (ValueError, TypeError, OverflowError):
-        raise UsageError(f"{path}: a vertex, uv or normal has too few numbers, or an index too many digits") from None
+        raise UsageError(
+            f"{path}: a vertex, uv or normal has too few numbers, or an index too many digits: repair it"
+        ) from None
 
 
 def _lines(path: Path) -> list[str]:

@@ -6,7 +6,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from scaled_ig.errors import UsageError
 
@@ -40,7 +40,10 @@ def open_picture(file: Path | IO[bytes]) -> Image.Image:
         raise FileNotFoundError("it is not there")
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(file, formats=FORMATS)
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError:
+            raise OSError("it is no image of a known format") from None
     if image.width * image.height > MOST_PIXELS:
         raise ValueError(f"it claims {image.width}x{image.height} pixels, and {MOST_PIXELS:,} are the most")
     return image

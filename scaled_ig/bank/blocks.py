@@ -57,9 +57,7 @@ def require_held(folder: Path, records: Sequence[BankRecord]) -> None:
         file = folder / BLOCKS / block
         size = file.stat().st_size if file.is_file() else 0
         if num_bytes > size:
-            raise UsageError(
-                f"{file} has {size:,} bytes, and {num_bytes:,} of scenes are to be there: copy the bank again"
-            )
+            raise UsageError(f"{file} has {size:,} bytes, and scenes claim {num_bytes:,} of them: copy the bank again")
 
 
 def is_sound(record: BankRecord, content: bytes) -> bool:

@@ -76,12 +76,16 @@ def _refuse_excess(values: Any, name: str = "its description") -> None:
 
 
 def _build(description: dict[str, Any]) -> SceneModel:
-    parts = {}
+    parts: dict[str, Any] = {}
     for name, (module, kind) in _PARTS.items():
         part = description[name]
         built = getattr(module, str(part["class"]), None)
         if not inspect.isclass(built) or not issubclass(built, kind):
             raise ValueError(f"{name} {part['class']} is unknown to this version of scaled_ig")
+        for key, parameter in inspect.signature(built).parameters.items():
+            is_number = isinstance(part["arguments"].get(key), int | float | None)
+            if isinstance(parameter.default, int | float) and not is_number:
+                raise TypeError(f"{key} is no number")
         parts[name] = built(**part["arguments"])
     return SceneModel(
         **parts,
