@@ -19,6 +19,8 @@ from PIL import Image
 from data_modules import layout
 from data_modules.layout import PackIndex, Shard, read_source_records
 from data_modules.layout.index_document import json_sha256
+from data_modules.packing.pack import write_pack
+from data_modules.packing.scene_writer import RenderSettings
 from data_modules.sources.base import SceneSource
 from data_modules.sources.basel import BaselSource
 from data_modules.sources.eg3d import Eg3dSource
@@ -208,6 +210,19 @@ def test_textures_beside_the_model_elsewhere_in_the_folder_and_behind_the_links_
     (tmp_path / "set" / "picture.png").write_bytes(png(8, 8))
     (store / "3").write_text("newmtl a\nmap_Kd ../picture.png\n")
     assert MeshSource(tmp_path / "set").load("a/a")[0].materials[1].texture is not None
+
+
+def test_hostile_scenes_are_left_out_and_the_others_packed(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("chain.glb", "circle.glb", "no_picture.gltf"):
+        (tmp_path / "in" / name).write_bytes(GLTF[name]())
+    (tmp_path / "in" / "vertices.ply").write_text(TEXTS["vertices.ply"])
+    (tmp_path / "in" / "sound.obj").write_text(f"{OBJ}f 1 2 3\n")
+    render = RenderSettings(2, (-180, 180), (0, 80), resolution=16, samples_per_pixel=1)
+    index = write_pack(MeshSource(tmp_path / "in"), tmp_path / "out", render)
+    assert index.scene_ids == ("sound",)
+    assert [scene["id"] for scene in index.left_out] == ["chain", "circle", "no_picture", "vertices"]
+    assert all(f"in/{scene['id']}." in scene["reason"] for scene in index.left_out)
 
 
 # -- OBJ and PLY ------------------------------------------------------------------------------------------------------
