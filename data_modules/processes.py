@@ -34,10 +34,12 @@ class Lost:
     Attributes:
         reason: how, as a predicate.
         error: what the task raised, if that was the end.
+        is_late: whether it was killed because it gave no sign for too long.
     """
 
     reason: str
     error: Exception | None = field(default=None, compare=False)
+    is_late: bool = field(default=False, compare=False)
 
 
 class StartError(UsageError):
@@ -159,7 +161,7 @@ class _Child:
 
     def too_late(self) -> Lost:
         """What to say when the deadline has passed."""
-        return Lost(f"gave no sign for {self.patience:.0f} s")
+        return Lost(f"gave no sign for {self.patience:.0f} s", is_late=True)
 
     def dismiss(self) -> None:
         """Lets a child end that has nothing left to do; it leaves nothing behind, but may hang on its way out."""

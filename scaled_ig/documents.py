@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import stat
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-MOST_CHARACTERS = {"YAML": 1 << 22, "JSON": 1 << 28}  # records of a million scenes are long
+LARGEST_JSON = 1 << 28  # bytes: records of a million scenes are long
+MOST_JSON_MEMORY = 640 << 20
+# About what a list, an object, one more value, a key and half a text take once they are parsed.
+_JSON_BYTES = {b"[": 64, b"{": 128, b",": 32, b":": 32, b'"': 16}
+
+MOST_CHARACTERS = {"YAML": 1 << 22, "JSON": LARGEST_JSON}
 MOST_LEVELS = 32
 MOST_NODES = 200_000  # of YAML; JSON can name nothing twice
 LONGEST_STRING = 1 << 16  # of YAML
@@ -93,20 +100,38 @@ def parse_json(text: str | bytes) -> Any:
         DocumentError: It is none, or beyond the bounds.
     """
     _check_length(text, "JSON")
+    content = text.encode() if isinstance(text, str) else text
+    memory = sum(each * content.count(mark) for mark, each in _JSON_BYTES.items())
+    if memory > MOST_JSON_MEMORY:
+        raise DocumentError(f"it is too large: what it lists takes about {memory >> 20} MiB of memory")
     try:
-        content = json.loads(text, object_pairs_hook=_without_repeats, parse_int=_integer)
+        document = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_repeats, parse_int=_integer)
     except RecursionError:
         raise DocumentError(f"it has more than {MOST_LEVELS} levels") from None
     except ValueError as error:
         raise DocumentError(str(error)) from None
-    level, number = [content], 0
+    level, number = [document], 0
     while level:
         number += 1
         if number > MOST_LEVELS + 1:
             raise DocumentError(f"it has more than {MOST_LEVELS} levels")
         below = [node.values() if isinstance(node, dict) else node for node in level if isinstance(node, dict | list)]
         level = [node for nodes in below for node in nodes if isinstance(node, dict | list)]
-    return content
+    return document
+
+
+def read_file(path: Path, most_bytes: int = LARGEST_JSON) -> bytes:
+    """Content of a file that anybody may have written.
+
+    Raises:
+        OSError: It cannot be read, is larger, or is a pipe or a device, which may have no end.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is no regular file")
+    if status.st_size > most_bytes:
+        raise OSError(f"it has {status.st_size:,} bytes, and {most_bytes:,} are the most that are read")
+    return path.read_bytes()
 
 
 def _check_events(text: str) -> None:

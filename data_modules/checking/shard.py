@@ -15,13 +15,12 @@ from data_modules import layout
 from data_modules.checking.findings import RESTORE, RESTORE_FILE, Finding, SceneReport, ShardTask
 from data_modules.checking.scene import check_scene
 from data_modules.layout.index_document import READABLE_VERSIONS
-from data_modules.layout.structure import dataset_faults, link_faults
+from data_modules.layout.structure import claim_faults, dataset_faults, link_faults
 from data_modules.processes import BEAT
 from data_modules.sources.base import PosedViews
 
 OPENED = "opened"  # the scenes come next
 BLOCK_BYTES = 16 << 20
-GZIP_RATIO = 1100  # deflate packs at most 1032 bytes into one
 ATTRIBUTE_ITEMS = 256
 
 
@@ -144,11 +143,10 @@ def _dataset_faults(file: h5py.File, name: str, dtype: str, shape: tuple[int, ..
     if faults:
         yield from faults
         return
-    dataset = file[name]
-    size, chunk = dataset.size * dataset.dtype.itemsize, dataset.chunks or ()
-    if size > file_bytes * GZIP_RATIO or np.prod(chunk, dtype=float) > max(1, dataset.size):
-        yield f"its dataset {name} claims {size:,} bytes, more than a file of {file_bytes:,} bytes can hold"
-    elif name in (layout.VIEWS, layout.MASKS) and not _is_stored_by_view(dataset):
+    claims = list(claim_faults(file, name, file_bytes))
+    if claims:
+        yield from claims
+    elif name in (layout.VIEWS, layout.MASKS) and not _is_stored_by_view(file[name]):
         yield f"its dataset {name} is not stored as one gzip-compressed chunk with a checksum a view"
 
 

@@ -7,7 +7,6 @@ Letters: S scenes, N views of all of them, V views of one, H rows and W columns 
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +22,9 @@ from data_modules.layout.index_document import SCHEMA_VERSION as SCHEMA_VERSION
 from data_modules.layout.index_document import json_sha256 as json_sha256
 from data_modules.layout.index_document import read_index
 from data_modules.layout.index_document import split_views as split_views
-from data_modules.layout.structure import dataset_faults, link_faults
+from data_modules.layout.structure import claim_faults, dataset_faults, link_faults
 from data_modules.sources.base import PosedViews
+from scaled_ig.documents import parse_json
 from scaled_ig.errors import UsageError
 
 SCHEMA = "scaled-ig-pack"
@@ -111,7 +111,7 @@ class Shard:
             raise UsageError(f"{self.path} cannot be read ({error}): {REPAIR}") from None
         if fault:
             file.close()
-            raise UsageError(f"{self.path} {fault}: {REPAIR}")
+            raise UsageError(f"{self.path} cannot be read ({fault}): {REPAIR}")
         return file
 
     def _faults(self, file: h5py.File) -> Iterator[str]:
@@ -126,8 +126,10 @@ class Shard:
             (SOURCE, "S", (scenes,)),
         ):
             yield from dataset_faults(file, name, dtype, shape, INDEX_FILE)
+            yield from claim_faults(file, name, self.path.stat().st_size)
         if self.has_masks:
             yield from dataset_faults(file, MASKS, "uint8", file[VIEWS].shape[:3], INDEX_FILE)
+            yield from claim_faults(file, MASKS, self.path.stat().st_size)
         for stored in [file[VIEWS], *([file[MASKS]] if self.has_masks else [])]:
             if stored.chunks != (1, *stored.shape[1:]):
                 yield f"its dataset {stored.name[1:]} is not stored as one chunk a view"
@@ -240,9 +242,20 @@ class PackIndex:
 
 
 def read_source_records(shard: Shard) -> list[dict[str, Any]]:
-    """Where every scene of a shard came from: file, digest, licence, normalization."""
+    """Where every scene of a shard came from: file, digest, licence, normalization.
+
+    Raises:
+        UsageError: the file cannot be read, or a record is no JSON object.
+    """
     with shard.open() as file:
-        return [json.loads(text) for text in file[SOURCE][:]]
+        texts = file[SOURCE][:]
+    try:
+        records = [parse_json(text) for text in texts]
+        if not all(isinstance(record, dict) for record in records):
+            raise ValueError("one is no object")
+    except ValueError as error:
+        raise UsageError(f"{shard.path}: its records of scenes cannot be read ({error}): {REPAIR}") from None
+    return records
 
 
 def read_scene(file: h5py.File, index: PackIndex, scene: int) -> PosedViews:

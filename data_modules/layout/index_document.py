@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.sources.base import UNFIT, is_name
+from data_modules.sources.files import short
+from scaled_ig.documents import parse_json, read_file
 from scaled_ig.errors import UsageError
 
 SCHEMA_VERSION = 3
@@ -18,6 +20,7 @@ READABLE_VERSIONS = (2, 3)  # a pack of schema 2 has no masks
 INDEX_FILE = "pack.json"
 SPLIT_RULES = ("first", "every_tenth")
 LARGEST_IMAGE = 1 << 16
+MOST_PIXELS = 1 << 26
 LARGEST_RADIUS = 1e9
 MOST_VIEWS = 1 << 20  # of a scene
 
@@ -73,7 +76,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     """
     path = folder / INDEX_FILE
     try:
-        document = json.loads(path.read_bytes())
+        document = parse_json(read_file(path))
+        digest = json_sha256(document) if isinstance(document, dict) else None
     except FileNotFoundError:
         raise UsageError(f"{folder} is no finished pack, since it has no {INDEX_FILE}: run scaled-ig pack") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -81,8 +85,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version not in READABLE_VERSIONS:
         versions = " and ".join(map(str, READABLE_VERSIONS))
-        raise UsageError(f"{path} is of version {version}, this program reads {versions}: write the pack again")
-    if document.get("sha256") != json_sha256(document):
+        raise UsageError(f"{path} is of version {short(version)}, this program reads {versions}: write the pack again")
+    if document.get("sha256") != digest:
         raise UsageError(f"{path} is damaged (its sha256 is another): restore it or write the pack again")
     fault = next(index_faults(document), None)  # anybody can compute a digest
     if fault:
@@ -95,12 +99,13 @@ def index_faults(document: dict[str, Any]) -> Iterator[str]:
     yield from _key_faults(document, INDEX_KEYS, "it")
     scene_keys = SCENE_KEYS if document["schema_version"] == 2 else SCENE_KEYS | MASKS_KEY
     size, radius = document["image_size"], document["scene_radius"]
-    if len(size) != 2 or not all(type(side) is int and 0 < side <= LARGEST_IMAGE for side in size):
-        yield f"its image_size is {_short(size)}"
+    is_size = len(size) == 2 and all(type(side) is int and 0 < side <= LARGEST_IMAGE for side in size)
+    if not is_size or math.prod(size) > MOST_PIXELS:
+        yield f"its image_size is {short(size)}"
     if not 0 < radius < LARGEST_RADIUS:  # nor NaN
-        yield f"its scene_radius is {_short(radius)}"
+        yield f"its scene_radius is {short(radius)}"
     if document["split"] not in SPLIT_RULES:
-        yield f"its split rule is {_short(document['split'])}"
+        yield f"its split rule is {short(document['split'])}"
     for scene in document["left_out"]:
         yield from _key_faults(scene, LEFT_OUT_KEYS, "a scene that was left out")
     files: set[str] = set()
@@ -108,7 +113,7 @@ def index_faults(document: dict[str, Any]) -> Iterator[str]:
         yield from _key_faults(shard, SHARD_KEYS, "a file")
         name = shard["file"]
         if not is_name(name) or Path(name).name != name or not name.endswith(".h5") or name in files:
-            yield f"it names the file {_short(name)}, twice or not in its folder"
+            yield f"it names the file {short(name)}, twice or not in its folder"
         files.add(name)
         for scene in shard["scenes"]:
             yield from _scene_faults(scene, scene_keys)
@@ -120,21 +125,16 @@ def _scene_faults(scene: Any, keys: Kinds) -> Iterator[str]:
     yield from _key_faults(scene, keys, "a scene")
     for key in ("id", "category"):
         if UNFIT.search(scene[key]):
-            yield f"the {key} {_short(scene[key])} of a scene has characters that cannot be printed"
+            yield f"the {key} {short(scene[key])} of a scene has characters that cannot be printed"
     if not 0 <= scene["views"] <= MOST_VIEWS:
-        yield f"scene {scene['id']} has {_short(scene['views'])} views"
+        yield f"scene {scene['id']} has {short(scene['views'])} views"
 
 
 def _key_faults(row: Any, kinds: Kinds, what: str) -> Iterator[str]:
     """Keys that are missing or of another type; a bool is no number here."""
     if not isinstance(row, dict):
-        yield f"{what} is {_short(row)}"
+        yield f"{what} is {short(row)}"
         return
     for key, types in kinds.items():
         if type(row.get(key)) not in types:
-            yield f"the {key} of {what} is {_short(row.get(key))}"
-
-
-def _short(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+            yield f"the {key} of {what} is {short(row.get(key))}"

@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 
 import h5py
+import numpy as np
+
+GZIP_RATIO = 1100  # deflate packs at most 1032 bytes into one
 
 
 def link_faults(file: h5py.File) -> Iterator[str]:
@@ -43,3 +46,11 @@ def dataset_faults(
     elif size is None or len(size) != len(shape) or any(b not in (None, a) for a, b in zip(size, shape, strict=True)):
         expected = str(shape).replace("None", "any")
         yield f"its dataset {name} has shape {size} instead of {expected}, which {asked_by} asks for"
+
+
+def claim_faults(file: h5py.File, name: str, file_bytes: int) -> Iterator[str]:
+    """Whether a dataset that was found to be one claims more than a file of so many bytes can hold."""
+    dataset = file[name]
+    size, chunk = dataset.size * dataset.dtype.itemsize, dataset.chunks or ()
+    if size > file_bytes * GZIP_RATIO or np.prod(chunk, dtype=float) > max(1, dataset.size):
+        yield f"its dataset {name} claims {size:,} bytes, more than a file of {file_bytes:,} bytes can hold"

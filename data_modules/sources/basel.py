@@ -27,6 +27,9 @@ from data_modules.sources.base import (
 from scaled_ig.errors import UsageError
 from scaled_ig.files import file_sha256
 
+LARGEST_MODEL = 1 << 29  # bytes; that of 2019 with the whole head has two thirds of it
+MOST_PACKED = 64  # bytes of numbers that one byte of a file holds at most, unless they are all alike
+LITTLE = 1 << 24  # bytes, which may be all alike
 # The layouts of 2017 and 2019, then those of older statismo files.
 CELLS = tuple(
     prefix + name
@@ -156,6 +159,43 @@ class BaselSource(SceneSource):
         }
 
 
+def _require_own_values(file: h5py.File) -> None:
+    """Refuses files that lead to other files, before one of them is opened."""
+
+    def leads_out(name: str, link: Any) -> str | None:
+        return name if isinstance(link, h5py.ExternalLink) else None
+
+    name = file.visititems_links(leads_out)
+    if name is not None:
+        raise ValueError(f"{name} leads to another file")
+
+
+class _Values:
+    """Datasets of a model file, none of which is read before its claims fit what the file can hold."""
+
+    def __init__(self, file: h5py.File) -> None:
+        _require_own_values(file)
+        self.file, self.bytes = file, 0
+
+    def __getitem__(self, name: str) -> h5py.Dataset:
+        dataset = self.file[name]
+        if not isinstance(dataset, h5py.Dataset):
+            raise ValueError(f"{name} is no dataset")
+        plan = dataset.id.get_create_plist()
+        if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
+            raise ValueError(f"{name} keeps its values in other files")
+        if dataset.dtype.kind not in "fiu" or dataset.shape is None:
+            raise ValueError(f"{name} is of type {dataset.dtype}, no table of numbers")
+        claimed = dataset.size * dataset.dtype.itemsize
+        self.bytes += claimed
+        most = max(LITTLE, MOST_PACKED * dataset.id.get_storage_size())
+        if claimed > most or self.bytes > LARGEST_MODEL:
+            raise ValueError(f"{name} claims {claimed:,} bytes, more than the file can hold or is read")
+        if np.prod(dataset.chunks or (), dtype=float) > 2 * max(1, dataset.size):
+            raise ValueError(f"{name} is stored in pieces that are larger than all of it")
+        return dataset
+
+
 @lru_cache(maxsize=1)
 def read_face_model(path: Path) -> FaceModel:
     """Reads a model file; numbers of vertices, triangles and modes come from its datasets.
@@ -165,11 +205,12 @@ def read_face_model(path: Path) -> FaceModel:
     """
     try:
         with h5py.File(path, "r") as file:
-            shape, color = (_linear_model(file[name]["model"]) for name in ("shape", "color"))
-            expression = _linear_model(file["expression/model"]) if "expression/model" in file else None
+            values = _Values(file)
+            shape, color = (_linear_model(values, name) for name in ("shape", "color"))
+            expression = _linear_model(values, "expression") if "expression/model" in file else None
             names = [name for name in CELLS if name in file]
-            faces = _triangles(file[names[0] if names else CELLS[0]][:])
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:  # as h5py raises them
+            faces = _triangles(values[names[0] if names else CELLS[0]][:])
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:  # as h5py raises them
         raise UsageError(f"{path} is no Basel Face Model in HDF5 ({error}): name e.g. model2019_bfm.h5") from None
     terms = [shape, color] if expression is None else [shape, color, expression]
     vertices = len(shape.mean) // 3
@@ -195,9 +236,10 @@ def _triangles(cells: NDArray[Any]) -> NDArray[np.int64]:
     return rows.astype(np.int64) if rows.ndim == 2 and rows.shape[1] == 3 else np.empty((0, 3), np.int64)
 
 
-def _linear_model(group: h5py.Group) -> LinearModel:
-    mean = group["mean"][:].astype(np.float32).reshape(-1)
-    return LinearModel(mean, group["pcaBasis"][:], np.sqrt(group["pcaVariance"][:]).astype(np.float32).reshape(-1))
+def _linear_model(values: _Values, name: str) -> LinearModel:
+    mean, basis, variance = (values[f"{name}/model/{part}"] for part in ("mean", "pcaBasis", "pcaVariance"))
+    deviation = np.sqrt(variance[:]).astype(np.float32).reshape(-1)
+    return LinearModel(mean[:].astype(np.float32).reshape(-1), basis[:], deviation)
 
 
 def _vertex_normals(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import re
 import zipfile
@@ -18,11 +17,12 @@ from numpy.typing import NDArray
 from data_modules.sources.base import SceneEntry, is_name
 from data_modules.sources.pictures import read_picture
 from data_modules.sources.posed import Capture, Frame, PosedSource
+from scaled_ig.documents import parse_json, read_file
 from scaled_ig.errors import UsageError
 
 LABELS_FILE = "dataset.json"
 LABEL_LENGTH = 25  # a pose of 16 numbers and intrinsics of 9
-LARGEST_LABELS = 1 << 29  # bytes; a million images have a quarter of it
+LARGEST_LABELS = 1 << 28  # bytes; a million images have half of it
 LARGEST_IMAGE = 1 << 28
 BUCKET = re.compile(r"\d{5}/img\d{8}\.\w+")  # folders of a thousand images each, whatever they show
 
@@ -94,9 +94,9 @@ def read_labels(path: Path) -> Labels:
     content = _read_bytes(path, LABELS_FILE)
     where = f"{LABELS_FILE} of {path}"
     try:
-        rows = json.loads(content)["labels"]
+        rows = parse_json(content)["labels"]
         pairs = [(PurePosixPath(name.replace("\\", "/")).as_posix(), label) for name, label in rows]
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{where} has no list of labels ({error!r}): make it again with cameras") from None
     for name, label in pairs:
         if not _is_below(name):
@@ -144,11 +144,12 @@ def _is_zip(path: Path) -> bool:
 
 def _read_bytes(path: Path, name: str) -> bytes:
     """Content of a file of the folder or archive."""
+    limit = LARGEST_LABELS if name == LABELS_FILE else LARGEST_IMAGE
     try:
         if _is_zip(path):
             archive, top = _open_zip(path, os.getpid())
-            return _read_member(archive, top + name, LARGEST_LABELS if name == LABELS_FILE else LARGEST_IMAGE)
-        return ((path.parent if path.name == LABELS_FILE else path) / name).read_bytes()
+            return _read_member(archive, top + name, limit)
+        return read_file((path.parent if path.name == LABELS_FILE else path) / name, limit)
     except (OSError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{name} of {path} cannot be read ({error}): restore it, or name another path") from None
 

@@ -1,13 +1,17 @@
-"""What readers of all formats do with files: finding folders, also behind links, and reading JSON."""
+"""What readers of all formats do with files: finding folders, also behind links, reading JSON, and staying inside."""
 
-import json
 import os
+import reprlib
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from scaled_ig.documents import parse_json, read_file
 from scaled_ig.errors import UsageError
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong = 2, 60, 60
 
 
 def walk(path: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -39,8 +43,8 @@ def read_json(path: Path) -> dict[str, Any] | list[Any]:
         UsageError: the file cannot be read, is no JSON, is nested too deeply, or holds a single value.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        document = parse_json(read_file(path))
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} is no readable JSON ({error}): repair or remove it") from None
     if not isinstance(document, dict | list):
         raise UsageError(f"{path} holds neither an object nor a list of JSON: repair or remove it")
@@ -53,3 +57,25 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UsageError(f"{path} holds no JSON object: repair or remove it")
     return document
+
+
+def short(value: Any) -> str:
+    """A value of a stranger's file as messages show it: printable, and at most a few words of it."""
+    return _SHORT.repr(value).encode("ascii", "backslashreplace").decode()
+
+
+def require_inside(place: Path, folder: Path, named_by: Path) -> None:
+    """Refuses a file that a model names outside of its folder, such as ``../../somebody/picture.png``.
+
+    Args:
+        place: the file; where links lead is what counts.
+        folder: in which the model's files lie.
+        named_by: the model, or a file of it; links may have brought it from elsewhere, with what lies beside it.
+
+    Raises:
+        UsageError: it lies elsewhere.
+    """
+    real = place.resolve()
+    if not any(real.is_relative_to(home) for home in (folder.resolve(), named_by.resolve().parent)):
+        name = short(os.path.relpath(place, named_by.parent))
+        raise UsageError(f"{named_by} names {name}, which is outside of its folder: copy it into {folder}")

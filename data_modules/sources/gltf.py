@@ -1,64 +1,71 @@
 """GLB, glTF and PLY files, read by trimesh."""
 
-import json
-import struct
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.sources.base import Material, Mesh, srgb_to_linear
+from data_modules.sources.mesh_claims import require_possible_gltf, require_possible_ply
+from data_modules.sources.pictures import BROKEN
 from scaled_ig.errors import UsageError
 
 PLAIN_GREY = (0.6, 0.6, 0.6)
 
 
-def read_with_trimesh(path: Path) -> Mesh:
+def read_with_trimesh(path: Path, folder: Path) -> Mesh:
     """Reads the triangles and diffuse colours of a GLB, glTF or PLY file.
 
     glTF factors are linear, textures and PLY vertex colours are sRGB.
 
+    Args:
+        path: the file.
+        folder: in which all that it names must lie.
+
     Raises:
-        UsageError: the file is malformed, holds no triangle, or names a file that is missing.
+        UsageError: the file is malformed, claims what it cannot hold, holds no triangle, or names a file that is
+            missing, broken or elsewhere.
     """
     import trimesh
 
-    if path.suffix.lower() in (".glb", ".gltf"):
-        _refuse_missing_files(path)
+    require_possible = require_possible_ply if path.suffix.lower() == ".ply" else require_possible_gltf
+    require_possible(path, folder)
     # Without allow_anywhere trimesh drops every texture that lies outside the mesh's folder, without a word.
     resolver = trimesh.resolvers.FilePathResolver(str(path), allow_anywhere=True)
     try:
         scene = trimesh.load_scene(str(path), resolver=resolver, process=False)
+        parts, textures = [], _Textures()
+        for node in sorted(scene.graph.nodes_geometry):
+            transform, name = scene.graph[node]
+            if isinstance(scene.geometry[name], trimesh.Trimesh):
+                parts.append(_part(scene.geometry[name], transform, textures))
+    except MemoryError:
+        raise
     except Exception as error:  # trimesh raises whatever its parsers raise
         raise UsageError(f"{path} cannot be read as a mesh ({error}): repair or remove it") from None
-    parts = []
-    for node in sorted(scene.graph.nodes_geometry):
-        transform, name = scene.graph[node]
-        if isinstance(scene.geometry[name], trimesh.Trimesh):
-            parts.append(_part(scene.geometry[name], transform))
     if not parts:
         raise UsageError(f"{path} holds no triangle: repair or remove it")
     return _joined(parts)
 
 
-def _refuse_missing_files(path: Path) -> None:
-    """trimesh goes on without a missing texture; a pack must not."""
-    try:
-        content = path.read_bytes()
-        if path.suffix.lower() == ".glb":
-            content = content[20 : 20 + struct.unpack("<I", content[12:16])[0]]
-        document = json.loads(content)
-    except (struct.error, ValueError) as error:
-        raise UsageError(f"{path} is no glTF file ({error}): repair or remove it") from None
-    for entry in [*document.get("images", []), *document.get("buffers", [])]:
-        uri = entry.get("uri", "data:")
-        if not uri.startswith("data:") and not (path.parent / unquote(uri)).is_file():
-            raise UsageError(f"{path} names {uri}, which is not there: restore {path.parent / uri} or remove the mesh")
+class _Textures:
+    """Decodes each image of a mesh once, whatever the number of materials that share it."""
+
+    def __init__(self) -> None:
+        self._textures: dict[int, tuple[Any, NDArray[np.uint8]]] = {}  # with the image, so that its id stays its own
+
+    def decode(self, image: Any) -> NDArray[np.uint8]:
+        """uint8 [h, w, 3] of an image that trimesh has opened."""
+        if id(image) not in self._textures:
+            try:
+                self._textures[id(image)] = image, np.asarray(image.convert("RGB"))
+            except BROKEN as error:
+                raise ValueError(f"a texture cannot be decoded: {error}") from None
+        return self._textures[id(image)][1]
 
 
-def _part(part: Any, transform: NDArray[np.float64]) -> Mesh:
+def _part(part: Any, transform: NDArray[np.float64], textures: _Textures) -> Mesh:
     faces = np.asarray(part.faces, dtype=np.int64)
     linear = transform[:3, :3]
     # Normals go by the inverse transpose; the cofactors are the same up to scale and exist for any matrix.
@@ -71,7 +78,7 @@ def _part(part: Any, transform: NDArray[np.float64]) -> Mesh:
     visual = part.visual
     uv, material, colors = None, Material(color=PLAIN_GREY), None
     if visual.kind == "texture":
-        uv, material = visual.uv, _material(visual.material)
+        uv, material = visual.uv, _material(visual.material, textures)
     elif visual.kind in ("vertex", "face"):
         material = Material()
         colors = srgb_to_linear(np.asarray(visual.vertex_colors)[:, :3] / 255).astype(np.float32)
@@ -86,11 +93,11 @@ def _part(part: Any, transform: NDArray[np.float64]) -> Mesh:
     )
 
 
-def _material(source: Any) -> Material:
+def _material(source: Any, textures: _Textures) -> Material:
     image = getattr(source, "baseColorTexture", None)
     factor = getattr(source, "baseColorFactor", None)
     red, green, blue = (1.0, 1.0, 1.0) if factor is None else (np.asarray(factor)[:3] / 255).tolist()
-    return Material((red, green, blue), None if image is None else np.asarray(image.convert("RGB")))
+    return Material((red, green, blue), None if image is None else textures.decode(image))
 
 
 def _joined(parts: list[Mesh]) -> Mesh:

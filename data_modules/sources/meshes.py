@@ -16,6 +16,7 @@ from data_modules.sources.base import (
 from data_modules.sources.files import read_json, walk
 from data_modules.sources.gltf import read_with_trimesh
 from data_modules.sources.obj import read_obj, read_texture
+from data_modules.sources.pictures import TexturePixels
 from scaled_ig.errors import UsageError
 from scaled_ig.files import file_sha256
 
@@ -67,10 +68,13 @@ class MeshSource(SceneSource):
         shape = row.get("variant_of", scene_id)
         axes = self.rows.get(shape, row) | row
         self._refuse_changed_files(axes)
-        mesh = read_mesh(path)
+        mesh = read_mesh(path, self.folder)
         if "texture_override" in row:
             mesh = _with_texture(mesh, self.folder / row["texture_override"])
-        mesh, normalization = normalize(mesh, axes.get("up", self.up), axes.get("yaw_deg", self.yaw))
+        try:
+            mesh, normalization = normalize(mesh, axes.get("up", self.up), axes.get("yaw_deg", self.yaw))
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
         record: SourceRecord = {
             "file": row["mesh"],
             "sha256": file_sha256(path),
@@ -89,21 +93,26 @@ class MeshSource(SceneSource):
                 raise UsageError(f"scene {row['id']}: {path} is not the file of the manifest: restore it or its sha256")
 
 
-def read_mesh(path: Path) -> Mesh:
+def read_mesh(path: Path, folder: Path | None = None) -> Mesh:
     """Reads a mesh file by its suffix.
 
+    Args:
+        path: the file.
+        folder: in which all files of the model lie; that of ``path`` unless given.
+
     Raises:
-        UsageError: the file is missing, of an unknown kind, or malformed.
+        UsageError: the file is missing, of an unknown kind, or malformed, or names a file elsewhere.
     """
     if not path.is_file():
         raise UsageError(f"the mesh {path} is not there: restore it or remove it from the list")
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path} is of no known kind: use {', '.join(SUFFIXES)}")
-    return read_obj(path) if path.suffix.lower() == ".obj" else read_with_trimesh(path)
+    folder = folder or path.parent
+    return read_obj(path, folder=folder) if path.suffix.lower() == ".obj" else read_with_trimesh(path, folder)
 
 
 def _with_texture(mesh: Mesh, path: Path) -> Mesh:
-    texture = read_texture(path)
+    texture = read_texture(path, TexturePixels())
     painted = [m if m.texture is None else replace(m, texture=texture) for m in mesh.materials]
     return replace(mesh, materials=tuple(painted))
 

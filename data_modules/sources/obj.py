@@ -9,17 +9,20 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from data_modules.sources.base import Material, Mesh, srgb_to_linear
+from data_modules.sources.files import require_inside, short
+from data_modules.sources.pictures import BROKEN, TexturePixels, open_picture
+from scaled_ig.documents import read_file
 from scaled_ig.errors import UsageError
 
 DEFAULT_GREY = 0.8
+LARGEST_TEXT = 1 << 30  # bytes
 MAP_OPTIONS = {"-blendu": 1, "-blendv": 1, "-cc": 1, "-clamp": 1, "-bm": 1, "-texres": 1, "-imfchan": 1, "-boost": 1,
                "-mm": 2, "-o": 3, "-s": 3, "-t": 3}  # fmt: skip
 
 
-def read_obj(path: Path, missing_textures: list[str] | None = None) -> Mesh:
+def read_obj(path: Path, missing_textures: list[str] | None = None, folder: Path | None = None) -> Mesh:
     """Reads the triangles and diffuse colours of an OBJ file; polygons become fans.
 
     ``Kd`` is taken as a display (sRGB) value, and ignored beside ``map_Kd``, where it is an exporter's leftover;
@@ -28,10 +31,12 @@ def read_obj(path: Path, missing_textures: list[str] | None = None) -> Mesh:
     Args:
         path: the OBJ file.
         missing_textures: gets the names of missing textures, which ``Kd`` then stands in for; None refuses them.
+        folder: in which all files of the model lie; that of the OBJ file unless given.
 
     Raises:
-        UsageError: an index out of range, no face, an unreadable line, or a texture that is missing.
+        UsageError: an index out of range, no face, an unreadable line, or a texture that is missing or lies elsewhere.
     """
+    textures, libraries = _Textures(folder or path.parent), set()
     values: dict[str, list[list[float]]] = {"v": [], "vt": [], "vn": []}
     corners: list[tuple[int, int, int]] = []
     materials: dict[str, Material] = {}
@@ -51,18 +56,35 @@ def read_obj(path: Path, missing_textures: list[str] | None = None) -> Mesh:
             elif keyword == "usemtl":
                 current = names.setdefault(rest.strip(), len(names))
             elif keyword == "mtllib":
-                materials |= _read_mtl(_require(path.parent, rest, path), missing_textures)
+                library = _require(path.parent, rest, path)
+                if library not in libraries:
+                    libraries.add(library)
+                    require_inside(library, textures.folder, path)
+                    materials |= _read_mtl(library, missing_textures, textures)
         except UsageError:
             raise
         except ValueError as error:
-            raise UsageError(f"{path}, line {number}: cannot read {line.strip()!r} ({error}); repair it") from None
+            raise UsageError(f"{path}, line {number}: cannot read {short(line.strip())} ({error}); repair it") from None
     if not corners:
         raise UsageError(f"{path} holds no face: repair or remove it")
-    return _assemble(path, values, np.array(corners).reshape(-1, 3, 3), face_material, [*names], materials)
+    try:
+        return _assemble(path, values, np.array(corners).reshape(-1, 3, 3), face_material, [*names], materials)
+    except UsageError:
+        raise
+    except (ValueError, TypeError, OverflowError):
+        raise UsageError(
+            f"{path}: a vertex, uv or normal has too few numbers, or an index too many digits: repair it"
+        ) from None
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        content = read_file(path, LARGEST_TEXT)
+        if b"\0" in content:
+            raise OSError("it is no text")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error}): repair or remove it") from None
+    return content.decode("utf-8", errors="replace").splitlines()
 
 
 def _split(line: str) -> tuple[str, str]:
@@ -112,7 +134,22 @@ def _assemble(
     )
 
 
-def _read_mtl(path: Path, missing_textures: list[str] | None) -> dict[str, Material]:
+class _Textures:
+    """Textures of a model, each decoded once, whatever the number of materials that name it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._pixels = TexturePixels()
+        self._textures: dict[Path, NDArray[np.uint8]] = {}
+
+    def read(self, path: Path, named_by: Path) -> NDArray[np.uint8]:
+        require_inside(path, self.folder, named_by)
+        if path not in self._textures:
+            self._textures[path] = read_texture(path, self._pixels)
+        return self._textures[path]
+
+
+def _read_mtl(path: Path, missing_textures: list[str] | None, folder: _Textures) -> dict[str, Material]:
     colors: dict[str, tuple[float, float, float]] = {}
     textures: dict[str, NDArray[np.uint8]] = {}
     name = ""
@@ -127,7 +164,7 @@ def _read_mtl(path: Path, missing_textures: list[str] | None) -> dict[str, Mater
         elif keyword == "map_Kd":
             texture = _without_options(rest)
             if missing_textures is None or _find(path.parent, texture).is_file():
-                textures[name] = read_texture(_require(path.parent, texture, path))
+                textures[name] = folder.read(_require(path.parent, texture, path), path)
             else:
                 missing_textures.append(texture)
     return {
@@ -163,14 +200,19 @@ def _require(folder: Path, name: str, named_by: Path) -> Path:
     return place
 
 
-def read_texture(path: Path) -> NDArray[np.uint8]:
+def read_texture(path: Path, pixels: TexturePixels) -> NDArray[np.uint8]:
     """An image file as uint8 [h, w, 3]; alpha is dropped, since glass is drawn opaque.
 
+    Args:
+        path: the file.
+        pixels: those of the mesh's textures so far.
+
     Raises:
-        UsageError: the file is no image.
+        UsageError: the file is no image, or claims more pixels than are read.
     """
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
+            pixels.add(image, path.stat().st_size)
             return np.asarray(image.convert("RGB"))
-    except OSError as error:
+    except BROKEN as error:
         raise UsageError(f"the texture {path} cannot be read ({error}): restore the file") from None

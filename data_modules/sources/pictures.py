@@ -1,18 +1,24 @@
 """Image files of posed views: as stored, eight bits, on white."""
 
+import warnings
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from scaled_ig.errors import UsageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 READABLE = ("RGB", "RGBA", "L", "LA", "P", "PA", "1", "I;16", "I;16B", "I")
+# Pillow would run other programs for some formats, such as EPS.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TGA", "TIFF", "JPEG2000", "DDS", "PPM", "PCX", "SGI")
+MOST_PIXELS = 8192 * 8192  # of an image; decoding takes up to 14 bytes a pixel
 # Pillow's parsers raise all of these on broken files.
-BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+MOST_TEXTURE_PIXELS = 1 << 27  # of all textures of a mesh
+PIXELS_A_BYTE = 64  # a picture has fewer of them; what has more is one colour
 
 
 def find_picture(path: Path) -> Path:
@@ -22,6 +28,43 @@ def find_picture(path: Path) -> Path:
     endings = [ending for suffix in SUFFIXES for ending in (suffix, suffix.upper())]
     candidates = (path.with_name(path.name + ending) for ending in endings if path.name)
     return next((candidate for candidate in candidates if candidate.is_file()), path)
+
+
+def open_picture(file: Path | IO[bytes]) -> Image.Image:
+    """Opens an image; no pixel of it is decoded.
+
+    Raises:
+        OSError, or others of ``BROKEN``: the image is missing, broken, of another format, or claims too many pixels.
+    """
+    if isinstance(file, Path) and not file.is_file():  # a pipe would be waited for
+        raise FileNotFoundError("it is not there")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError:
+            raise OSError("it is no image of a known format") from None
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"it claims {image.width}x{image.height} pixels, and {MOST_PIXELS:,} are the most")
+    return image
+
+
+class TexturePixels:
+    """Counts the pixels of a mesh's textures before they are decoded: small files may claim more than memory holds."""
+
+    def __init__(self) -> None:
+        self.pixels, self.bytes = 0, 0
+
+    def add(self, image: Image.Image, num_bytes: int) -> None:
+        """One more image, and how many bytes its file has.
+
+        Raises:
+            ValueError: they are too many.
+        """
+        self.pixels += image.width * image.height
+        self.bytes += num_bytes
+        if self.pixels > max(MOST_TEXTURE_PIXELS, PIXELS_A_BYTE * self.bytes):
+            raise ValueError(f"the textures claim {self.pixels:,} pixels together, more than their files can hold")
 
 
 def read_picture(file: Path | IO[bytes], where: str) -> NDArray[np.uint8]:
@@ -40,7 +83,7 @@ def read_picture(file: Path | IO[bytes], where: str) -> NDArray[np.uint8]:
         UsageError: the image is missing, broken, or of another colour space such as CMYK.
     """
     try:
-        with Image.open(file) as image:
+        with open_picture(file) as image:
             if image.mode not in READABLE:
                 raise UsageError(f"the image {where} has the colour space {image.mode}: save it as RGB of 8 bits")
             if image.mode.startswith("I"):

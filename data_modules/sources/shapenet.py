@@ -64,7 +64,7 @@ class ShapeNetSource(SceneSource):
         """Reads one model and turns it into world axes."""
         file = self.files[scene_id]
         missing: list[str] = []
-        mesh, normalization = normalize(read_obj(file, missing), self.up, self.yaw)
+        mesh, normalization = normalize(read_obj(file, missing, self.path / self.synset / scene_id), self.up, self.yaw)
         return mesh, {
             "file": file.relative_to(self.path).as_posix(),
             "sha256": file_sha256(file),

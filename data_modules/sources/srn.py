@@ -7,9 +7,11 @@ from pathlib import Path
 from data_modules.sources.base import SceneEntry
 from data_modules.sources.pictures import SUFFIXES, read_picture
 from data_modules.sources.posed import Capture, Frame, PosedSource, find_scenes
+from scaled_ig.documents import read_file
 from scaled_ig.errors import UsageError
 
 INTRINSICS_FILE = "intrinsics.txt"
+LARGEST_TEXT = 1 << 16  # bytes of a file of a few numbers
 USUAL_WIDTH = 512  # what the files of cars_train speak of, whatever the size of their images
 
 
@@ -77,7 +79,8 @@ def _listed(folder: Path) -> list[Path]:
 def _read_intrinsics(file: Path) -> tuple[tuple[float, float, float], tuple[float, float] | None, str | None]:
     """f, cx, cy in pixels; the height and width that they speak of; the convention of the poses."""
     try:
-        lines = [[float(word) for word in line.split()] for line in file.read_text().splitlines() if line.strip()]
+        text = read_file(file, LARGEST_TEXT).decode()
+        lines = [[float(word) for word in line.split()] for line in text.splitlines() if line.strip()]
         focal, cx, cy = lines[0][:3]
         size = (lines[3][0], lines[3][1]) if len(lines) > 3 else None
         convention = ("opencv_w2c" if lines[4][0] else "opencv") if len(lines) > 4 else None
@@ -92,6 +95,6 @@ def _read_intrinsics(file: Path) -> tuple[tuple[float, float, float], tuple[floa
 
 def _read_numbers(file: Path) -> list[float]:
     try:
-        return [float(word) for word in file.read_text().split()]
+        return [float(word) for word in read_file(file, LARGEST_TEXT).decode().split()]
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read ({error}): a pose is 16 numbers") from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -41,6 +42,22 @@ def read_record(folder: Path, record: BankRecord) -> bytes:
     if not is_sound(record, content):
         raise UsageError(f"{file}: scene {record.id!r} is damaged (its digest differs): copy the bank again")
     return content
+
+
+def require_held(folder: Path, records: Sequence[BankRecord]) -> None:
+    """Refuse a table whose records overlap, so that blocks would have to hold more than they do.
+
+    Raises:
+        UsageError: So it is, or a block is missing.
+    """
+    claimed: Counter[str] = Counter()
+    for record in records:
+        claimed[record.block] += record.bytes
+    for block, num_bytes in claimed.items():
+        file = folder / BLOCKS / block
+        size = file.stat().st_size if file.is_file() else 0
+        if num_bytes > size:
+            raise UsageError(f"{file} has {size:,} bytes, and scenes claim {num_bytes:,} of them: copy the bank again")
 
 
 def is_sound(record: BankRecord, content: bytes) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scaled_ig.bank.scene_records import ENCODINGS, Encoding
-from scaled_ig.documents import parse_json
+from scaled_ig.documents import parse_json, read_file
 from scaled_ig.errors import UsageError
 from scaled_ig.files import write_whole
 
@@ -18,6 +18,8 @@ SCHEMA = "scaled-ig-bank"
 SCHEMA_VERSION = 2
 INDEX_FILE = "index.json"
 TABLE_NAME = re.compile(r"scenes-(\d{8})\.sqlite")
+LARGEST_INDEX = 1 << 24  # bytes
+MOST_SCENES = 10**9
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -74,7 +76,7 @@ class Index:
         """
         file = folder / INDEX_FILE
         try:
-            text = file.read_bytes()
+            text = read_file(file, LARGEST_INDEX)
             content = parse_json(text)
             schema = content.get("schema"), content.get("schema_version")
         except (OSError, ValueError, AttributeError) as error:
@@ -86,9 +88,10 @@ class Index:
             )
         try:
             index = cls._of(content)
-        except (KeyError, TypeError, AttributeError):
-            index = None
-        if index is None or text != index.to_bytes():
+            is_sound = index is not None and text == index.to_bytes()
+        except (LookupError, TypeError, AttributeError, ValueError, RecursionError):
+            index, is_sound = None, False
+        if index is None or not is_sound:
             raise UsageError(f"{file} is damaged (its digest differs): copy the bank again")
         return index
 
@@ -97,7 +100,12 @@ class Index:
         versions = {name: BankVersion(name, **entry) for name, entry in content["versions"].items()}
         index = cls(versions, content["scenes"]["file"], content["scenes"]["sha256"])
         is_sound = TABLE_NAME.fullmatch(index.table) and all(
-            version.encoding in ENCODINGS and _SHA256.fullmatch(version.shared_sha256) for version in versions.values()
+            version.encoding in ENCODINGS
+            and _SHA256.fullmatch(version.shared_sha256)
+            and isinstance(version.model, dict)
+            and type(version.num_scenes) is int
+            and 0 <= version.num_scenes <= MOST_SCENES
+            for version in versions.values()
         )
         return index if is_sound else None
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from scaled_ig.bank.blocks import read_shared
 from scaled_ig.bank.description import build
 from scaled_ig.bank.index import BankVersion
 from scaled_ig.errors import UsageError
 from scaled_ig.scene_model import SceneModel
+
+SPARE_BYTES = 1 << 28
 
 
 def build_version(folder: Path, version: BankVersion) -> tuple[SceneModel, dict[str, Tensor]]:
@@ -22,8 +27,13 @@ def build_version(folder: Path, version: BankVersion) -> tuple[SceneModel, dict[
     """
     shared, mean = read_shared(folder, version)
     model = build_described(folder, version)
-    missing, unexpected = model.load_state_dict(shared, strict=False)
-    if unexpected or model.shared_state().keys() & missing:
+    try:
+        missing, unexpected = model.load_state_dict(shared, strict=False)
+    except RuntimeError:  # of tensors of other shapes
+        missing, unexpected = [], list(shared)
+    rows = {name: table.row_shape for name, table in model.representation.scene_tables().items()}
+    has_other_rows = rows != {name: tuple(row.shape) for name, row in mean.items()}
+    if unexpected or model.shared_state().keys() & missing or has_other_rows:
         raise UsageError(f"{folder / version.shared_file} does not fit its description: copy the bank again")
     model.representation.new_scenes(1)
     return model.eval().requires_grad_(False), mean
@@ -33,15 +43,37 @@ def build_described(folder: Path, version: BankVersion) -> SceneModel:
     """The model of a version with new weights and no scenes.
 
     Raises:
-        UsageError: It was written by another scaled-ig, or is damaged.
+        UsageError: It is damaged, of another scaled-ig, or claims to be larger than the file of its shared parts.
     """
     try:
-        return build(version.model)
+        size = (folder / version.shared_file).stat().st_size
+        with _AtMost(SPARE_BYTES + 16 * size):
+            return build(version.model)
+    except OSError as error:
+        raise UsageError(f"{folder / version.shared_file} cannot be read ({error}): copy the bank again") from None
     except ValueError as error:
         raise UsageError(
             f"{folder}: version {version.name!r} cannot be built, {error}: copy the bank again, or use the scaled-ig "
             "that wrote it"
         ) from None
+
+
+class _AtMost(TorchDispatchMode):
+    """Ends with a ValueError before tensors are made that have more bytes together."""
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__()
+        self.left = most_bytes
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if args and isinstance(args[0], list | tuple) and all(isinstance(side, int) for side in args[0]):
+            self._take(4 * math.prod(args[0]))  # a factory, whose first argument is the shape
+        return func(*args, **(kwargs or {}))
+
+    def _take(self, num_bytes: int) -> None:
+        self.left -= num_bytes
+        if self.left < 0:
+            raise ValueError("its tensors are many times larger than the file of its shared parts")
 
 
 @torch.no_grad()

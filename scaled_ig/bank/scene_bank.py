@@ -21,7 +21,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from scaled_ig.bank.blocks import read_record, read_shared
+from scaled_ig.bank.blocks import read_record, read_shared, require_held
 from scaled_ig.bank.changes import remove_scenes
 from scaled_ig.bank.index import INDEX_FILE, BankVersion, Index
 from scaled_ig.bank.merge import merge_banks
@@ -143,6 +143,7 @@ class SceneBank:
         self._require(version)
         with self._unchanged():
             records = self.scenes(version) if ids is None else [self._scene_of(version, name) for name in ids]
+            require_held(self.path, records)
             model, mean = self._load_model(version), self._mean(version)
             model.representation.new_scenes(len(records), start=mean)
             tables = model.representation.scene_tables()

@@ -125,8 +125,13 @@ class RecordTable:
             if self._connection is None or self._pid != os.getpid():  # a forked child must not use its parent's
                 # Immutable: no locks, which network file systems have in many ways.
                 location = f"file:{quote(str(self.path.resolve()))}?mode=ro&immutable=1"
-                self._connection = sqlite3.connect(location, uri=True, check_same_thread=False)
-                self._pid = os.getpid()
+                connection = sqlite3.connect(location, uri=True, check_same_thread=False)
+                # A view of this name could have rows without end.
+                if list(connection.execute("SELECT type, sql FROM sqlite_master WHERE name = 'scenes'")) != [
+                    ("table", SCENES)
+                ]:
+                    raise sqlite3.DatabaseError("it has no table of scenes, or another one")
+                self._connection, self._pid = connection, os.getpid()
             yield self._connection
         except sqlite3.Error as error:
             raise UsageError(f"{self.path} cannot be read ({error}): copy the bank again") from None

@@ -75,6 +75,7 @@ def pack(
     dry_run: bool = False,
     processes: int | None = None,
     memory_per_process: float = 4.0,
+    scene_timeout: float = 300.0,
 ) -> int:
     """Turns meshes or posed images into a pack, the files that training reads.
 
@@ -118,6 +119,7 @@ def pack(
         dry_run: try a few scenes and say how large the pack will be and how long it will take; write nothing.
         processes: worker processes; one a core unless given.
         memory_per_process: most memory of a worker process in GiB; a scene that needs more is left out. On Linux only.
+        scene_timeout: most seconds that a worker process takes for a scene; a scene that takes longer is left out.
 
     Returns:
         Exit code 0.
@@ -139,7 +141,7 @@ def pack(
     _refuse_idle_options(source, chosen)
     if processes is not None and processes < 1:
         raise UsageError(f"--processes {processes} must be positive")
-    workers = Workers(processes or usable_cpus(), memory_per_process)
+    workers = Workers(processes or usable_cpus(), memory_per_process, scene_timeout)
     if not Path(path).exists():
         raise UsageError(f"{path} is not there: name the folder or file of the scenes")
     reader = _reader(source, Path(path).resolve(), chosen)

@@ -14,7 +14,7 @@ from data_modules import layout
 from data_modules.layout import PackIndex
 from data_modules.packing.pack import write_pack
 from data_modules.packing.scene_writer import TOO_LARGE
-from data_modules.packing.workers import KILLED, Workers
+from data_modules.packing.workers import KILLED, TOO_SLOW, Workers
 from data_modules.sources.base import PosedViews, SceneEntry, SceneSource
 from scaled_ig.errors import UsageError
 
@@ -62,6 +62,17 @@ class Deadly(Troubled):
 
     def __setstate__(self, state):
         os._exit(1)
+
+
+class Hanging(Troubled):
+    """A scene with a file writes a word into it and hangs."""
+
+    def load(self, scene_id):
+        if file := self.troubles.get(scene_id):
+            with Path(file).open("a") as stream:
+                stream.write("once")
+            time.sleep(600)
+        return super().load(scene_id)
 
 
 @pytest.fixture(autouse=True)
@@ -214,3 +225,15 @@ def test_workers_that_cannot_begin_are_named(tmp_path):
         write_pack(Deadly(3, {}), tmp_path, None, workers=Workers(2))
     with pytest.raises(UsageError, match="--memory_per_process -1 must be"):
         Workers(2, memory_gib=-1)
+
+
+def test_a_scene_that_hangs_is_left_out_after_its_time_and_not_tried_twice(tmp_path):
+    source, begun = Hanging(4, {"s1": tmp_path / "begun"}), time.monotonic()
+    index = write_pack(source, tmp_path / "out", None, workers=Workers(1, scene_seconds=1.5))
+    assert index.left_out == ({"id": "s1", "reason": TOO_SLOW.format(1.5)},)
+    assert index.scene_ids == ("s0", "s2", "s3")
+    assert (tmp_path / "begun").read_text() == "once"
+    assert time.monotonic() - begun < 30
+    for seconds in (0, float("nan")):
+        with pytest.raises(UsageError, match=f"--scene_timeout {seconds} must be"):
+            Workers(1, scene_seconds=seconds)

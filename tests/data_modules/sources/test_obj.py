@@ -53,7 +53,7 @@ def wild(tmp_path) -> Path:
 
 
 def test_obj_of_the_wild(wild):
-    mesh = read_obj(wild)
+    mesh = read_obj(wild, folder=wild.parents[1])
     assert mesh.faces.tolist() == [[0, 1, 2], [0, 2, 3], [2, 4, 3], [0, 1, 4]]
     painted, plain = (mesh.materials[row] for row in mesh.material_index[[0, 2]])
     assert mesh.material_index[0] == mesh.material_index[1] != mesh.material_index[2]
@@ -69,14 +69,14 @@ def test_obj_of_the_wild(wild):
 def test_a_missing_texture_is_named(wild):
     shutil.rmtree(wild.parents[1] / "images")
     with pytest.raises(UsageError, match=r"My Materials\.mtl names .*Paint one") as caught:
-        read_obj(wild)
+        read_obj(wild, folder=wild.parents[1])
     assert "line" not in str(caught.value), "the mistake is not in the OBJ"
 
 
 def test_a_missing_texture_may_be_forgiven(wild):
     shutil.rmtree(wild.parents[1] / "images")
     missing: list[str] = []
-    painted = read_obj(wild, missing).materials[1]
+    painted = read_obj(wild, missing, wild.parents[1]).materials[1]
     assert missing == ["..\\IMAGES\\Paint one.PNG"]
     assert painted.texture is None
     np.testing.assert_allclose(painted.color, srgb_to_linear(np.full(3, 0.588)))
@@ -84,7 +84,7 @@ def test_a_missing_texture_may_be_forgiven(wild):
 
 def test_a_present_texture_is_taken_where_missing_ones_are_forgiven(wild):
     missing: list[str] = []
-    assert read_obj(wild, missing).materials[1].texture is not None
+    assert read_obj(wild, missing, wild.parents[1]).materials[1].texture is not None
     assert missing == []
 
 
