@@ -191,7 +191,9 @@ def digest_rows(folder: Path) -> dict[str, str]:
     parts: list[dict[str, str]] = [together(partial(_digests, list(files)))] * ranks
     if ranks > 1:
         dist.all_gather_object(parts, parts[0])
-    return {name: digest for part in parts for name, digest in sorted(part.items())}
+    digests = {name: digest for part in parts for name, digest in sorted(part.items())}
+    assert {file.name for file in folder.iterdir()} <= digests.keys(), "the library names its files in another way"
+    return digests
 
 
 def _digests(files: Sequence[Path]) -> dict[str, str]:
