@@ -39,6 +39,7 @@ from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.callbacks import PhaseProgress, Plateau, RunLogger
 from scaled_ig.class_paths import allow, check_classes
 from scaled_ig.distributed.watch import Watch
+from scaled_ig.documents import parse_yaml
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.images import load_lpips
 from scaled_ig.optim.schedules import Schedule
@@ -258,7 +259,7 @@ class TrainingCLI(LightningCLI):
     @property
     def settings(self) -> dict[str, Any]:
         """The configuration as plain values."""
-        return yaml.safe_load(self.parser.dump(self.config, skip_validation=True, skip_unset=False))
+        return parse_yaml(self.parser.dump(self.config, skip_validation=True, skip_unset=False))
 
     def _saved_settings(self) -> dict[str, Any] | None:
         """Those of the run that goes on; None where there is none."""
