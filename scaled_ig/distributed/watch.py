@@ -41,7 +41,7 @@ class Stopped(SystemExit):
 
 
 class Watch:
-    """Listens while it is entered; before, nothing is ever heard.
+    """Listens while it is entered, and to the end of the process once it is asked to stop.
 
     Args:
         rank_timeout: Seconds of silence after which a rank is given up.
@@ -146,10 +146,12 @@ class Watch:
         if self._heartbeat is not None and self._heartbeat.end:
             self._heartbeat.leave()
         self._wait_for_children(is_well=kind is None)
-        self._over.set()
-        self._thread.join()
         if self._heartbeat is not None:
             self._heartbeat.close()
+        if kind is Stopped:
+            return  # the thread sees to it that the process ends in time, whatever loggers still upload
+        self._over.set()
+        self._thread.join()
         self._forget()
         os.close(self._reading)
         os.close(self._writing)
