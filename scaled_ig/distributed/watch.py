@@ -135,7 +135,8 @@ class Watch:
         os.set_blocking(self._writing, False)
         self._handlers = {number: signal.signal(number, self._ask) for number in SIGNALS}
         self._wakeup = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-        self._parent = os.getppid() if os.environ.get(STARTED_BY) == str(os.getppid()) else 0
+        is_child = os.environ.get("LOCAL_RANK", "0") != "0"
+        self._parent = int(os.environ.get(STARTED_BY, 0)) if is_child else 0  # which may be gone by now
         os.register_at_fork(after_in_child=self._forget)
         self._thread = threading.Thread(target=self._listen, daemon=True, name="watch")
         self._thread.start()
