@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from scaled_ig.callbacks.training_table import TrainingTable
+from scaled_ig.distributed.watch import Watch
+from scaled_ig.errors import UsageError
 from tests.rounding import PHASES, assert_same_training, checkpoint
 from tests.test_ddp import on, use_callback
 
@@ -123,8 +125,8 @@ def last_step(run) -> int:
         (TERM, "step", 7, 8),
         (USR1, "step", 1, 2),
         (INT, "step", 6, 7),
+        (USR1, "evaluation", 1, 1),
         (TERM, "evaluation", 6, 6),
-        (USR1, "evaluation", 3, 3),
         (INT, "epoch", 7, 8),
         (TERM, "end", 12, 12),
     ],
@@ -212,3 +214,8 @@ def test_a_lost_rank_ends_the_others(tmp_path, cut, go_on, whole, number, rank):
     assert not {"gloo", "Exception", "frame"} & set(re.findall(r"\w+", output))
     assert last_step(tmp_path / "run") == 6
     assert_same_training(whole, go_on(), PHASES[:2])
+
+
+def test_a_rank_timeout_of_less_than_some_beats_is_refused():
+    with pytest.raises(UsageError, match=r"rank_timeout 0\.5 must be 2 or more: seconds"):
+        Watch(0.5)

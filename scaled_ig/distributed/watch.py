@@ -41,7 +41,7 @@ class Stopped(SystemExit):
 
 
 class Watch:
-    """Listens while it is entered; before, nothing is ever heard.
+    """Listens while it is entered, and to the end of the process once it is asked to stop.
 
     Args:
         rank_timeout: Seconds of silence after which a rank is given up.
@@ -135,7 +135,8 @@ class Watch:
         os.set_blocking(self._writing, False)
         self._handlers = {number: signal.signal(number, self._ask) for number in SIGNALS}
         self._wakeup = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-        self._parent = os.getppid() if os.environ.get(STARTED_BY) == str(os.getppid()) else 0
+        is_child = os.environ.get("LOCAL_RANK", "0") != "0"
+        self._parent = int(os.environ.get(STARTED_BY, 0)) if is_child else 0  # which may be gone by now
         os.register_at_fork(after_in_child=self._forget)
         self._thread = threading.Thread(target=self._listen, daemon=True, name="watch")
         self._thread.start()
@@ -146,10 +147,12 @@ class Watch:
         if self._heartbeat is not None and self._heartbeat.end:
             self._heartbeat.leave()
         self._wait_for_children(is_well=kind is None)
-        self._over.set()
-        self._thread.join()
         if self._heartbeat is not None:
             self._heartbeat.close()
+        if kind is Stopped:
+            return  # the thread sees to it that the process ends in time, whatever loggers still upload
+        self._over.set()
+        self._thread.join()
         self._forget()
         os.close(self._reading)
         os.close(self._writing)

@@ -160,7 +160,7 @@ class KeepLast(ModelCheckpoint):
         self.watch, self._saved_step = watch, 0
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.watch.is_saving = True
+        self.watch.is_saving = self.watch.can_finish  # else it is the final one, which is not this callback's
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self.watch.can_finish = True
