@@ -111,16 +111,17 @@ def test_stage_2_begins_at_the_mean_of_stage_1(tiny_run):
 
 
 @pytest.mark.parametrize(
-    ("phase", "step", "at_end"),
+    ("phase", "step", "at_end", "interval"),
     [
-        ("joint", 11, False),
-        ("latent_supervision", 3, False),
-        ("autoencoder", 4, True),
-        ("rgb_alignment", 12, True),
+        ("warm_up", 11, False, "null"),  # the last checkpoint is that of the end of an epoch, step 9
+        ("joint", 11, False, 2),
+        ("latent_supervision", 3, False, 2),
+        ("autoencoder", 4, True, 2),
+        ("rgb_alignment", 12, True, 2),
     ],
 )
 def test_a_killed_run_ends_as_if_nothing_had_happened(
-    tmp_path, run_scaled_ig, tiny_config, tiny_run, phase, step, at_end
+    tmp_path, run_scaled_ig, tiny_config, tiny_run, phase, step, at_end, interval
 ):
     (tmp_path / "killer.py").write_text(KILLER)
     arguments = f"{{phase: {phase}, step: {step}, at_end: {str(at_end).lower()}}}"
@@ -128,7 +129,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
         f"trainer: {{callbacks: [{{class_path: killer.KillAt, init_args: {arguments}}}]}}\n"
     )
     run = tmp_path / "run"
-    options = ("fit", "--config", tiny_config, "--run_dir", run)
+    options = ("fit", "--config", tiny_config, "--run_dir", run, "--checkpoint_every_n_steps", interval)
     status, output = run_scaled_ig(
         *options, "--config", tmp_path / "kill.yaml", "--allow-package", "killer", PYTHONPATH=str(tmp_path)
     )

@@ -140,22 +140,21 @@ def _settle(trainer: Trainer) -> None:
 class KeepLast(ModelCheckpoint):
     """Writes ``last.ckpt`` of a phase, from which it goes on after an interruption; also where a run is asked to stop.
 
-    Callbacks that write checkpoints come last: whoever measures has done so, or has noted what is left to do.
+    Callbacks that write checkpoints come last: whoever measures has done so, or has noted what is left to do. It is
+    written after a step, be it the last of an epoch: Lightning does not go on exactly from the end of an epoch.
 
     Args:
         folder: Of the phase's checkpoints.
-        every_n_steps: Steps between two of them; after every epoch where it is None.
+        every_n_steps: Steps between two of them.
         watch: What hears that the run shall stop.
     """
 
-    def __init__(self, folder: Path, every_n_steps: int | None, watch: Watch) -> None:
+    def __init__(self, folder: Path, every_n_steps: int, watch: Watch) -> None:
         super().__init__(
             folder,
             filename=last_checkpoint(folder).stem,
             enable_version_counter=False,
             every_n_train_steps=every_n_steps,
-            every_n_epochs=None if every_n_steps else 1,
-            save_on_train_epoch_end=None if every_n_steps else True,
         )
         self.watch, self._saved_step = watch, 0
 
@@ -170,10 +169,6 @@ class KeepLast(ModelCheckpoint):
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self._settle(trainer)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_train_epoch_end(trainer, pl_module)
-        self._end_saving(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_end(trainer, pl_module)

@@ -47,7 +47,7 @@ class Monitoring:
 
     Args:
         eval_every_n_steps: Steps between evaluations on ``val`` views; 0 for none.
-        checkpoint_every_n_steps: Steps between ``last.ckpt``; at the end of every epoch where it is None.
+        checkpoint_every_n_steps: Steps between ``last.ckpt``; those of an epoch where it is None.
         keep_checkpoints: So many of them are kept of a phase, for one may be damaged.
         plateau: When a scene of stage 2 is learned and leaves the batches; at the end of the phase where it is None.
         lpips: The metric, where its weights are here.
@@ -214,7 +214,7 @@ class Training:
                 clock,  # behind what measures: it runs until the phase is finished
                 *([PlateauStop(plateau, evaluation)] if plateau else []),
                 Dashboard(clock, monitoring.eval_every_n_steps),
-                KeepLast(checkpoints, monitoring.checkpoint_every_n_steps, self.watch),
+                KeepLast(checkpoints, monitoring.checkpoint_every_n_steps or data.steps_per_epoch(), self.watch),
             ],
             plugins=[AtomicCheckpointIO(monitoring.keep_checkpoints, start_file)],
             default_root_dir=str(phase_run.run.path),
