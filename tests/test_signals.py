@@ -173,6 +173,7 @@ def test_a_second_signal_leaves_at_once(tmp_path, cut, go_on, whole):
     assert_same_to_the_bit(whole, go_on())
 
 
+@pytest.mark.slow("runs of two ranks")
 @pytest.mark.parametrize(
     ("number", "rank", "hook", "step", "saved"),
     [(TERM, 1, "step", 7, 8), (USR1, -1, "evaluation", 6, 6), (INT, 1, "fit", 0, None)],
@@ -188,6 +189,7 @@ def test_all_ranks_stop_after_the_same_step(tmp_path, cut, go_on, whole, number,
     assert_same_training(whole, go_on(), PHASES[:2])
 
 
+@pytest.mark.slow("runs of two ranks")
 @pytest.mark.parametrize(("number", "rank"), [(KILL, 1), (KILL, 0), (STOP, 1), (STOP, 0)])
 def test_a_lost_rank_ends_the_others(tmp_path, cut, go_on, whole, number, rank):
     """A stopped rank is killed where it was started by another one; a stopped first rank here, once the other ends."""
