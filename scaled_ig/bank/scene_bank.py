@@ -33,6 +33,7 @@ from scaled_ig.bank.table import BankRecord, RecordTable
 from scaled_ig.bank.verify import findings_of
 from scaled_ig.bank.writing import write_version
 from scaled_ig.errors import UsageError
+from scaled_ig.finite import names_not_finite
 from scaled_ig.scene_model import SceneModel
 
 T = TypeVar("T")
@@ -171,11 +172,17 @@ class SceneBank:
     def _rows(self, record: BankRecord, model: SceneModel) -> dict[str, Tensor]:
         content, mean = read_record(self.path, record), self._mean(record.version)
         try:
-            return decode(content, self.versions[record.version].encoding, mean, model.representation.texels)
+            rows = decode(content, self.versions[record.version].encoding, mean, model.representation.texels)
         except ValueError as error:
             raise UsageError(
                 f"{self.path}: scene {record.id!r} cannot be read ({error}): copy the bank again"
             ) from None
+        for name in names_not_finite(rows):
+            raise UsageError(
+                f"{self.path}: scene {record.id!r} is not finite ({name}): bank verify names all such scenes; "
+                "learn them again with bank refit, or remove them with bank remove"
+            )
+        return rows
 
     def _require(self, version: str) -> None:
         if version not in self.versions:
