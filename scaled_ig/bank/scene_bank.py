@@ -119,16 +119,26 @@ class SceneBank:
         """A scene by its id.
 
         Raises:
-            UsageError: The bank does not hold it, or its record is damaged.
+            UsageError: The bank does not hold it, or its record is damaged or not finite.
+        """
+        with self._unchanged():
+            record = self.record(scene_id)
+            self._require(record.version)
+            model = self._model(record.version)
+            return BankScene(record, self._rows(record, model), model)
+
+    def record(self, scene_id: str) -> BankRecord:
+        """What the bank knows of a scene.
+
+        Raises:
+            UsageError: The bank does not hold it.
         """
         with self._unchanged():
             record = self._table.find(scene_id)
             if record is None:
                 examples = ", ".join(record.id for record in self._table.select("ORDER BY position LIMIT 5"))
                 raise UsageError(f"{self.path} holds no scene {scene_id!r}; it holds {len(self)} scenes: {examples}, …")
-            self._require(record.version)
-            model = self._model(record.version)
-            return BankScene(record, self._rows(record, model), model)
+            return record
 
     @torch.no_grad()
     def load_version(self, version: str, ids: Iterable[str] | None = None) -> SceneModel:

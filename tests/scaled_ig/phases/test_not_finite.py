@@ -129,9 +129,7 @@ def test_a_loss_that_is_not_finite_is_not_applied(tmp_path, monkeypatch, tiny_pa
     data, scene = ShapeNetCars(str(tiny_pack), stage1_scenes=4, stage2_scenes=4, batch_size=36), tiny_scene()
     before = {name: value.clone() for name, value in scene.state_dict().items() if "background" not in name}
     name = data.scene_ids(1)[2]
-    with pytest.raises(
-        UsageError, match=f"not finite after step 0 of phase warm_up: the loss of scene '{name}'; nothing"
-    ):
+    with pytest.raises(UsageError, match=f"after step 0 of phase warm_up: the loss of scene '{name}'; nothing"):
         train(Unlearnable(scene), data, 3)
     assert all(torch.equal(scene.state_dict()[name], value) for name, value in before.items())
 
