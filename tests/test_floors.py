@@ -10,8 +10,11 @@ ROOT = Path(__file__).parents[1]
 
 # Floors from the ground up: their rooms, a module or a folder of scaled_ig each, and what they may import beside torch,
 # numpy and, from floor to floor, all that is allowed below.
+GROUND = (
+    "errors", "allowed", "documents", "files", "randomness", "cameras", "batch", "finite", "distributed", "native",
+)  # fmt: skip
 FLOORS = [
-    (("errors", "allowed", "documents", "files", "randomness", "cameras", "batch", "distributed", "native"), {"yaml"}),
+    (GROUND, {"yaml"}),
     (("representations", "autoencoders", "optim"), set()),
     (("rendering",), set()),
     (("scene_model",), set()),

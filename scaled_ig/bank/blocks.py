@@ -19,6 +19,7 @@ from scaled_ig.bank.scene_records import record_sha256
 from scaled_ig.bank.table import BankRecord
 from scaled_ig.errors import UsageError
 from scaled_ig.files import write_whole
+from scaled_ig.finite import names_not_finite
 
 BLOCKS = "blocks"
 MEAN = "mean."
@@ -108,8 +109,13 @@ def write_shared(folder: Path, shared: dict[str, Tensor], mean: dict[str, Tensor
         folder: Of the bank.
         shared: State of the model without its scenes.
         mean: Reference row of each table.
+
+    Raises:
+        UsageError: Not all of it is finite.
     """
     content = shared | {MEAN + name: row for name, row in mean.items()}
+    for name in names_not_finite(content):
+        raise UsageError(f"{name}, which scenes share, cannot be kept: it holds values that are not finite")
     file = save({name: value.detach().cpu().contiguous() for name, value in content.items()})
     digest = hashlib.sha256(file).hexdigest()
     write_whole(folder / f"shared-{digest[:16]}.safetensors", file)
@@ -120,7 +126,7 @@ def read_shared(folder: Path, version: BankVersion) -> tuple[dict[str, Tensor], 
     """Shared parts and reference rows of a version.
 
     Raises:
-        UsageError: Their file is missing or damaged.
+        UsageError: Their file is missing or damaged, or not all of it is finite.
     """
     file = folder / version.shared_file
     try:
@@ -130,5 +136,7 @@ def read_shared(folder: Path, version: BankVersion) -> tuple[dict[str, Tensor], 
         tensors = load(content)
     except (OSError, SafetensorError) as error:
         raise UsageError(f"{file} cannot be read ({error}): copy the bank again") from None
+    for name in names_not_finite(tensors):
+        raise UsageError(f"{file}: {name} is not finite, which scenes share: train its scenes again")
     mean = {name.removeprefix(MEAN): value for name, value in tensors.items() if name.startswith(MEAN)}
     return {name: value for name, value in tensors.items() if not name.startswith(MEAN)}, mean

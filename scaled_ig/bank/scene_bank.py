@@ -33,6 +33,7 @@ from scaled_ig.bank.table import BankRecord, RecordTable
 from scaled_ig.bank.verify import findings_of
 from scaled_ig.bank.writing import write_version
 from scaled_ig.errors import UsageError
+from scaled_ig.finite import names_not_finite
 from scaled_ig.scene_model import SceneModel
 
 T = TypeVar("T")
@@ -118,16 +119,26 @@ class SceneBank:
         """A scene by its id.
 
         Raises:
-            UsageError: The bank does not hold it, or its record is damaged.
+            UsageError: The bank does not hold it, or its record is damaged or not finite.
+        """
+        with self._unchanged():
+            record = self.record(scene_id)
+            self._require(record.version)
+            model = self._model(record.version)
+            return BankScene(record, self._rows(record, model), model)
+
+    def record(self, scene_id: str) -> BankRecord:
+        """What the bank knows of a scene.
+
+        Raises:
+            UsageError: The bank does not hold it.
         """
         with self._unchanged():
             record = self._table.find(scene_id)
             if record is None:
                 examples = ", ".join(record.id for record in self._table.select("ORDER BY position LIMIT 5"))
                 raise UsageError(f"{self.path} holds no scene {scene_id!r}; it holds {len(self)} scenes: {examples}, …")
-            self._require(record.version)
-            model = self._model(record.version)
-            return BankScene(record, self._rows(record, model), model)
+            return record
 
     @torch.no_grad()
     def load_version(self, version: str, ids: Iterable[str] | None = None) -> SceneModel:
@@ -171,11 +182,17 @@ class SceneBank:
     def _rows(self, record: BankRecord, model: SceneModel) -> dict[str, Tensor]:
         content, mean = read_record(self.path, record), self._mean(record.version)
         try:
-            return decode(content, self.versions[record.version].encoding, mean, model.representation.texels)
+            rows = decode(content, self.versions[record.version].encoding, mean, model.representation.texels)
         except ValueError as error:
             raise UsageError(
                 f"{self.path}: scene {record.id!r} cannot be read ({error}): copy the bank again"
             ) from None
+        for name in names_not_finite(rows):
+            raise UsageError(
+                f"{self.path}: scene {record.id!r} is not finite ({name}): bank verify names all such scenes; "
+                "learn them again with bank refit, or remove them with bank remove"
+            )
+        return rows
 
     def _require(self, version: str) -> None:
         if version not in self.versions:

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scaled_ig.finite import is_finite
 from scaled_ig.representations.occupancy import Hulls
 
 Encoding = Literal["float32", "bfloat16", "int8", "int8_difference"]
@@ -86,15 +87,9 @@ def decode(
     Raises:
         ValueError: The record has another length than these shapes ask for, or cannot be decompressed.
     """
-    rows = {}
-    for name, row in mean.items():
-        if _is_hull(row):
-            bits, record = _inflate(record, row.numel())
-            rows[name] = torch.frombuffer(bytearray(bits), dtype=torch.uint8).reshape(row.shape)
+    rows, head, body = _split(record, encoding, mean)
     mask = _texel_mask(rows, texels)
-    shapes = {name: tuple(mean[name].shape) for name in sorted(mean.keys() - rows.keys())}
-    cut = 4 * sum(_head_values(shape, encoding) for shape in shapes.values())
-    head, body = record[:cut], record[cut:]
+    shapes = _shapes_without_hull(mean)
     if encoding == "int8_difference":
         body, more = _inflate(body, sum(_num_values(shape, mask) for shape in shapes.values() if _is_planes(shape)))
         if more:
@@ -114,6 +109,26 @@ def decode(
     if len(values):
         raise ValueError("the record is longer than the shapes of its tables")
     return rows
+
+
+def has_finite_values(record: bytes, encoding: Encoding, mean: dict[str, Tensor]) -> bool:
+    """Whether all that a record says is finite; the reference rows are not looked at.
+
+    Args:
+        record: What was encoded.
+        encoding: How.
+        mean: Reference rows of the version.
+
+    Raises:
+        ValueError: The record is not one of such rows.
+    """
+    _, head, body = _split(record, encoding, mean)
+    parts = [torch.from_numpy(np.frombuffer(head, "<f4").astype(np.float32))]
+    if encoding == "float32":
+        parts.append(torch.from_numpy(np.frombuffer(body, "<f4").astype(np.float32)))
+    elif encoding == "bfloat16":
+        parts.append(torch.from_numpy(np.frombuffer(body, "<i2").astype(np.int16)).view(torch.bfloat16))
+    return all(map(is_finite, parts))  # steps of 8-bit encodings are whole numbers
 
 
 def float32_bytes(rows: dict[str, Tensor], texels: Texels | None = None) -> dict[str, int]:
@@ -140,6 +155,22 @@ def record_sha256(scene_id: str, version: str, source_sha256: str, record: bytes
         digest.update(len(part).to_bytes(8, "little") + part)
     digest.update(record)
     return digest.digest()
+
+
+def _split(record: bytes, encoding: Encoding, mean: dict[str, Tensor]) -> tuple[dict[str, Tensor], bytes, bytes]:
+    """Hull, by its name, head and body of a record."""
+    hulls = {}
+    for name, row in mean.items():
+        if _is_hull(row):
+            bits, record = _inflate(record, row.numel())
+            hulls[name] = torch.frombuffer(bytearray(bits), dtype=torch.uint8).reshape(row.shape)
+    cut = 4 * sum(_head_values(shape, encoding) for shape in _shapes_without_hull(mean).values())
+    return hulls, record[:cut], record[cut:]
+
+
+def _shapes_without_hull(mean: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tables that are no hulls, in the order in which they follow each other."""
+    return {name: tuple(row.shape) for name, row in sorted(mean.items()) if not _is_hull(row)}
 
 
 def _is_hull(row: Tensor) -> bool:
@@ -212,7 +243,7 @@ def _unpack(
 def _quantise(planes: NDArray[np.float32], most: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Scales [3, F] and steps [3, K, K, F], of -``most`` to ``most``, of planes."""
     if not np.isfinite(planes).all():
-        raise ValueError("values that are not finite have no 8-bit encoding: keep them as float32")
+        raise ValueError("values that are not finite have no 8-bit encoding")
     between = tuple(range(1, planes.ndim - 1))
     # A plane of zeros has a scale too, and so have values that are smaller than a float32 can be divided.
     scales = np.maximum(np.abs(planes).max(between, keepdims=True) / np.float32(most), np.float32(_TINY))

@@ -7,14 +7,19 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
+from torch import Tensor
+
 from scaled_ig.bank.blocks import BLOCKS, is_sound, read_shared
 from scaled_ig.bank.changes import files_of
 from scaled_ig.bank.index import INDEX_FILE, Index
+from scaled_ig.bank.scene_records import Encoding, has_finite_values
 from scaled_ig.bank.table import BankRecord, RecordTable
 from scaled_ig.errors import UsageError
 from scaled_ig.files import file_sha256
 
 PIECE_BYTES = 8 * 2**20
+Readable = tuple[Encoding, dict[str, Tensor]]
+"""Encoding and reference rows of a version."""
 
 
 def findings_of(folder: Path, progress: Callable[[int], object]) -> list[str]:
@@ -28,7 +33,8 @@ def findings_of(folder: Path, progress: Callable[[int], object]) -> list[str]:
         UsageError: It has no index, or a damaged one: there is nothing to verify it against.
     """
     index = Index.read(folder)
-    findings, parts = list(_shared(folder, index)), {INDEX_FILE, index.table}
+    readable: dict[str, Readable] = {}
+    findings, parts = list(_shared(folder, index, readable)), {INDEX_FILE, index.table}
     parts |= {version.shared_file for version in index.versions.values()}
     table = RecordTable(folder / index.table)
     counts: Counter[str] = Counter()
@@ -40,7 +46,7 @@ def findings_of(folder: Path, progress: Callable[[int], object]) -> list[str]:
             parts.add(f"{BLOCKS}/{block}")
             block_records = list(records)
             counts.update(record.version for record in block_records)
-            findings += _block(folder / BLOCKS / block, block_records, progress)
+            findings += _block(folder / BLOCKS / block, block_records, readable, progress)
     except (OSError, UsageError) as error:
         findings.append(str(error))
     else:
@@ -49,12 +55,20 @@ def findings_of(folder: Path, progress: Callable[[int], object]) -> list[str]:
     return findings
 
 
-def _shared(folder: Path, index: Index) -> Iterator[str]:
-    for version in {version.shared_file: version for version in index.versions.values()}.values():
-        try:
-            read_shared(folder, version)
-        except UsageError as error:
-            yield str(error)
+def _shared(folder: Path, index: Index, readable: dict[str, Readable]) -> Iterator[str]:
+    """Findings of shared parts; tells how to read the records of the versions whose parts are sound."""
+    files: dict[str, dict[str, Tensor] | None] = {}
+    for version in index.versions.values():
+        file = version.shared_file
+        if file not in files:
+            files[file] = None
+            try:
+                files[file] = read_shared(folder, version)[1]
+            except UsageError as error:
+                yield str(error)
+        mean = files[file]
+        if mean is not None:
+            readable[version.name] = version.encoding, mean
 
 
 def _counts(path: Path, index: Index, counts: Counter[str]) -> Iterator[str]:
@@ -64,7 +78,9 @@ def _counts(path: Path, index: Index, counts: Counter[str]) -> Iterator[str]:
             yield f"{path}: version {name!r} has {counts[name]} scenes, {INDEX_FILE} says {stated.get(name, 0)}"
 
 
-def _block(path: Path, records: list[BankRecord], progress: Callable[[int], object]) -> Iterator[str]:
+def _block(
+    path: Path, records: list[BankRecord], readable: dict[str, Readable], progress: Callable[[int], object]
+) -> Iterator[str]:
     """Findings of a block, whose records must follow each other without gaps."""
     try:
         with path.open("rb", buffering=PIECE_BYTES) as stream:
@@ -77,10 +93,22 @@ def _block(path: Path, records: list[BankRecord], progress: Callable[[int], obje
                     yield f"{path}: too short for scene {record.id!r}"
                     return
                 stream.seek(record.offset)
-                if not is_sound(record, stream.read(record.bytes)):
+                content = stream.read(record.bytes)
+                if not is_sound(record, content):
                     yield f"{path}: scene {record.id!r} is damaged (its digest differs)"
+                elif record.version in readable:
+                    yield from _values(path, record, content, *readable[record.version])
                 progress(record.bytes)
             if end != size:
                 yield f"{path}: {size - end} bytes behind its last scene"
     except OSError as error:
         yield f"{path} cannot be read ({error})"
+
+
+def _values(path: Path, record: BankRecord, content: bytes, encoding: Encoding, mean: dict[str, Tensor]) -> list[str]:
+    """Findings of the values of a record whose digest is right."""
+    try:
+        found = "" if has_finite_values(content, encoding, mean) else "is not finite: learn it again or remove it"
+    except ValueError as error:
+        found = f"cannot be read ({error})"
+    return [f"{path}: scene {record.id!r} {found}"] if found else []

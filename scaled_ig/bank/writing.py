@@ -19,7 +19,7 @@ from scaled_ig.bank.blocks import block_name, new_block, write_shared
 from scaled_ig.bank.changes import Change, changing
 from scaled_ig.bank.description import describe
 from scaled_ig.bank.index import BankVersion
-from scaled_ig.bank.scene_records import Encoding, Texels, encode
+from scaled_ig.bank.scene_records import Encoding, Texels, encode, has_finite_values
 from scaled_ig.bank.storage import writable
 from scaled_ig.bank.table import BankRecord, insert
 from scaled_ig.distributed.agreement import together
@@ -165,7 +165,10 @@ def _write_blocks(
 
 def _encode(scene_id: str, rows: dict[str, Tensor], target: Target, texels: Texels) -> bytes:
     try:
-        return encode(rows, target.encoding, target.mean, texels)
+        content = encode(rows, target.encoding, target.mean, texels)
+        if not has_finite_values(content, target.encoding, target.mean):
+            raise ValueError("it holds values that are not finite")
+        return content
     except ValueError as error:
         raise UsageError(f"scene {scene_id!r} cannot be kept as {target.encoding}: {error}") from None
 

@@ -75,7 +75,7 @@ def refit_scenes(training: TrainingCLI, path: str, ids: list[str], pack: str | N
         UsageError: The bank or the pack has no such scene.
     """
     run = _FinishedRun.open(path)
-    versions = {run.bank[name].record.version for name in ids}
+    versions = {run.bank.record(name).version for name in ids}
     if len(versions) > 1:
         raise UsageError(f"these scenes are of versions {' and '.join(sorted(versions))}: refit those of one at a time")
     run = replace(run, version=versions.pop())

@@ -12,14 +12,19 @@ import torch.distributed as dist
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from scaled_ig.batch import ViewBatch
+from scaled_ig.distributed.agreement import together
+from scaled_ig.errors import UsageError
+from scaled_ig.finite import is_finite
 from scaled_ig.optim import Clock, SceneAdam, coalesced
 from scaled_ig.optim.schedules import PresentRates, Schedule
 from scaled_ig.phases.checkpoint_files import refuse_misfit
 from scaled_ig.phases.checkpoints import CheckpointRows
 from scaled_ig.phases.hulls import carve_hulls
 from scaled_ig.phases.losses import total_variation
+from scaled_ig.phases.not_finite import name_scenes, parts_not_finite, sentence
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.rendering.renderer import Jitter
 from scaled_ig.representations import PlaneRepresentation
@@ -123,6 +128,7 @@ class Phase(LightningModule, ABC):
         self.learning_rates, self.schedule = learning_rates, schedule
         self.learned: Tensor | None = None  # [N] scenes that are left out of batches
         self._anchor: nn.Parameter | None = None
+        self._unchecked: tuple[ViewBatch, CounterNoise, Tensor] | None = None  # whose loss is not looked at yet
         self.rows = CheckpointRows(scene)
 
     @property
@@ -154,7 +160,9 @@ class Phase(LightningModule, ABC):
         values = {f"train/{name}": value.detach() for name, (_, value) in terms.items()} | {
             "train/total": total.detach()
         }
-        self.log_dict(self._over_ranks(values, share), batch_size=len(batch))
+        means = self._over_ranks(values, share)
+        self.log_dict(means, batch_size=len(batch))
+        self._unchecked = unlearned if len(unlearned) else batch, noise, means["train/total"]
         return total * share if self._anchor is None else total * share + 0 * self._anchor
 
     def _over_ranks(self, values: dict[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -309,11 +317,63 @@ class Phase(LightningModule, ABC):
         for values in gradients:
             values.mul_(factor)
 
+    # -- what is not finite ------------------------------------------------------------------------------------------
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stop before a loss that is not finite is applied. Collective: the loss is that of all ranks.
+
+        The optimiser waits for a GPU here in any case, to learn which rows have a gradient.
+
+        Raises:
+            UsageError: The loss is not finite.
+        """
+        assert self._unchecked is not None
+        batch, noise, loss = self._unchecked
+        if is_finite(loss):
+            return
+        self.require_finite()  # which may be the reason
+        together(lambda: self._refuse(self._losses_not_finite(batch, noise)))
+        self._refuse(["the loss"])
+
+    @torch.no_grad()
+    def _losses_not_finite(self, batch: ViewBatch, noise: CounterNoise) -> list[str]:
+        """Scenes of a batch whose own loss is not finite, in words."""
+        scenes = []
+        for scene in batch.scene_index.unique().tolist():
+            with self.trainer.precision_plugin.forward_context():
+                terms = self.terms(batch[batch.scene_index == scene], noise).values()
+            if not all(is_finite(weight * value) for weight, value in terms):
+                scenes.append(scene)
+        return [f"the loss of {name_scenes(scenes, self._scene_ids())}"] if scenes else []
+
+    def require_finite(self) -> None:
+        """Refuse to go on, or to save, what is not finite. Collective.
+
+        Raises:
+            UsageError: Parameters of scenes or shared ones, or moments of the optimiser, are not finite.
+        """
+        state = {
+            "state_dict": self.state_dict(),
+            "optimizer_states": [optimizer.state_dict() for optimizer in self.trainer.optimizers],
+        }
+        places = self.rows.places(state)
+        together(lambda: self._refuse(parts_not_finite(state, places, self._scene_ids)))
+
+    def _scene_ids(self) -> list[str]:
+        return self.trainer.datamodule.scene_ids(self.stage)  # type: ignore[attr-defined]
+
+    def _refuse(self, parts: list[str]) -> None:
+        """Raise UsageError where parts that are not finite are named."""
+        if parts:
+            folder = self._checkpoint_folder() if self.trainer.checkpoint_callback else None
+            raise UsageError(sentence(parts, self.name, self.global_step, self.stage, folder))
+
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.optimizers:
             self.scene_adam().flush()
+        self.require_finite()
         checkpoint["scaled_ig"] = {
             "phase": self.name,
             "stage": self.stage,

@@ -219,7 +219,7 @@ class CheckpointRows:
         Raises:
             UsageError: A disk is full.
         """
-        places = self._places(checkpoint)
+        places = self.places(checkpoint)
         if not are_too_many(places):
             put_together(places, folder)
             return
@@ -239,7 +239,7 @@ class CheckpointRows:
         Raises:
             UsageError: Files are missing or damaged.
         """
-        name, places = checkpoint["scaled_ig"].get("rows"), self._places(checkpoint)
+        name, places = checkpoint["scaled_ig"].get("rows"), self.places(checkpoint)
         if name is None:
             take_own(places)
             return
@@ -255,7 +255,7 @@ class CheckpointRows:
             read_shards(self._moments(optimizer.param_groups, optimizer.state), self._moments_in)
             self._moments_in = None
 
-    def _places(self, checkpoint: dict[str, Any]) -> list[Place]:
+    def places(self, checkpoint: dict[str, Any]) -> list[Place]:
         """Where a checkpoint holds rows of scenes: parameters and the optimiser's state."""
         weights, tables = checkpoint["state_dict"], self.model.representation.scene_tables()
         names = {f"scene.representation.{name}": table for name, table in tables.items()}

@@ -233,6 +233,7 @@ class Training:
         self.model.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
         if cut_at_the_end:
             evaluation.conclude(trainer, module)
+        module.require_finite()  # what follows the last step is in no checkpoint yet
         self.bank_writer(self.model, data, phase_run, state.start(phase_run.stage))
         scene_bytes = bytes_per_scene(self.model)  # of the scenes of all ranks
         if trainer.is_global_zero:
