@@ -1,4 +1,4 @@
-"""Files of a run folder: one process writes them; a disk that is full and a kill leave the old ones; all rows are there.
+"""Files of a run folder: one process writes them; a disk that is full and a kill leave the old ones.
 
 The n-th write of a run is refused, or is the last thing that it does.
 """
@@ -254,3 +254,25 @@ def test_two_kills_of_one_phase(disturbed, go_on, whole):
     assert disturbed(place="rows", number=5)[0] == -9
     assert disturbed("--resume", "true", place="rows", number=2)[0] == -9
     assert_same_to_the_bit(whole, go_on())
+
+
+def test_what_is_watched_at_the_end_of_an_epoch_is_there_once(tmp_path, run_scaled_ig, tiny_config, tiny_run):
+    """A plateau is looked for there, with a checkpoint of the epoch's last step or of an earlier one behind it."""
+    phases = ("autoencoder", "warm_up", "joint", "rgb_alignment")
+    options = (
+        "fit", "--config", tiny_config, "--init_from", tiny_run, *(f"--phases.{name}=null" for name in phases),
+        "--adam.clock", "per_scene", "--data.val_fraction", 0.2, "--phases.latent_supervision.max_steps", 21,
+        "--plateau.patience", 99, "--checkpoint_every_n_steps", 7, "--resume", "true",
+    )  # fmt: skip
+    status, output = run_scaled_ig(*options, "--run_dir", tmp_path / "whole")
+    assert status == 0, output[-3000:]
+    assert len(rows(tmp_path / "whole")) == len(set(rows(tmp_path / "whole")))
+    for place, number in (("rows", 2), ("rows", 4), ("replace", 3), ("replace", 5)):
+        folder = tmp_path / f"{place}-{number}"
+        callback = use_callback(tmp_path, "FaultAt", FAULT, place=place, number=number)
+        folders = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+        status, output = run_scaled_ig(*options, "--run_dir", folder, *callback, PYTHONPATH=folders)
+        assert status == -9, output[-3000:]
+        status, output = run_scaled_ig(*options, "--run_dir", folder)
+        assert status == 0, output[-3000:]
+        assert rows(folder) == rows(tmp_path / "whole")

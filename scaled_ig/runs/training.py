@@ -226,6 +226,7 @@ class Training:
         clock, table = TrainingClock(), phase_run.run.training
         evaluation = Evaluation(table, clock, monitoring.eval_every_n_steps, lpips=monitoring.lpips, watch=self.watch)
         plateau = monitoring.plateau if phase_run.stage == 2 else None
+        plateau_stop = PlateauStop(plateau, evaluation) if plateau else None
         checkpoints, start_file = phase_run.run.checkpoint(phase_run.phase).parent, start.path if start else None
         trainer = self.make_trainer(
             max_epochs=-1 if config.max_steps else config.max_epochs,
@@ -234,7 +235,7 @@ class Training:
                 MetricsLog(table, clock),
                 evaluation,
                 clock,  # behind what measures: it runs until the phase is finished
-                *([PlateauStop(plateau, evaluation)] if plateau else []),
+                *([plateau_stop] if plateau_stop else []),
                 Dashboard(clock, monitoring.eval_every_n_steps),
                 KeepLast(checkpoints, monitoring.checkpoint_every_n_steps or data.steps_per_epoch(), self.watch),
             ],
@@ -254,6 +255,8 @@ class Training:
             module.finish()
         self.model.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
         if cut_at_the_end:
+            if plateau_stop:
+                plateau_stop.make_up(trainer, module)
             evaluation.conclude(trainer, module)
         self.bank_writer(self.model, data, phase_run, state.start(phase_run.stage))
         scene_bytes = bytes_per_scene(self.model)  # of the scenes of all ranks
