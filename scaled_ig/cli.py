@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from scaled_ig import __version__
 from scaled_ig.distributed import cores
-from scaled_ig.errors import UsageError
+from scaled_ig.errors import UsageError, sentence
 from scaled_ig.parsing import VerbParser
 
 VERBS = {
@@ -79,10 +79,15 @@ def _run(arguments: Sequence[str]) -> int:
         return function(training, **training.options)
     options = VerbParser(function, prog=f"scaled-ig {name}").parse_args(rest)
     cores.share_cores()
+    return function(**options)
+
+
+def _give_up_output() -> None:
+    """Where output goes to a full disk or nobody reads it, what is left of it must not fail once more at the end."""
     try:
-        return function(**options)
-    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        raise UsageError(f"{error.filename}: {error.strerror}; name another place") from None
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -90,12 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cores.begin()
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
-    except UsageError as error:
+        sys.stdout.flush()
+    except (UsageError, OSError) as error:
+        said = sentence(error) if isinstance(error, OSError) else str(error)
         ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
         if all(os.environ.get(name, "0") == "0" for name in ranks):  # once, not by every rank
             # It may quote a file, whose signs shall not reach the terminal.
-            plain = "".join(sign if sign.isprintable() else "?" for sign in str(error))
+            plain = "".join(sign if sign.isprintable() else "?" for sign in said)
             print(f"error: {plain}", file=sys.stderr)
+        _give_up_output()
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

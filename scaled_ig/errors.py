@@ -1,4 +1,31 @@
-"""The one exception for a user's mistake."""
+"""The one exception for a user's mistake, and what is said where the system refuses a file."""
+
+import errno
+import os
+import re
+
+FULL = {
+    errno.ENOSPC: "the disk is full: free space, then call again",
+    errno.EDQUOT: "the quota is used up: free space, then call again",
+    errno.EFBIG: "the file would be larger than is allowed: raise the limit (ulimit -f), then call again",
+    errno.EROFS: "the file system is read-only: name a place that can be written",
+}
+REASONS = FULL | {
+    errno.EACCES: "permission is denied: ask for it, or name another place",
+    errno.EPERM: "permission is denied: ask for it, or name another place",
+    errno.EEXIST: "a file is where a folder should be: name another place",
+    errno.ENOTDIR: "a file is where a folder should be: name another place",
+    errno.EISDIR: "a folder is where a file should be: name another place",
+    errno.ENOENT: "it is not there: look at the path",
+    errno.ENAMETOOLONG: "the name is too long: give a shorter one",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n), then call again",
+    errno.ENFILE: "too many files are open on this machine: end other programs, then call again",
+    errno.EPIPE: "nobody reads the output any more: call again without that",
+    errno.EIO: "the disk does not answer as it should: look at it, or name another place",
+    errno.ESTALE: "the file server has lost it: mount it again, then call again",
+}
+DRAFT = r"(.+)\.\d+\.part"
+"""Names of drafts, see :func:`scaled_ig.files.replacing`: the first group is the file that a draft is for."""
 
 
 class UsageError(ValueError):
@@ -7,3 +34,12 @@ class UsageError(ValueError):
     The message is one sentence that names the file, scene, key or value and the way out. Commands print it after
     ``error:`` without a traceback and exit with status 2.
     """
+
+
+def sentence(error: OSError) -> str:
+    """What a user is told of an error of the system: the file, the reason in words, and the way out."""
+    lines = [line for line in str(error.strerror or error).splitlines() if line.strip()]
+    reason = REASONS.get(error.errno or 0, f"{lines[-1] if lines else 'it failed'}: look at it, then call again")
+    name = os.fsdecode(error.filename2 or error.filename or "")  # of two, the one that was to be written
+    draft = re.fullmatch(DRAFT, name)
+    return f"{draft[1] if draft else name}: {reason}" if name else reason

@@ -7,14 +7,18 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scaled_ig.errors import UsageError
+from scaled_ig.errors import DRAFT, UsageError
 
 _NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_locks: set[int] = set()  # of this process
 
 
 @contextmanager
@@ -25,17 +29,53 @@ def replacing(path: Path) -> Iterator[Path]:
         path: File to write, or to write anew; its folder is made where it is missing.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: It cannot be written; the error names it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        yield draft
-        sync(draft)
-        os.replace(draft, path)
+        with naming(path):
+            yield draft
+            sync(draft)
+            os.replace(draft, path)
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # what was wrong before is to be told
+            draft.unlink(missing_ok=True)
     sync(path.parent)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have errors of the system name the file that is written: those of a write to an open file name none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def remove_drafts(folder: Path, besides: Path) -> None:
+    """Remove what processes that are dead have left unfinished in a folder and those in it.
+
+    Args:
+        folder: Of this process alone.
+        besides: A folder in it that is left as it is.
+    """
+    for draft in folder.rglob("*.part"):
+        match = re.fullmatch(DRAFT.replace(r"\d+", r"(\d+)"), draft.name)
+        if match and draft.is_file() and besides not in draft.parents and not _lives(int(match[2])):
+            draft.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True  # another user's
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -78,7 +118,7 @@ def file_sha256(path: Path, without: int = 0) -> str:
 
 
 @contextmanager
-def alone_in(folder: Path, lock_file: str, busy: str) -> Iterator[None]:
+def alone_in(folder: Path, lock_file: str, done: str, way_out: str) -> Iterator[None]:
     """Keep other processes out of a folder, made where it is missing, until this one is done or dead.
 
     File systems without locks keep nobody out. (filelock would take a file for a lock there, which a process that is
@@ -86,8 +126,9 @@ def alone_in(folder: Path, lock_file: str, busy: str) -> Iterator[None]:
 
     Args:
         folder: The folder.
-        lock_file: Name of the file of its lock, which is removed at the end.
-        busy: What to say where another process is in it.
+        lock_file: Name of the file of its lock, which says who has it and is removed at the end.
+        done: What is done to the folder, as in ``written``.
+        way_out: What to do where another process is in it.
 
     Raises:
         UsageError: Another process is in it.
@@ -95,26 +136,55 @@ def alone_in(folder: Path, lock_file: str, busy: str) -> Iterator[None]:
     """
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    lock = _lock(folder / lock_file, busy)
+    lock = _lock(folder / lock_file)
+    if lock is None:
+        owner = _owner_of(folder / lock_file)
+        raise UsageError(f"{folder} is being {done} by {owner}: {way_out}")
+    _locks.add(lock)
     try:
+        with suppress(OSError):  # on a full disk it is a lock all the same
+            owner = f"process {os.getpid()} on host {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M}\n"
+            os.ftruncate(lock, 0)
+            os.write(lock, owner.encode())
         yield
     finally:
-        (folder / lock_file).unlink(missing_ok=True)  # while it is locked, see _lock
-        os.close(lock)
+        if lock in _locks:  # else this process was forked from the one that has it
+            with suppress(OSError):  # it is free all the same
+                (folder / lock_file).unlink(missing_ok=True)  # while it is locked, see _lock
+            _locks.discard(lock)
+            os.close(lock)
         if is_new:
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
 
 
-def _lock(path: Path, busy: str) -> int:
-    """Open and lock a file; one that its last owner removed meanwhile locks out nobody."""
+def _leave_locks() -> None:
+    """A lock is free when its process is dead, though workers that were forked from it may live a little longer."""
+    while _locks:
+        os.close(_locks.pop())
+
+
+os.register_at_fork(after_in_child=_leave_locks)
+
+
+def _owner_of(lock_file: Path) -> str:
+    """Who has a lock, as far as its file says so."""
+    with suppress(OSError), lock_file.open("rb") as file:
+        words = file.read(200).decode(errors="replace").strip()
+        if words:
+            return words
+    return "another process"
+
+
+def _lock(path: Path) -> int | None:
+    """Open and lock a file; None where another process has. One that its last owner removed locks out nobody."""
     while True:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise UsageError(busy) from None
+            return None
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 return lock

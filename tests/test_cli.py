@@ -1,10 +1,13 @@
 """The program: what it imports, and what it says to a mistake."""
 
+import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from scaled_ig import cli
 from scaled_ig.cli import BANK_ACTIONS, VERBS, main
 
 WITHOUT_LIGHTNING = """
@@ -233,6 +236,43 @@ def test_a_place_that_cannot_be_written_is_one_sentence(capsys, tiny_run, tmp_pa
         assert status == 2
         assert said.splitlines()[-1].startswith(f"error: {tmp_path}")
         assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "said_of_it"),
+    [
+        (OSError(errno.ENOSPC, "No space left", "runs/a/costs.json.12.part"), "runs/a/costs.json: the disk is full"),
+        (OSError(errno.EROFS, "Read-only", "a.3.part", None, "b/c.csv"), "b/c.csv: the file system is read-only"),
+        (OSError(errno.EDQUOT, "Quota"), "the quota is used up: free space"),
+        (OSError(errno.EMFILE, "Too many", "scenes.json"), "scenes.json: too many files are open: raise the limit"),
+        (OSError(errno.EXDEV, "Cross-device link", b"a"), "a: Cross-device link: look at it"),
+        (
+            OSError("of a worker\nTraceback (most recent call last):\nOSError: no shards\n"),
+            "OSError: no shards: look at",
+        ),
+    ],
+)
+def test_an_error_of_the_system_is_one_sentence(capsys, monkeypatch, error, said_of_it):
+    def called(arguments):
+        raise error
+
+    monkeypatch.setattr(cli, "called", called)
+    status, said = leave(capsys, "bank", "info", "x")
+    assert status == 2
+    (line,) = said.splitlines()
+    assert line.startswith(f"error: {said_of_it}")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.slow("an interpreter")
+def test_output_that_finds_no_room_is_one_sentence(tiny_run):
+    with Path("/dev/full").open("w") as full:
+        code = f"from scaled_ig.cli import main; main(['bank', 'info', {str(tiny_run)!r}])"
+        call = [sys.executable, "-c", code]
+        done = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line == "error: the disk is full: free space, then call again"
 
 
 def test_a_missing_pack_says_how_to_make_one(capsys, tiny_config, tmp_path):

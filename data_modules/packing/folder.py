@@ -34,6 +34,5 @@ def alone(out: Path) -> Iterator[None]:
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file: name another --out")
-    busy = f"another call is packing into {out}: wait for it, or name another --out"
-    with alone_in(out, LOCK_FILE, busy):
+    with alone_in(out, LOCK_FILE, "packed into", "wait for it, or name another --out"):
         yield

@@ -101,8 +101,7 @@ def changing(folder: Path) -> Iterator[Change]:
     Raises:
         UsageError: It is being changed by another call, is no bank of this schema, is damaged, or cannot be written.
     """
-    busy = f"{folder} is being changed by another call: wait until it is done"
-    with writable(folder), alone_in(folder, LOCK_FILE, busy):
+    with writable(folder), alone_in(folder, LOCK_FILE, "changed", "wait until it is done"):
         index = Index.read(folder) if (folder / INDEX_FILE).exists() else Index({})
         if index.table:  # blocks that it does not name are removed
             require_sound(folder / index.table, index.table_sha256)

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback
 
 from scaled_ig.callbacks.clock import TrainingClock
 from scaled_ig.callbacks.training_table import TrainingTable
+from scaled_ig.distributed.agreement import on_first_rank
 from scaled_ig.distributed.watch import Watch
 from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
 from scaled_ig.metrics.images import Lpips
@@ -43,7 +44,7 @@ class Evaluation(Callback):
             lpips,
         )
         self.watch = watch or Watch()
-        self._is_due = False
+        self._is_due, self._watched_step = False, 0  # of the last measurement of val views
         self.scenes: list[dict[str, Any]] = []  # of the test views, once they are measured
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
@@ -63,21 +64,22 @@ class Evaluation(Callback):
 
     def _watch_quality(self, trainer, phase) -> None:
         self._is_due = self._measure(trainer, phase, "val", self.max_views) is None
+        if not self._is_due:
+            self._watched_step = trainer.global_step
 
-    def state_dict(self) -> dict[str, bool]:
-        return {"is_due": self._is_due}
+    def state_dict(self) -> dict[str, Any]:
+        return {"is_due": self._is_due, "watched_step": self._watched_step}
 
-    def load_state_dict(self, state: dict[str, bool]) -> None:
-        self._is_due = state["is_due"]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._is_due, self._watched_step = state["is_due"], state.get("watched_step", 0)  # of earlier versions
 
     def on_train_end(self, trainer, pl_module) -> None:
         pl_module.finish()
-        self._is_due |= bool(self.every_n_steps and trainer.global_step % self.every_n_steps)
         self.conclude(trainer, pl_module)
 
     def conclude(self, trainer, phase) -> None:
         """Measure what is left to measure after the last step, the test views among it; collective."""
-        if self._is_due:
+        if self._is_due or (self.every_n_steps and self._watched_step != trainer.global_step):
             self._watch_quality(trainer, phase)
         if not self._is_due:
             self.scenes = self._measure(trainer, phase, "test") or []
@@ -110,8 +112,9 @@ class Evaluation(Callback):
                 dist.all_gather_object(parts, scenes)
                 scenes = [scene for part in parts for scene in part]
             means = {f"{split}/{name}": value for name, value in over_scenes(scenes).items() if value is not None}
-            if trainer.is_global_zero and scenes:
-                self.table.append(phase.name, trainer.global_step, self.clock.seconds, means)
-                if trainer.logger:
+            if scenes:
+                seconds = self.clock.seconds
+                on_first_rank(lambda: self.table.append(phase.name, trainer.global_step, seconds, means))
+                if trainer.is_global_zero and trainer.logger:
                     trainer.logger.log_metrics(means, step=trainer.global_step)
             return scenes

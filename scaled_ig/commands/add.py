@@ -211,6 +211,7 @@ def _learn(training: TrainingCLI, settings: _Settings) -> int:
             made,
             plan=plan,
             data=made.data.of(SceneChoice(ids=settings.scenes)),  # here, since a long list is slow to parse
+            added_to=run.folder,
             bank_writer=WriteAfterLastPhase(settings.make_bank_writer(made.bank_writer.encoding), plan.last_phase),
         )
 

@@ -40,7 +40,8 @@ from scaled_ig.callbacks import PhaseProgress, Plateau, RunLogger
 from scaled_ig.class_paths import allow, check_classes
 from scaled_ig.distributed.watch import Watch
 from scaled_ig.documents import parse_yaml
-from scaled_ig.errors import UsageError
+from scaled_ig.errors import FULL, UsageError
+from scaled_ig.files import write_whole
 from scaled_ig.metrics.images import load_lpips
 from scaled_ig.optim.schedules import Schedule
 from scaled_ig.parsing import VerbParser
@@ -245,8 +246,13 @@ class TrainingCLI(LightningCLI):
         training = adjust(self._training(source))
         with training.watch as watch:
             try:
-                training(config.resume, self.settings, self._saved_settings(), lambda: self._begin(training))
+                training(config.resume, self.settings, self._saved_settings, lambda: self._begin(training))
             except UsageError:
+                raise
+            except OSError as error:
+                if error.filename is None and error.errno in FULL:  # what is written is there
+                    error.filename = str(training.run.path)
+                watch.explain(error)
                 raise
             except Exception as error:
                 watch.explain(error)
@@ -321,12 +327,11 @@ class TrainingCLI(LightningCLI):
         )
 
     def _begin(self, training: Training) -> None:
-        training.run.path.mkdir(parents=True, exist_ok=True)
         if training.monitoring.logger is not None:
             training.monitoring.logger.belong_to(training.run.path)
         config = training.run.path / "config.yaml"
-        options = {"skip_validation": True, "overwrite": True, "multifile": False}
-        self.parser.save(self.config, config, skip_unset=False, **options)  # null is a choice, too
+        text = self.parser.dump(self.config, skip_validation=True, skip_unset=False)  # null is a choice, too
+        write_whole(config, text)
 
 
 def _is_independent(config: Namespace) -> bool:

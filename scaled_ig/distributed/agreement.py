@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from scaled_ig.errors import UsageError
+from scaled_ig.errors import UsageError, sentence
 
 T = TypeVar("T")
 
 
 def together(action: Callable[[], T]) -> T:
-    """Do something on every rank; a user's mistake that one of them finds ends all of them. Collective.
+    """Do something on every rank; a mistake of the user, or a file that is refused, ends all of them. Collective.
 
     A rank that left alone would leave the others waiting, until they die of its silence.
 
@@ -25,6 +25,8 @@ def together(action: Callable[[], T]) -> T:
         result = action()
     except UsageError as error:
         mistake = str(error)
+    except OSError as error:
+        mistake = sentence(error)
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         mistakes: list[str | None] = [None] * dist.get_world_size()
         dist.all_gather_object(mistakes, mistake)
@@ -32,3 +34,9 @@ def together(action: Callable[[], T]) -> T:
     if mistake:
         raise UsageError(mistake)
     return result  # type: ignore[return-value]
+
+
+def on_first_rank(action: Callable[[], Any]) -> None:
+    """Do something on the first rank, for which the others wait, and end with it where it fails. Collective."""
+    is_first = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    together(action if is_first else lambda: None)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from scaled_ig.callbacks.training_table import TrainingTable, csv_text
 from scaled_ig.documents import DocumentError, parse_json, parse_yaml
 from scaled_ig.errors import UsageError
-from scaled_ig.files import write_json, write_whole
+from scaled_ig.files import alone_in, remove_drafts, write_json, write_whole
 
+LOCK_FILE = "run.lock"
 QUALITY_COLUMNS = (
     "split",
     "scene",
@@ -35,6 +38,23 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+
+    @contextmanager
+    def alone(self, way_out: str) -> Iterator[None]:
+        """Keep others from writing here; what those that were killed have left unfinished is removed.
+
+        The bank, which scenes may be removed from meanwhile, has a lock of its own.
+
+        Args:
+            way_out: What to do where another process writes.
+
+        Raises:
+            UsageError: Another process writes.
+            OSError: It cannot be written.
+        """
+        with alone_in(self.path, LOCK_FILE, "written", way_out):
+            remove_drafts(self.path, besides=self.bank)
+            yield
 
     def checkpoint(self, phase: str, name: str = "final") -> Path:
         """``checkpoints/<phase>/{last,final}.ckpt``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import takewhile
@@ -13,7 +14,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 
 from data_modules.base import MultiViewDataModule, PhaseData
 from scaled_ig.callbacks import Dashboard, Evaluation, MetricsLog, Plateau, PlateauStop, RunLogger, TrainingClock
-from scaled_ig.distributed.agreement import together
+from scaled_ig.distributed.agreement import on_first_rank, together
 from scaled_ig.distributed.watch import Watch
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.costs import bytes_per_scene
@@ -81,6 +82,7 @@ class Training:
         source: What stage 2 starts from; this run's stage 1 where it is None.
         watch: What hears signals and the other ranks.
         check: Raises UsageError where what is asked for cannot be done.
+        added_to: Run whose bank gets the scenes, where it is another one.
     """
 
     run: RunFolder
@@ -93,12 +95,13 @@ class Training:
     source: Source | None = None
     watch: Watch = field(default_factory=Watch)
     check: Callable[[], None] = lambda: None
+    added_to: RunFolder | None = None
 
     def __call__(
         self,
         resume: bool,
         settings: dict[str, Any],
-        saved: dict[str, Any] | None = None,
+        read_saved: Callable[[], dict[str, Any] | None] = lambda: None,
         before: Callable[[], None] = lambda: None,
     ) -> None:
         """Train what is left. All ranks call it.
@@ -106,11 +109,11 @@ class Training:
         Args:
             resume: Go on from what the run folder holds.
             settings: The configuration as plain values, on which the ranks must agree.
-            saved: That with which the run was begun, where it goes on.
+            read_saved: Gives that with which the run was begun, where it goes on.
             before: Called on the first rank once everything is found to be in order, before anything is written.
 
         Raises:
-            UsageError: The run folder is taken, stage 1 is missing, or nothing is to be done.
+            UsageError: The run folder is taken, or being written by others, or stage 1 is missing.
         """
         trainer = self.make_trainer(callbacks=[], max_steps=1)
         meet(trainer, self.watch)
@@ -124,26 +127,47 @@ class Training:
         agree({"scenes": digest_of(scenes)}, "give every rank the same pack")
         phase_runs = list_phase_runs(self.run, self.plan, self.data)
         together(lambda: [self._data_of(phase_run).sampler() for phase_run in phase_runs])  # which fit their batches
+        with ExitStack() as stack:
+            on_first_rank(lambda: stack.enter_context(self._alone()))
+            self._train_what_is_left(trainer, phase_runs, scenes, resume, settings, read_saved, before)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        if self.added_to is not None:
+            return self.added_to.alone("wait for it")
+        return self.run.alone("wait for it, or give another --run_dir")
+
+    def _train_what_is_left(
+        self,
+        trainer: Trainer,
+        phase_runs: list[PhaseRun],
+        scenes: dict[str, Any],
+        resume: bool,
+        settings: dict[str, Any],
+        read_saved: Callable[[], dict[str, Any] | None],
+        before: Callable[[], None],
+    ) -> None:
         done = together(partial(self._finished, phase_runs, resume, scenes))
         agree({"finished phases": len(done)}, f"put {self.run.path} on storage that all nodes see")
         num_done, start = len(done), None
         if resume and num_done < len(phase_runs):
             num_done, start = find_start(phase_runs, num_done)
         progress = _progress(phase_runs, num_done, start)
+        saved = together(read_saved)
         changes = list_changes(saved, settings) if saved is not None else []
         together(partial(refuse_changes, self.run, changes, progress))
-        if trainer.is_global_zero:
-            forget_finished_waves(self.run, phase_runs, num_done)
+        on_first_rank(lambda: forget_finished_waves(self.run, phase_runs, num_done))
         if num_done == len(phase_runs):
             _say(trainer, f"{self.run.path}: all phases are done")
             return
         done = done[:num_done]
-        if trainer.is_global_zero:
+
+        def begin() -> None:
             before()
             self.run.write_json("scenes.json", scenes)
             if changes and progress.begun:
                 log_changes(self.run, changes, progress)
-        trainer.strategy.barrier()
+
+        on_first_rank(begin)
         together(partial(check_visible, self.run))
         _say(trainer, _kernel_line(self.model.renderer.to(trainer.strategy.root_device)))
         if self.monitoring.logger is not None:
@@ -199,20 +223,19 @@ class Training:
             phase_run, order=module.number, with_images=module.needs_images, with_masks=module.needs_masks
         )
         state.enter(phase_run, len(data.scenes(phase_run.stage)))
-        clock = TrainingClock()
-        evaluation = Evaluation(
-            phase_run.run.training, clock, monitoring.eval_every_n_steps, lpips=monitoring.lpips, watch=self.watch
-        )
+        clock, table = TrainingClock(), phase_run.run.training
+        evaluation = Evaluation(table, clock, monitoring.eval_every_n_steps, lpips=monitoring.lpips, watch=self.watch)
         plateau = monitoring.plateau if phase_run.stage == 2 else None
+        plateau_stop = PlateauStop(plateau, evaluation) if plateau else None
         checkpoints, start_file = phase_run.run.checkpoint(phase_run.phase).parent, start.path if start else None
         trainer = self.make_trainer(
             max_epochs=-1 if config.max_steps else config.max_epochs,
             max_steps=config.max_steps or -1,
             callbacks=[
-                MetricsLog(phase_run.run.training, clock),
+                MetricsLog(table, clock),
                 evaluation,
                 clock,  # behind what measures: it runs until the phase is finished
-                *([PlateauStop(plateau, evaluation)] if plateau else []),
+                *([plateau_stop] if plateau_stop else []),
                 Dashboard(clock, monitoring.eval_every_n_steps),
                 KeepLast(checkpoints, monitoring.checkpoint_every_n_steps or data.steps_per_epoch(), self.watch),
             ],
@@ -232,20 +255,23 @@ class Training:
             module.finish()
         self.model.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
         if cut_at_the_end:
+            if plateau_stop:
+                plateau_stop.make_up(trainer, module)
             evaluation.conclude(trainer, module)
         module.require_finite()  # what follows the last step is in no checkpoint yet
         self.bank_writer(self.model, data, phase_run, state.start(phase_run.stage))
         scene_bytes = bytes_per_scene(self.model)  # of the scenes of all ranks
-        if trainer.is_global_zero:
+
+        def conclude() -> None:
             write_quality(self.run, data, phase_run, evaluation.scenes, clock.seconds)
             ranks, steps = trainer.world_size, trainer.global_step
             write_costs(self.run, self.model, phase_run, steps, clock.seconds, ranks, scene_bytes)
+
+        on_first_rank(conclude)
         self.model.cpu()
         save(trainer, phase_run.run.checkpoint(phase_run.phase))  # last: the phase is done
         if phase_run.waves > 1 and phase_run.phase == self.plan.last_phase:
-            if trainer.is_global_zero:
-                forget_wave(phase_run)
-            trainer.strategy.barrier()
+            on_first_rank(lambda: forget_wave(phase_run))
         if monitoring.logger is not None:
             monitoring.logger.step_offset += trainer.global_step
 

@@ -81,7 +81,7 @@ def test_a_lock_that_was_removed_meanwhile_is_not_taken(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", late)
     with alone(tmp_path):
-        with pytest.raises(UsageError, match="another call is packing into"), alone(tmp_path):
+        with pytest.raises(UsageError, match="is being packed into by process"), alone(tmp_path):
             pass
         assert (tmp_path / LOCK_FILE).exists()
     assert not list(tmp_path.iterdir())

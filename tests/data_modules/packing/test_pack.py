@@ -154,7 +154,7 @@ def test_two_calls_do_not_pack_into_one_folder(boxes, tmp_path):
         """While it loads, somebody else packs into the same folder."""
 
         def load(self, scene_id):
-            with pytest.raises(UsageError, match="another call is packing into"):
+            with pytest.raises(UsageError, match="is being packed into by process"):
                 write_pack(MeshSource(boxes), tmp_path / "out", RENDER)
             return super().load(scene_id)
 
