@@ -1,5 +1,6 @@
 """When a scene counts as learned."""
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ def follow(epochs: list[list[float]], **settings) -> tuple[list[list[bool]], lis
     """Which scenes are learned after each epoch, whose measurements are given, and whether the phase then stops."""
     representation = SimpleNamespace(num_scenes=len(epochs[0]))
     phase = SimpleNamespace(scene=SimpleNamespace(representation=representation), device="cpu", watches="psnr")
-    trainer, evaluation = SimpleNamespace(should_stop=False), SimpleNamespace()
+    trainer, evaluation = SimpleNamespace(should_stop=False, global_step=0), SimpleNamespace()
     stop = PlateauStop(Plateau(**settings), evaluation)
     stop.on_train_start(trainer, phase)
     learned, stops = [], []
@@ -23,7 +24,7 @@ def follow(epochs: list[list[float]], **settings) -> tuple[list[list[bool]], lis
         learned.append(phase.learned.tolist())
         stops.append(trainer.should_stop)
         again = PlateauStop(Plateau(**settings), evaluation)  # as after a resume
-        again.load_state_dict({name: value.clone() for name, value in stop.state_dict().items()})
+        again.load_state_dict(copy.deepcopy(stop.state_dict()))
         again.on_train_start(trainer, phase)
         stop = again
     return learned, stops
