@@ -108,7 +108,7 @@ def _block(
 def _values(path: Path, record: BankRecord, content: bytes, encoding: Encoding, mean: dict[str, Tensor]) -> list[str]:
     """Findings of the values of a record whose digest is right."""
     try:
-        found = "" if has_finite_values(content, encoding, mean) else "is not finite: learn it again or remove it"
+        fault = "" if has_finite_values(content, encoding, mean) else "is not finite: learn it again or remove it"
     except ValueError as error:
-        found = f"cannot be read ({error})"
-    return [f"{path}: scene {record.id!r} {found}"] if found else []
+        fault = f"cannot be read ({error})"
+    return [f"{path}: scene {record.id!r} {fault}"] if fault else []

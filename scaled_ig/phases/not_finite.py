@@ -29,16 +29,16 @@ def parts_not_finite(
         if rows:
             first = place.table.owned.start
             tables[place.name.removeprefix("scene.representation.")] = [first + row for row in rows]
-    own = {place.key for place in places if place.container is state["state_dict"]}
-    shared = {name.removeprefix("scene."): value for name, value in state["state_dict"].items() if name not in own}
+    row_keys = {place.key for place in places if place.container is state["state_dict"]}
+    shared = {name.removeprefix("scene."): value for name, value in state["state_dict"].items() if name not in row_keys}
     for saved in state["optimizer_states"]:
         for group in saved["param_groups"]:
             for number, key in enumerate(group["params"] if not group["rows"] else ()):
                 moments = saved["state"].get(key, {}).items()
                 shared |= {f"{group['name']}.{number}.{slot}": value for slot, value in moments}
     scenes = sorted({scene for rows in tables.values() for scene in rows})
-    own_parts = [f"{name_scenes(scenes, scene_ids())} ({', '.join(tables)})"] if scenes else []
-    return own_parts + shorten(names_not_finite(shared))
+    scene_parts = [f"{name_scenes(scenes, scene_ids())} ({', '.join(tables)})"] if scenes else []
+    return scene_parts + shorten(names_not_finite(shared))
 
 
 def name_scenes(scenes: Collection[int], ids: Sequence[str]) -> str:
