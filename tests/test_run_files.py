@@ -163,11 +163,12 @@ import os, signal, time
 from pathlib import Path
 from scaled_ig.files import alone_in
 with alone_in(Path({str(tmp_path)!r}), {LOCK_FILE!r}, "written", "wait"):
-    worker = os.fork()
-    if not worker:
+    if not os.fork():
+        Path({str(tmp_path / "worker")!r}).write_text(str(os.getpid()))
         time.sleep(60)
         os._exit(0)
-    Path({str(tmp_path / "worker")!r}).write_text(str(worker))
+    while not Path({str(tmp_path / "worker")!r}).exists():  # it closes the file as soon as it runs
+        time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", owner], check=False).returncode == -signal.SIGKILL
