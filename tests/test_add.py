@@ -115,6 +115,7 @@ def test_another_scene_of_the_same_name_is_refused(tmp_path, run_scaled_ig, tiny
     assert not (tiny_run / "added-1").exists()
 
 
+@pytest.mark.slow("runs of two ranks")
 def test_a_call_of_two_ranks_that_was_killed_goes_on_with_one(
     tmp_path, run_scaled_ig, tiny_run, run_with_more, larger_pack
 ):

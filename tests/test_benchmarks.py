@@ -55,6 +55,7 @@ def test_scale_measures_all_contenders_at_all_sizes(scale):
     assert scale["date"]
 
 
+@pytest.mark.slow("a benchmark of several ranks")
 def test_ranks_exchange_the_shared_parameters_alone(scale):
     wire = scale["bytes_per_step"]
     small, large = wire["num_scenes"]

@@ -106,6 +106,7 @@ def test_clipping_is_by_the_norm_over_all_ranks(tmp_path, run_scaled_ig, tiny_co
     assert_same_run(tmp_path / "1", tmp_path / "2", PHASES[:2])
 
 
+@pytest.mark.slow("several ranks")
 def test_too_many_ranks_are_refused_before_anything_is_written(tmp_path, run_scaled_ig, tiny_config):
     mistakes = {
         ("--data.stage1_scenes", 1): "1 scenes have 1 shards, too few for 2 ranks: use at most 1",
@@ -122,6 +123,7 @@ def test_too_many_ranks_are_refused_before_anything_is_written(tmp_path, run_sca
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow("runs of two ranks")
 def test_a_mistake_that_one_rank_finds_is_one_sentence(tmp_path, run_scaled_ig, tiny_config):
     class Repeated(BallScenes):
         """The last scene, which is the second rank's, is trained on what it is tested on."""

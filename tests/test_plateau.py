@@ -63,6 +63,7 @@ def test_ranks_leave_out_the_same_scenes(tmp_path, stage2, alone):
     assert_same_run(alone, tmp_path / "run", PHASES)
 
 
+@pytest.mark.slow("killed runs, which are gone on with")
 def test_a_resumed_run_knows_which_scenes_are_learned(tmp_path, stage2, alone):
     kill = use_callback(tmp_path, "KillAt", KILLER, phase=PHASES[0], step=11)
     status, _ = stage2(tmp_path / "run", *kill, PYTHONPATH=str(tmp_path))

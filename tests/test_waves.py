@@ -227,6 +227,7 @@ def test_all_waves_are_rendered_and_weighed(copied, capsys):
         assert said in capsys.readouterr().out
 
 
+@pytest.mark.slow("runs in waves, measured again")
 def test_removed_scenes_are_simply_not_there(copied):
     bank = SceneBank.open(copied / "bank")
     first, second, third, fourth = (record.id for wave in WAVES for record in bank.scenes(wave))

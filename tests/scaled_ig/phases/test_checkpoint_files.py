@@ -202,6 +202,7 @@ def choose(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow("two ranks")
 def test_ranks_agree_on_the_newest_that_is_whole_for_all(tmp_path):
     save(tmp_path, 1, 2, 3, keep=3)
     spawn(choose, (str(tmp_path),), nprocs=2)

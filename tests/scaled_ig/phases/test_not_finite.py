@@ -103,6 +103,7 @@ def test_it_stops_a_run_and_replaces_nothing(
     assert_same_run(tiny_run, cut_run)
 
 
+@pytest.mark.slow("runs of two ranks")
 @pytest.mark.parametrize(
     ("what", "place", "named"), [("scene", "before", "scene '{}' (micro)"), ("own moment", "after", "(mixing.exp_avg)")]
 )

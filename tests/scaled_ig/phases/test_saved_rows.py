@@ -200,6 +200,7 @@ def test_rows_in_files_are_those_of_one_process(sharded, tiny_run, phase, name):
     assert_same_moments(whole, states, phase)
 
 
+@pytest.mark.slow("runs of two ranks")
 def test_a_kill_between_rows_and_checkpoint_leaves_the_old_one(sharded):
     folder = sharded / "checkpoints" / PHASES[-1]
     content, found = checkpoint(sharded, PHASES[-1], "last"), {rows.name for rows in folder.glob("rows-*")}
@@ -251,6 +252,7 @@ def test_rows_that_are_missing_or_damaged_send_all_ranks_to_an_older_checkpoint(
             assert_same_run(tiny_run, folder, PHASES[-2:])
 
 
+@pytest.mark.slow("a run of two ranks")
 def test_rows_that_are_damaged_without_an_older_checkpoint_are_one_sentence(
     tmp_path, run_scaled_ig, tiny_config, sharded
 ):
