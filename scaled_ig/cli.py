@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from scaled_ig import __version__
 from scaled_ig.distributed import cores
-from scaled_ig.errors import UsageError, sentence
+from scaled_ig.errors import UsageError, explain
 from scaled_ig.parsing import VerbParser
 
 VERBS = {
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except (UsageError, OSError) as error:
-        said = sentence(error) if isinstance(error, OSError) else str(error)
+        said = explain(error) if isinstance(error, OSError) else str(error)
         ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
         if all(os.environ.get(name, "0") == "0" for name in ranks):  # once, not by every rank
             # It may quote a file, whose signs shall not reach the terminal.

@@ -36,7 +36,7 @@ class UsageError(ValueError):
     """
 
 
-def sentence(error: OSError) -> str:
+def explain(error: OSError) -> str:
     """What a user is told of an error of the system: the file, the reason in words, and the way out."""
     lines = [line for line in str(error.strerror or error).splitlines() if line.strip()]
     reason = REASONS.get(error.errno or 0, f"{lines[-1] if lines else 'it failed'}: look at it, then call again")

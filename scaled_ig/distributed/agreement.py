@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from scaled_ig.errors import UsageError, sentence
+from scaled_ig.errors import UsageError, explain
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ def together(action: Callable[[], T]) -> T:
     except UsageError as error:
         mistake = str(error)
     except OSError as error:
-        mistake = sentence(error)
+        mistake = explain(error)
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         mistakes: list[str | None] = [None] * dist.get_world_size()
         dist.all_gather_object(mistakes, mistake)

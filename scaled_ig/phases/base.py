@@ -24,7 +24,7 @@ from scaled_ig.phases.checkpoint_files import refuse_misfit
 from scaled_ig.phases.checkpoints import CheckpointRows
 from scaled_ig.phases.hulls import carve_hulls
 from scaled_ig.phases.losses import total_variation
-from scaled_ig.phases.not_finite import name_scenes, parts_not_finite, sentence
+from scaled_ig.phases.not_finite import explain_parts, name_scenes, parts_not_finite
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.rendering.renderer import Jitter
 from scaled_ig.representations import PlaneRepresentation
@@ -366,7 +366,7 @@ class Phase(LightningModule, ABC):
         """Raise UsageError where parts that are not finite are named."""
         if parts:
             folder = self._checkpoint_folder() if self.trainer.checkpoint_callback else None
-            raise UsageError(sentence(parts, self.name, self.global_step, self.stage, folder))
+            raise UsageError(explain_parts(parts, self.name, self.global_step, self.stage, folder))
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 

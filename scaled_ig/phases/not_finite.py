@@ -54,7 +54,7 @@ def shorten(names: Iterable[str]) -> list[str]:
     return listed[:_NAMED] + ([f"{left} more"] if left > 0 else [])
 
 
-def sentence(parts: Sequence[str], phase: str, step: int, stage: int, folder: Path | None) -> str:
+def explain_parts(parts: Sequence[str], phase: str, step: int, stage: int, folder: Path | None) -> str:
     """What is said of parts that are not finite, with the way out.
 
     Args:

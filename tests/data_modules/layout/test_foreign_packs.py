@@ -1,7 +1,6 @@
 """Packs that others wrote, with digests that fit: refused on opening, for every user of them, and at no cost."""
 
 import json
-import shutil
 from pathlib import Path
 
 import h5py
@@ -11,18 +10,7 @@ import pytest
 from data_modules import layout
 from data_modules.layout import PackIndex
 from scaled_ig.errors import UsageError
-from tests.data_modules.checking.packs import make_pack, rehash, sound_scenes, write_document
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory) -> Path:
-    return make_pack(tmp_path_factory.mktemp("pack") / "own", sound_scenes(), per_shard=2)
-
-
-@pytest.fixture
-def copy(written, tmp_path) -> Path:
-    return Path(shutil.copytree(written, tmp_path / "copy"))
-
+from tests.data_modules.checking.packs import rehash, write_document
 
 SCENE = ("shards", 0, "scenes", 0)
 GONE = object()
