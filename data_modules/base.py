@@ -7,7 +7,7 @@ import gc
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from scaled_ig.distributed.agreement import together
 from scaled_ig.distributed.cores import usable_cpus
 from scaled_ig.distributed.ownership import owned_scenes, scenes_of_shard, shards_of_rank
 from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Count, PartBelowAll, Range, Seed, checked
 
 Split = Literal["train", "val", "test"]
 
@@ -55,6 +56,7 @@ class PhaseData:
     with_masks: bool = False
 
 
+@checked
 class MultiViewDataModule(LightningDataModule):
     """Posed views of a pack, dealt to two stages, three splits and any number of ranks.
 
@@ -77,19 +79,18 @@ class MultiViewDataModule(LightningDataModule):
     def __init__(
         self,
         path: str,
-        stage1_scenes: int | SceneChoice = 500,
-        stage2_scenes: int | SceneChoice | None = None,
+        stage1_scenes: Annotated[int, Range(0, 1_000_000)] | SceneChoice = 500,
+        stage2_scenes: Count | SceneChoice | None = None,
         scenes: SceneChoice | None = None,
-        split_seed: int | None = 0,
-        batch_size: int = 32,
-        views_per_scene: int = 1,
-        val_fraction: float = 0.0,
-        num_workers: int | None = None,
+        split_seed: Seed | None = 0,
+        batch_size: Count = 32,
+        views_per_scene: Count = 1,
+        val_fraction: PartBelowAll = 0.0,
+        num_workers: Annotated[int, Range(0, 256)] | None = None,
         in_memory: bool | Literal["auto"] = "auto",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        _require_sense(vars())
         self.path, self.choice, self.split_seed = path, scenes, split_seed
         self.stage1_scenes, self.stage2_scenes = stage1_scenes, stage2_scenes
         self.batch_size, self.views_per_scene, self.val_fraction = batch_size, views_per_scene, val_fraction
@@ -336,19 +337,6 @@ class MultiViewDataModule(LightningDataModule):
                     f"scene {name}: test view {same[1]} and training view {same[0]} have "
                     "the same camera: pack it without one of them, or leave it out with scaled-ig check --fix-drop"
                 )
-
-
-def _require_sense(arguments: dict[str, Any]) -> None:
-    """Raise UsageError for a number that means nothing."""
-    least = {"batch_size": 1, "views_per_scene": 1, "stage1_scenes": 0, "stage2_scenes": 1}
-    least |= {"num_workers": 0, "split_seed": 0, "seed": 0}
-    for name, low in least.items():
-        if isinstance(arguments[name], int) and arguments[name] < low:
-            raise UsageError(f"data.{name} {arguments[name]} must be {low} or more")
-    if not 0 <= arguments["val_fraction"] < 1:
-        raise UsageError(
-            f"data.val_fraction {arguments['val_fraction']} must be a part of the training views, 0 to below 1"
-        )
 
 
 def _spread(views: list[list[int]], count: int) -> list[ViewKey]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -26,11 +26,13 @@ from scaled_ig.phases.hulls import carve_hulls
 from scaled_ig.phases.losses import total_variation
 from scaled_ig.phases.not_finite import explain_parts, name_scenes, parts_not_finite
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.ranges import PartBelowAll, Range, Rate, checked
 from scaled_ig.rendering.renderer import Jitter
 from scaled_ig.representations import PlaneRepresentation
 from scaled_ig.scene_model import SceneModel
 
 
+@checked
 @dataclass(frozen=True)
 class LearningRates:
     """Adam's rate of each part; the papers' Tables 7 and 8.
@@ -47,15 +49,16 @@ class LearningRates:
     A part whose rate is 0 is not trained: there is no cost of its gradients.
     """
 
-    micro: float = 1e-2
-    mixing: float = 1e-2
-    bases: float = 1e-2
-    head: float = 1e-2
-    encoder: float = 1e-4
-    decoder: float = 1e-4
-    small_decoder: float = 3e-3
+    micro: Rate = 1e-2
+    mixing: Rate = 1e-2
+    bases: Rate = 1e-2
+    head: Rate = 1e-2
+    encoder: Rate = 1e-4
+    decoder: Rate = 1e-4
+    small_decoder: Rate = 3e-3
 
 
+@checked
 @dataclass(frozen=True)
 class AdamSettings:
     """Adam as in the papers.
@@ -70,10 +73,10 @@ class AdamSettings:
     """
 
     clock: Clock = "exact_dense"
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    scene_rate: float = 1.0
+    beta1: PartBelowAll = 0.9
+    beta2: PartBelowAll = 0.999
+    eps: Annotated[float, Range(1e-30, 1)] = 1e-8
+    scene_rate: Annotated[float, Range(0, 1e6, without_low=True)] = 1.0
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from scaled_ig.metrics.images import Lpips
 from scaled_ig.phases import RunSettings
 from scaled_ig.phases.checkpoint_files import Saved
 from scaled_ig.phases.checkpoints import AtomicCheckpointIO, KeepLast, save
+from scaled_ig.ranges import Count, Steps, StepsOrNone, checked
 from scaled_ig.rendering.kernels import describe_kernel
 from scaled_ig.rendering.renderer import Renderer
 from scaled_ig.runs.bank_writers import BankWriter
@@ -42,6 +43,7 @@ class MakeTrainer(Protocol):
     def __call__(self, callbacks: list[Callback], **arguments: Any) -> Trainer: ...
 
 
+@checked
 @dataclass(frozen=True)
 class Monitoring:
     """What watches training and saves it on the way; nothing of it changes what is learned but ``plateau``.
@@ -55,16 +57,12 @@ class Monitoring:
         logger: The W&B logger, where there is one.
     """
 
-    eval_every_n_steps: int = 0
-    checkpoint_every_n_steps: int | None = None
-    keep_checkpoints: int = 2
+    eval_every_n_steps: StepsOrNone = 0
+    checkpoint_every_n_steps: Steps | None = None
+    keep_checkpoints: Count = 2
     plateau: Plateau | None = None
     lpips: Lpips | None = None
     logger: RunLogger | None = None
-
-    def __post_init__(self) -> None:
-        if self.keep_checkpoints < 1:
-            raise UsageError(f"keep_checkpoints {self.keep_checkpoints} must be 1 or more")
 
 
 @dataclass(frozen=True)
