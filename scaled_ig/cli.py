@@ -43,6 +43,7 @@ BANK_ACTIONS = {
 def overview() -> VerbParser:
     """Parser of a call that names no verb, or no action of the bank: for help, the version, and mistakes."""
     parser = VerbParser(prog="scaled-ig", description="Learn thousands of 3D scenes from posed images.")
+    parser.is_inner = False
     parser.add_argument("--version", action="version", version=f"scaled-ig {__version__}")
     verbs = parser.add_subcommands(dest="verb")
     for name, summary in VERBS.items():

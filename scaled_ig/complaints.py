@@ -61,9 +61,9 @@ def in_plain_words(message: str, load: Callable[[str], object]) -> str:
     kind = load(place.path)
     accepted = list(inspect.signature(kind).parameters) if isinstance(kind, type) else []
     near = difflib.get_close_matches(place.unknown, accepted, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    takes = f"it takes {', '.join(accepted)}" if accepted else "it takes no arguments"
-    return f"{place.key}: {place.path.rpartition('.')[2]} has no {place.unknown}: {hint}{takes}"
+    hint = f"did you mean {place.key}.{near[0]}? " if near else ""
+    takes = ", ".join(accepted) if accepted else "no arguments"
+    return f"{place.key}.{place.unknown} is not known: {hint}{place.path.rpartition('.')[2]} takes {takes}"
 
 
 def _places(message: str) -> Iterator[_Place]:

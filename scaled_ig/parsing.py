@@ -31,6 +31,7 @@ class VerbParser(ArgumentParser):
 
     Attributes:
         packages: Whose classes may be named.
+        is_inner: Whether it is one of a class within a configuration, whose mistakes the parser around it tells.
     """
 
     packages: tuple[str, ...] = PACKAGES
@@ -59,7 +60,7 @@ class VerbParser(ArgumentParser):
         Raises:
             UsageError: The arguments are not understood.
         """
-        if self.is_inner:  # its mistakes are told by the parser around it
+        if self.is_inner:
             return super().parse_args(*arguments, **options)
         words = list(arguments[0])
         try:

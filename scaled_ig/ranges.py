@@ -112,7 +112,7 @@ def value_out_of_range(hint: Any, value: Any, key: str) -> Iterator[str]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         ranges = list(_ranges(hint))
         if ranges and not any(value in one for one in ranges):
-            yield f"{key} {_plain(value)} must be {' or '.join(map(str, ranges))}"
+            yield f"{key} {value} must be {' or '.join(map(str, ranges))}"
     elif isinstance(value, list | tuple):
         for place, element in enumerate(value):
             yield from value_out_of_range(_element(hint, place), element, key)
