@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.queues import Queue
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
@@ -30,6 +32,8 @@ from scaled_ig.distributed.ownership import owned_scenes, scenes_of_shard, shard
 from scaled_ig.errors import UsageError
 from scaled_ig.ranges import Count, PartBelowAll, Range, Seed, checked
 
+READ_AHEAD = 2
+"""Batches of each loader process that wait to be trained on."""
 Split = Literal["train", "val", "test"]
 
 
@@ -192,7 +196,13 @@ class MultiViewDataModule(LightningDataModule):
 
     def _load(self, views: PackViews, owned: range) -> None:
         """Decodes what batches carry, where it fits."""
-        if self.in_memory is True or (self.in_memory == "auto" and self._fits(views.bytes_of(owned))):
+        needed = views.bytes_of(owned)
+        if self.in_memory is True and self.num_workers and needed > available_shared_bytes():
+            raise UsageError(
+                f"views of {needed:,} bytes have no room in shared memory (/dev/shm): enlarge it (docker --shm-size), "
+                "or give --data.num_workers 0 or --data.in_memory false"
+            )
+        if self.in_memory is True or (self.in_memory == "auto" and self._fits(needed)):
             views.load(owned, shared=bool(self.num_workers), quiet=not self._shows_progress())
 
     def _fits(self, needed: int) -> bool:
@@ -301,12 +311,14 @@ class MultiViewDataModule(LightningDataModule):
         """Training batches of the phase."""
         views = together(self._wanted_views)
         workers = self._workers(views) if views.with_images or views.with_masks else 0
+        workers = together(lambda: self._require_room(views, workers))
         return ResumableLoader(
             views,
             batch_sampler=self.sampler(),
             collate_fn=_as_is,
             num_workers=workers,
-            worker_init_fn=_outlive_signals,
+            worker_init_fn=_begin_worker,
+            prefetch_factor=READ_AHEAD if workers else None,
             persistent_workers=workers > 0,
             pin_memory=bool(self.trainer and self.trainer.strategy.root_device.type == "cuda"),
         )
@@ -325,6 +337,25 @@ class MultiViewDataModule(LightningDataModule):
             return self.num_workers
         ranks = self.trainer.num_devices if self.trainer else 1
         return 0 if views.is_in_memory else min(4, usable_cpus() // ranks)
+
+    def _require_room(self, views: PackViews, workers: int) -> int:
+        """So many loader processes, or none where what they read ahead has no room and nobody has asked for them.
+
+        Raises:
+            UsageError: They were asked for.
+        """
+        size = self.index.image_size
+        view_bytes = size[0] * size[1] * (3 * 4 * views.with_images + views.with_masks)
+        needed = workers * READ_AHEAD * self.batch_size // self._rank()[1] * view_bytes
+        room = available_shared_bytes() // (self.trainer.num_devices if self.trainer else 1)
+        if not workers or needed <= room:
+            return workers
+        if self.num_workers is None:
+            return 0
+        raise UsageError(
+            f"{workers} loader processes read {needed:,} bytes ahead, and shared memory (/dev/shm) has {room:,}: "
+            "enlarge it (docker --shm-size), or give --data.num_workers 0"
+        )
 
     def _refuse_leaks(self, views: PackViews) -> None:
         """No view may be trained on whose camera is that of a test view: it is the same picture."""
@@ -352,8 +383,12 @@ def _as_is(batch):
     return batch
 
 
-def _outlive_signals(worker: int) -> None:
-    """Workers load on for a while: a signal to all processes of a job is its trainer's, which finishes its step."""
+def _begin_worker(worker: int) -> None:
+    """A worker that cannot hand over a batch ends, which its trainer notices: it would wait for ever otherwise.
+
+    Workers load on for a while: a signal to all processes of a job is its trainer's, which finishes its step.
+    """
+    Queue._on_queue_feeder_error = staticmethod(lambda error, batch: os._exit(1))  # type: ignore[attr-defined]
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))

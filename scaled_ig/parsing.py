@@ -16,7 +16,7 @@ from scaled_ig.class_paths import NO_CLASS, explain, loaded, out_of_range_below,
 from scaled_ig.complaints import in_plain_words
 from scaled_ig.documents import LARGEST_INTEGER, DocumentError, parse_yaml
 from scaled_ig.errors import UsageError
-from scaled_ig.ranges import refuse
+from scaled_ig.ranges import hints_of, refuse
 
 LONGEST_MESSAGE = 600
 
@@ -39,7 +39,7 @@ class VerbParser(ArgumentParser):
     def __init__(self, verb: Callable[..., int] | None = None, skip: tuple[str, ...] = (), **options: Any) -> None:
         usual: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "conflict_handler": "resolve"}
         super().__init__(**usual | options)
-        self.is_inner = verb is None
+        self.is_inner, self.verb = verb is None, verb
         if verb is None:  # of a class within a configuration
             return
         self.description = (inspect.getdoc(verb) or "").partition("\n\nArgs:")[0]
@@ -86,8 +86,9 @@ class VerbParser(ArgumentParser):
                 yield from out_of_range_below(hint, config[key], key)
 
     def hints(self) -> dict[str, Any]:
-        """Annotations of the options by key."""
-        return {action.dest: getattr(action, "_typehint", None) for action in self._actions}
+        """Annotations of the options by key, with ranges."""
+        hints = {action.dest: getattr(action, "_typehint", None) for action in self._actions}
+        return hints | (hints_of(self.verb) if self.verb else {})
 
     def _mistake(self, message: str) -> str:
         """What a file must not hold, the nearest known name for an unknown one, or the library's words: one line."""

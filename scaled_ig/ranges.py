@@ -66,6 +66,9 @@ PartBelowAll = Annotated[float, Range(0, 1, without_high=True)]
 Mean = Annotated[float, Range(-1000, 1000)]
 Deviation = Annotated[float, Range(0, 1000)]
 """Standard deviation of what training starts from."""
+Angle = Annotated[float, Range(-3600, 3600)]
+"""Degrees."""
+Elevation = Annotated[float, Range(-90, 90)]
 Distance = Annotated[float, Range(0, 1000, without_low=True)]
 """World units."""
 
@@ -92,7 +95,10 @@ def checked(kind: C) -> C:
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     """Annotations of a function or of a class's constructor, with ranges."""
     function = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
-    return get_type_hints(function, include_extras=True)
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError:  # names that are imported for type checkers alone
+        return {}
 
 
 def out_of_range(hints: Mapping[str, Any], values: Mapping[str, Any], key: str = "") -> Iterator[str]:

@@ -14,7 +14,7 @@ from argparse import Action
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import torch.distributed as dist
@@ -43,7 +43,7 @@ from scaled_ig.distributed.watch import Silence, Watch
 from scaled_ig.documents import parse_yaml
 from scaled_ig.errors import FULL, UsageError
 from scaled_ig.files import write_whole
-from scaled_ig.metrics.images import load_lpips
+from scaled_ig.metrics.images import LpipsChoice, load_lpips
 from scaled_ig.optim.schedules import Schedule
 from scaled_ig.parsing import VerbParser
 from scaled_ig.phases import AdamSettings, Phase
@@ -254,9 +254,7 @@ class TrainingCLI(LightningCLI):
             help="seconds of silence after which a rank is given up",
         )
         parser.add_argument("--bank_encoding", type=Encoding, default="float32", help="form of the scenes in the bank")
-        parser.add_argument(
-            "--lpips", type=Literal["auto", "require", "off"], default="auto", help="what to do without its weights"
-        )
+        parser.add_argument("--lpips", type=LpipsChoice, default="auto", help="what to do without its weights")
         parser.add_argument("--lpips_weights", type=str | None, default=None, help="file of the AlexNet backbone")
 
     def instantiate_classes(self) -> None:
@@ -291,6 +289,8 @@ class TrainingCLI(LightningCLI):
                 raise
             except Exception as error:
                 watch.explain(error)
+                if isinstance(error, MisconfigurationException):
+                    raise UsageError(f"the trainer cannot do that: {str(error).splitlines()[0]}") from None
                 raise
             finally:
                 if dist.is_available() and dist.is_initialized():
@@ -353,7 +353,7 @@ class TrainingCLI(LightningCLI):
                 checkpoint_every_n_steps=config.checkpoint_every_n_steps,
                 keep_checkpoints=config.keep_checkpoints,
                 plateau=made.plateau,
-                lpips=load_lpips(config.lpips, config.lpips_weights),
+                lpips=load_lpips(config.lpips, config.lpips_weights, made.scene.resolution),
                 logger=logger,
             ),
             source=source,

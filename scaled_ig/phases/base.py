@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from scaled_ig.batch import ViewBatch
 from scaled_ig.distributed.agreement import together
-from scaled_ig.errors import UsageError
+from scaled_ig.errors import NotFiniteError
 from scaled_ig.finite import is_finite
 from scaled_ig.optim import Clock, SceneAdam, coalesced
 from scaled_ig.optim.schedules import PresentRates, Schedule
@@ -328,7 +328,7 @@ class Phase(LightningModule, ABC):
         The optimiser waits for a GPU here in any case, to learn which rows have a gradient.
 
         Raises:
-            UsageError: The loss is not finite.
+            NotFiniteError: The loss is not finite.
         """
         assert self._unchecked is not None
         batch, noise, loss = self._unchecked
@@ -340,20 +340,21 @@ class Phase(LightningModule, ABC):
 
     @torch.no_grad()
     def _losses_not_finite(self, batch: ViewBatch, noise: CounterNoise) -> list[str]:
-        """Scenes of a batch whose own loss is not finite, in words."""
-        scenes = []
+        """Scenes of a batch whose own loss is not finite, with the views of it in the batch, in words."""
+        views: dict[int, list[int]] = {}
         for scene in batch.scene_index.unique().tolist():
+            part = batch[batch.scene_index == scene]
             with self.trainer.precision_plugin.forward_context():
-                terms = self.terms(batch[batch.scene_index == scene], noise).values()
+                terms = self.terms(part, noise).values()
             if not all(is_finite(weight * value) for weight, value in terms):
-                scenes.append(scene)
-        return [f"the loss of {name_scenes(scenes, self._scene_ids())}"] if scenes else []
+                views[scene] = part.view_index.tolist()
+        return [f"the loss of {name_scenes(views, self._scene_ids(), views)}"] if views else []
 
     def require_finite(self) -> None:
         """Refuse to go on, or to save, what is not finite. Collective.
 
         Raises:
-            UsageError: Parameters of scenes or shared ones, or moments of the optimiser, are not finite.
+            NotFiniteError: Parameters of scenes or shared ones, or moments of the optimiser, are not finite.
         """
         state = {
             "state_dict": self.state_dict(),
@@ -366,10 +367,10 @@ class Phase(LightningModule, ABC):
         return self.trainer.datamodule.scene_ids(self.stage)  # type: ignore[attr-defined]
 
     def _refuse(self, parts: list[str]) -> None:
-        """Raise UsageError where parts that are not finite are named."""
+        """Raise NotFiniteError where parts that are not finite are named."""
         if parts:
             folder = self._checkpoint_folder() if self.trainer.checkpoint_callback else None
-            raise UsageError(explain_parts(parts, self.name, self.global_step, self.stage, folder))
+            raise NotFiniteError(explain_parts(parts, self.name, self.global_step, self.stage, folder))
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
