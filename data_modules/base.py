@@ -346,7 +346,7 @@ class MultiViewDataModule(LightningDataModule):
         """
         size = self.index.image_size
         view_bytes = size[0] * size[1] * (3 * 4 * views.with_images + views.with_masks)
-        needed = workers * READ_AHEAD * self.batch_size // self._rank()[1] * view_bytes
+        needed = workers * (READ_AHEAD + 1) * self.batch_size // self._rank()[1] * view_bytes
         room = available_shared_bytes() // (self.trainer.num_devices if self.trainer else 1)
         if not workers or needed <= room:
             return workers

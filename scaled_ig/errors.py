@@ -25,8 +25,8 @@ REASONS = FULL | {
     errno.ESTALE: "the file server has lost it: mount it again, then call again",
 }
 LOADER_ENDED = (
-    "a process that loads views has ended: shared memory (/dev/shm), memory or open files (ulimit -n) ran out: give more "
-    "of it (docker --shm-size for the first), or --data.num_workers 0"
+    "a process that loads views has ended: shared memory (/dev/shm), memory or open files (ulimit -n) ran out: give "
+    "more of it (docker --shm-size for the first), or --data.num_workers 0"
 )
 DRAFT = r"(.+)\.\d+\.part"
 """Names of drafts, see :func:`scaled_ig.files.replacing`: the first group is the file that a draft is for."""

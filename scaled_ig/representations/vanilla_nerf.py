@@ -38,9 +38,9 @@ class VanillaNerf(SceneRepresentation):
         extent: Distance = 1.0,
     ) -> None:
         super().__init__()
-        if not 0 <= skip < depth - 1:
+        if skip >= depth - 1:
             raise UsageError(
-                f"VanillaNerf.skip {skip} must be a layer before the last of depth {depth}, counted from 0"
+                f"VanillaNerf.skip {skip} must be 0 to {depth - 2}: a layer before the last of depth {depth}"
             )
         self.depth, self.width, self.skip, self.frequencies, self.extent = depth, width, skip, frequencies, extent
         encoded = 3 + 6 * frequencies

@@ -31,7 +31,8 @@ def check_phases(phases: dict[str, PhaseConfig], model: SceneModel, data: MultiV
             raise UsageError(f"phases.{name} needs either max_epochs or max_steps: set the other one to null")
         module = phase.module(model, RunSettings())  # which says what it lacks
         if not any(parameters for part, parameters in module.parts().items() if part in module.trained):
-            raise UsageError(f"phases.{name} trains nothing: all its learning rates are 0; set it to null instead")
+            rates = ", ".join(module.trains)
+            raise UsageError(f"phases.{name} trains nothing: all its rates ({rates}) are 0; set it to null instead")
         if getattr(module, "decoder", None) == "small" and "joint" in phases and "distillation" not in phases:
             raise UsageError(
                 f"phases.{name} goes through the small decoder, which nothing has trained: add phases.distillation "
