@@ -9,7 +9,7 @@ import pytest
 from tests.test_ddp import the_error
 
 IN_A_SMALL_ROOM = """
-import os, resource, subprocess, sys
+import os, resource, sys
 files, size = int(sys.argv[1]), sys.argv[2]
 if size:
     if os.system(f"mount -t tmpfs -o size={size} tmpfs /dev/shm"):

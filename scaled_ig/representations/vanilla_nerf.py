@@ -39,9 +39,7 @@ class VanillaNerf(SceneRepresentation):
     ) -> None:
         super().__init__()
         if skip >= depth - 1:
-            raise UsageError(
-                f"VanillaNerf.skip {skip} must be 0 to {depth - 2}: a layer before the last of depth {depth}"
-            )
+            raise UsageError(f"VanillaNerf.skip {skip} must be 0 to {depth - 2}, a layer before the last of {depth}")
         self.depth, self.width, self.skip, self.frequencies, self.extent = depth, width, skip, frequencies, extent
         encoded = 3 + 6 * frequencies
         inputs = [encoded, *[width] * (depth - 1)]

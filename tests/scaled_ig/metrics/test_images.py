@@ -170,7 +170,7 @@ def test_images_too_small_for_lpips_are_measured_without_it(backbone, capsys, mo
 def test_the_backbone_is_fetched_when_asked_for(backbone, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     file = tmp_path / "hub" / "checkpoints" / ALEXNET
-    with pytest.raises(UsageError, match="cannot be fetched .*--lpips_weights"):
+    with pytest.raises(UsageError, match=r"cannot be fetched .*--lpips_weights"):
         download_lpips_backbone(backbone.as_uri())  # whose digest is not that of its name
     assert not file.exists()
     assert "BSD 3-Clause" in capsys.readouterr().out
@@ -178,6 +178,6 @@ def test_the_backbone_is_fetched_when_asked_for(backbone, tmp_path, monkeypatch,
     monkeypatch.setattr("scaled_ig.metrics.images.ALEXNET", f"alexnet-{digest}.pth")
     download_lpips_backbone(backbone.as_uri())
     assert isinstance(load_lpips("download"), Lpips)
+    monkeypatch.setattr("scaled_ig.metrics.images.ALEXNET", ALEXNET)
     with pytest.raises(UsageError, match="cannot be fetched"):
-        monkeypatch.setattr("scaled_ig.metrics.images.ALEXNET", ALEXNET)
         download_lpips_backbone((tmp_path / "nowhere").as_uri())

@@ -60,5 +60,5 @@ def test_layers_start_with_the_spread_of_their_fan_in():
 
 
 def test_the_input_joins_before_the_last_layer():
-    with pytest.raises(UsageError, match="skip 3 must be 0 to 2: a layer before the last of depth 4"):
+    with pytest.raises(UsageError, match="skip 3 must be 0 to 2, a layer before the last of 4"):
         VanillaNerf(depth=4, skip=3)
