@@ -213,6 +213,12 @@ def test_all_that_is_wrong_is_said_at_once(fit):
         assert key in said
 
 
+def test_scenes_have_to_fit_into_memory(fit):
+    wide = ["--scene.representation=TriPlanes", "--scene.representation.plane_resolution=4096"]
+    said = outcome(fit, [*wide, "--scene.representation.channels=4096"], "representation")
+    assert said.startswith("4 scenes of stage 1 take 3298.5 GB, and "), said
+
+
 def test_lists_need_no_brackets(fit):
     fit(["--data.stage1_scenes.range", "0,4"])
     fit(["--phases.warm_up.module.schedule=MultiStep", "--phases.warm_up.module.schedule.milestones=3,4"])

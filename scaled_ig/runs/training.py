@@ -27,12 +27,19 @@ from scaled_ig.rendering.kernels import describe_kernel
 from scaled_ig.rendering.renderer import Renderer
 from scaled_ig.runs.bank_writers import BankWriter
 from scaled_ig.runs.changes import Progress, flat, list_changes, log_changes, refuse_changes
-from scaled_ig.runs.checks import check_phases, check_plateau, check_visible, refuse_other_scenes, scenes_of
+from scaled_ig.runs.checks import (
+    check_memory,
+    check_phases,
+    check_plateau,
+    check_visible,
+    refuse_other_scenes,
+    scenes_of,
+)
 from scaled_ig.runs.launch import agree, digest_of, meet
 from scaled_ig.runs.model_state import ModelState, Source
 from scaled_ig.runs.outcomes import write_costs, write_quality
 from scaled_ig.runs.phase_runs import PhaseRun, find_start, forget_finished_waves, forget_wave, list_phase_runs
-from scaled_ig.runs.plan import TrainingPlan
+from scaled_ig.runs.plan import TrainingPlan, stage_of
 from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
 
@@ -180,6 +187,7 @@ class Training:
 
     def _check(self) -> dict[str, Any]:
         check_phases(self.plan.phases, self.model, self.data)
+        check_memory({stage_of(name) for name in self.plan.phases}, self.model, self.data, self.plan.waves)
         if self.monitoring.plateau is not None:
             check_plateau(self.data.val_fraction, self.plan.adam)
         self.check()
@@ -246,8 +254,6 @@ class Training:
         _say(trainer, _announcement(phase_run, data))
         trainer.fit(module, datamodule=data, ckpt_path=start_file, weights_only=True)
         self.watch.can_finish = False
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
         cut_at_the_end = not evaluation.scenes  # between its last step and its finish: there was nothing left to train
         if cut_at_the_end:
             module.finish()
