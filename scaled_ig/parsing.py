@@ -35,6 +35,7 @@ class VerbParser(ArgumentParser):
     """
 
     packages: tuple[str, ...] = PACKAGES
+    before_keys = "--"
 
     def __init__(self, verb: Callable[..., int] | None = None, skip: tuple[str, ...] = (), **options: Any) -> None:
         usual: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "conflict_handler": "resolve"}
@@ -83,7 +84,7 @@ class VerbParser(ArgumentParser):
         """What is said of each value that the annotation of its argument does not allow."""
         for key, hint in self.hints().items():
             if key in config:
-                yield from out_of_range_below(hint, config[key], key)
+                yield from out_of_range_below(hint, config[key], self.before_keys + key)
 
     def hints(self) -> dict[str, Any]:
         """Annotations of the options by key, with ranges."""

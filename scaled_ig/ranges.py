@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from scaled_ig.errors import UsageError
 
-C = TypeVar("C", bound=type)
+C = TypeVar("C", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -73,22 +73,24 @@ Distance = Annotated[float, Range(0, 1000, without_low=True)]
 """World units."""
 
 
-def checked(kind: C) -> C:
-    """A class whose constructor refuses numbers out of their ranges, all in one sentence.
+def checked(thing: C) -> C:
+    """A class whose constructor, or a verb that, refuses numbers out of their ranges, all in one sentence.
 
-    Ranges are the annotations of the constructor, such as :data:`Width`.
+    Ranges are the annotations of the arguments, such as :data:`Width`.
     """
-    construct = kind.__init__  # type: ignore[misc]
-    signature = inspect.signature(construct)
+    call: Any = thing.__init__ if isinstance(thing, type) else thing  # type: ignore[misc]
+    signature = inspect.signature(call)
 
-    @functools.wraps(construct)
-    def construct_checked(self: Any, *args: Any, **options: Any) -> None:
-        arguments = signature.bind(self, *args, **options).arguments
-        refuse(out_of_range(hints_of(construct), arguments, type(self).__name__))
-        construct(self, *args, **options)
+    @functools.wraps(call)
+    def call_checked(*args: Any, **options: Any) -> Any:
+        prefix = f"{type(args[0]).__name__}." if isinstance(thing, type) else "--"
+        refuse(out_of_range(hints_of(call), signature.bind(*args, **options).arguments, prefix))
+        return call(*args, **options)
 
-    kind.__init__ = construct_checked  # type: ignore[misc]
-    return kind
+    if not isinstance(thing, type):
+        return call_checked  # type: ignore[return-value]
+    thing.__init__ = call_checked  # type: ignore[misc]
+    return thing
 
 
 @functools.cache
@@ -101,16 +103,16 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def out_of_range(hints: Mapping[str, Any], values: Mapping[str, Any], key: str = "") -> Iterator[str]:
+def out_of_range(hints: Mapping[str, Any], values: Mapping[str, Any], prefix: str) -> Iterator[str]:
     """What is said of each value that is out of its range.
 
     Args:
         hints: Annotations by name.
         values: By name.
-        key: Of what has them.
+        prefix: Of the names, as a user knows them.
     """
     for name, value in values.items():
-        yield from value_out_of_range(hints.get(name), value, f"{key}.{name}" if key else name)
+        yield from value_out_of_range(hints.get(name), value, prefix + name)
 
 
 def value_out_of_range(hint: Any, value: Any, key: str) -> Iterator[str]:

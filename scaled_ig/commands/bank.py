@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from scaled_ig.commands import counted
 from scaled_ig.errors import UsageError
-from scaled_ig.ranges import Count
+from scaled_ig.ranges import Count, checked
 
 if TYPE_CHECKING:
     from scaled_ig.commands.fit import TrainingCLI
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 SHOWN_LINES = 200
 
 
+@checked
 def info(bank: str, *, measure: bool = False, sample: Count | None = None, pack: str | None = None) -> int:
     """Says what a bank holds.
 

@@ -120,6 +120,8 @@ SET_BY_VERB: dict[str, Any] = {
 class TrainingParser(VerbParser, LightningArgumentParser):
     """Options of a verb and of training."""
 
+    before_keys = ""  # configurations have them, too
+
     def parse_args(self, *arguments: Any, **options: Any):
         """As the library does, ``--run`` first: the other options are laid over its configuration."""
         if self.is_inner:

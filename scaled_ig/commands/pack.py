@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from scaled_ig.commands import counted
 from scaled_ig.distributed.cores import usable_cpus
 from scaled_ig.errors import UsageError
-from scaled_ig.ranges import Angle, Count, Distance, Elevation, Range, Seed
+from scaled_ig.ranges import Angle, Count, Distance, Elevation, Range, Seed, checked
 
 if TYPE_CHECKING:
     from data_modules.layout import PackIndex
@@ -48,6 +48,7 @@ DECIDED_BY = {
 MASKS_FROM = {"alpha": "from alpha or mask files", "from_white": "from white", None: "none"}
 
 
+@checked
 def pack(
     source: Literal["meshes", "shapenet", "basel", "transforms", "srn", "eg3d"],
     path: str,

@@ -4,7 +4,7 @@ import re
 from typing import TYPE_CHECKING, Annotated
 
 from scaled_ig.errors import UsageError
-from scaled_ig.ranges import Angle, Count, Distance, Range
+from scaled_ig.ranges import Angle, Count, Distance, Range, checked
 
 if TYPE_CHECKING:
     from scaled_ig.bank.scene_bank import SceneBank
@@ -13,6 +13,7 @@ KINDS = (".mp4", ".gif", ".png")
 MOST_SCENES = 24
 
 
+@checked
 def render(
     bank: str,
     *,

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from scaled_ig.errors import UsageError
-from scaled_ig.ranges import Count, Seed
+from scaled_ig.ranges import Count, Seed, checked
 
 DEFAULT_CARS = 24
 
 
+@checked
 def synthesize(kind: Literal["cars", "faces"], *, out: str, scenes: Count | None = None, seed: Seed = 0) -> int:
     """Write procedural cars (a ShapeNetCore v2 tree) or a morphable head (Basel h5 layout).
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from scaled_ig.errors import UsageError
-from scaled_ig.ranges import Range
+from scaled_ig.ranges import Range, checked
 
 
+@checked
 def tables(
     folders: list[str],
     *,

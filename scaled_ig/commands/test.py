@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from scaled_ig.ranges import Count, Seed
+from scaled_ig.ranges import Count, Seed, checked
 
 QUANTITIES = {
     "num_scenes": "scenes",
@@ -25,6 +25,7 @@ QUANTITIES = {
 WORST = 5
 
 
+@checked
 def test(
     run: str,
     *,
