@@ -292,8 +292,11 @@ def _progress(phase_runs: list[PhaseRun], num_done: int, start: Saved | None) ->
 
 
 def _count_last_epoch(trainer: Trainer) -> None:
-    """Bring Lightning's counters to the end of the phase: it has saved them in the course of the last step."""
-    trainer.fit_loop.epoch_loop.batch_progress.increment_completed()
+    """Bring Lightning's counters to the end of the phase, where they were saved in the course of the last step."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    if progress.total.completed == progress.total.ready:
+        return
+    progress.increment_completed()
     trainer.fit_loop.epoch_loop._batches_that_stepped += 1
     trainer.fit_loop.epoch_progress.increment_processed()
     trainer.fit_loop.epoch_progress.increment_completed()
