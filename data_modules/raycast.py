@@ -136,7 +136,8 @@ class RayCaster:
             hits = self.scene.run(origins, directions, output=True)
             is_hit = hits["primID"] >= 0
             origins, directions, pixel, going_on = origins[is_hit], directions[is_hit], pixel[is_hit], going_on[is_hit]
-            radiance, alpha = self._surface(*(hits[name][is_hit] for name in ("primID", "u", "v")), directions)
+            face, u, v = (hits[name][is_hit] for name in ("primID", "u", "v"))
+            radiance, alpha = self._surface(face, np.stack([1 - u - v, u, v], axis=1), directions)
             share = going_on * alpha
             count += np.bincount(pixel, share, minlength=pixels)[:, None]
             radiance = radiance * share[:, None]
@@ -181,10 +182,9 @@ class RayCaster:
         return _unit(np.where(_dot(smooth, flat) < 0, -smooth, smooth))
 
     def _surface(
-        self, face: NDArray[np.int64], u: NDArray[Any], v: NDArray[Any], directions: NDArray[np.float32]
+        self, face: NDArray[np.int64], barycentric: NDArray[np.float32], directions: NDArray[np.float32]
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Linear RGB [R, 3] that points of faces send towards the camera, and their alpha [R]."""
-        barycentric = np.stack([1 - u - v, u, v], axis=1)
         mesh, material = self.mesh, self.mesh.material_index[face]
         color = self.textures.look_up(material, _mean(barycentric, mesh.uv[face]))
         color *= self.material_color[material, : color.shape[1]]

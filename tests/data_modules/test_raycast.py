@@ -165,8 +165,6 @@ def test_alpha_blends_what_lies_behind_in_linear_light_and_white_in_display_spac
     over_blue = front_view(layers(red, green, Material((0.1, 0.1, 0.5))))[64, 64]
     behind = 0.7 * np.array([0.1, 0.5, 0.1]) + 0.3 * np.array([0.1, 0.1, 0.5])
     expected = 0.4 * np.array([0.5, 0.1, 0.1]) + 0.6 * behind
-        0.7 * np.array([0.1, 0.5, 0.1]) + 0.3 * np.array([0.1, 0.1, 0.5])
-    )
     np.testing.assert_allclose(over_blue, display(LIGHT * expected), atol=1)
     hidden = 1 - 0.6 * 0.3
     mixed = (0.4 * np.array([0.5, 0.1, 0.1]) + 0.6 * 0.7 * np.array([0.1, 0.5, 0.1])) / hidden
