@@ -14,9 +14,10 @@ from data_modules.sources.base import (
     normalize,
 )
 from data_modules.sources.files import read_json, walk
-from data_modules.sources.gltf import read_with_trimesh
+from data_modules.sources.gltf import read_gltf
 from data_modules.sources.obj import read_obj, read_texture
 from data_modules.sources.pictures import TexturePixels
+from data_modules.sources.ply import read_ply
 from scaled_ig.errors import UsageError
 from scaled_ig.files import file_sha256
 
@@ -108,7 +109,9 @@ def read_mesh(path: Path, folder: Path | None = None) -> Mesh:
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path} is of no known kind: use {', '.join(SUFFIXES)}")
     folder = folder or path.parent
-    return read_obj(path, folder=folder) if path.suffix.lower() == ".obj" else read_with_trimesh(path, folder)
+    if path.suffix.lower() == ".obj":
+        return read_obj(path, folder=folder)
+    return read_ply(path, folder) if path.suffix.lower() == ".ply" else read_gltf(path, folder)
 
 
 def _with_texture(mesh: Mesh, path: Path) -> Mesh:
