@@ -134,8 +134,8 @@ def _place(info: dict[str, Any]) -> TexturePlace:
     width, height = _numbers(transform.get("scale"), (1.0, 1.0))
     angle = float(transform.get("rotation", 0.0))
     cosine, sine = math.cos(angle), math.sin(angle)
-    # Counter-clockwise as a picture is seen, whose v points down; the listing in the extension's text turns it the other
-    # way, against its words and all programs: github.com/KhronosGroup/glTF/issues/1563.
+    # Counter-clockwise as a picture is seen, whose v points down; the listing in the text of the extension turns it the
+    # other way, against its words and all programs: github.com/KhronosGroup/glTF/issues/1563.
     matrix = [[cosine * width, sine * height, x], [-sine * width, cosine * height, y]]
     return TexturePlace(coordinates, np.array(matrix))
 
