@@ -16,7 +16,17 @@ from data_modules.sources.base import Material, Mesh
 from data_modules.sources.gltf_accessors import Accessors
 from data_modules.sources.gltf_extensions import INSTANCING, VISIBILITY, extension_warnings
 from data_modules.sources.gltf_materials import Looks, TexturePlace
-from data_modules.sources.mesh_claims import FAN, STRIP, TRIANGLES, Gltf, ImpossibleError, open_gltf, pick, said_of
+from data_modules.sources.mesh_claims import (
+    FAN,
+    STRIP,
+    TRIANGLES,
+    Gltf,
+    ImpossibleError,
+    numbers_of,
+    open_gltf,
+    pick,
+    said_of,
+)
 from scaled_ig.errors import UsageError
 
 LARGEST_UV = 1e6  # beyond it a texture is noise, and numbers of texels end
@@ -34,7 +44,10 @@ def read_gltf(path: Path, folder: Path) -> Mesh:
             not read, or names a file that is missing, broken or elsewhere.
     """
     file = open_gltf(path, folder)
-    with said_of(path):
+    with (
+        said_of(path),
+        np.errstate(all="ignore"),
+    ):  # normalize refuses vertices beyond all numbers
         return _Reader(file).read()
 
 
@@ -148,6 +161,9 @@ class _Reader:
             if weight and name in target:
                 moved = self.accessors.read(target[name])
                 values[:, : moved.shape[1]] += weight * moved
+        if name != "POSITION" and not np.isfinite(values).all():
+            self.warnings.append(f"{name} holds numbers that are not finite: 0 is taken for them")
+            values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
         return values
 
     def _uv(
@@ -162,7 +178,7 @@ class _Reader:
             return np.zeros((num_vertices, 2), np.float32)
         u, v = (np.column_stack([uv, np.ones(len(uv))]) @ place.matrix.T).T
         uv = np.column_stack([u, 1 - v])
-        return np.clip(np.nan_to_num(uv), -LARGEST_UV, LARGEST_UV).astype(np.float32)
+        return np.nan_to_num(np.clip(uv, -LARGEST_UV, LARGEST_UV)).astype(np.float32)
 
     def _joint_matrices(self, skin: int) -> NDArray[np.float64]:
         """From the axes of a skinned mesh to those of the scene, for every joint [J, 4, 4]."""
@@ -208,9 +224,9 @@ def _global_matrices(nodes: list[dict[str, Any]]) -> NDArray[np.float64]:
 
 def _local_matrix(node: dict[str, Any]) -> NDArray[np.float64]:
     if "matrix" in node:
-        return np.array(node["matrix"], np.float64).reshape(4, 4).T
-    parts = (("translation", [0, 0, 0]), ("rotation", [0, 0, 0, 1]), ("scale", [1, 1, 1]))
-    translation, rotation, scale = (np.array([node.get(key, default)], np.float64) for key, default in parts)
+        return np.array(numbers_of(node["matrix"], (0.0,) * 16)).reshape(4, 4).T
+    parts = (("translation", (0.0, 0.0, 0.0)), ("rotation", (0.0, 0.0, 0.0, 1.0)), ("scale", (1.0, 1.0, 1.0)))
+    translation, rotation, scale = (np.array([numbers_of(node.get(key), default)]) for key, default in parts)
     return _transforms(translation, rotation, scale)[0]
 
 
@@ -241,7 +257,7 @@ def _moved(shape: Mesh, matrices: NDArray[np.float64]) -> Mesh:
     normals = np.einsum("fcij,fcj->fci", corners, shape.normals)
     normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-300)
     vertices = np.einsum("vij,vj->vi", linear, shape.vertices) + matrices[:, :3, 3]
-    return replace(shape, vertices=vertices, normals=normals.astype(np.float32))
+    return replace(shape, vertices=vertices, normals=np.nan_to_num(normals).astype(np.float32))
 
 
 def _joined(parts: list[Mesh], materials: tuple[Material, ...], warnings: tuple[str, ...]) -> Mesh:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from data_modules.sources.gltf_extensions import DRACO, require_draco
 from data_modules.sources.mesh_claims import COLUMNS, FAN, TRIANGLES, Gltf, ImpossibleError, count_of, pick
 
+# How many numbers a vertex has of each.
+ATTRIBUTES = {"POSITION": (3,), "NORMAL": (3,), "COLOR": (3, 4), "TEXCOORD": (2,), "JOINTS": (4,), "WEIGHTS": (4,)}
 TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 
 
@@ -30,8 +32,13 @@ class Accessors:
             return None
         number = primitive["attributes"][name]
         if self._is_compressed(primitive) and name in primitive["extensions"][DRACO]["attributes"]:
-            return _normalised(self._decompressed(primitive)[name], pick(self.accessors, number, "accessor"))
-        return self.read(number)
+            values = _normalised(self._decompressed(primitive)[name], pick(self.accessors, number, "accessor"))
+        else:
+            values = self.read(number)
+        count = pick(self.accessors, primitive["attributes"]["POSITION"], "accessor")["count"]
+        if len(values) != count or values.shape[1] not in ATTRIBUTES[name.partition("_")[0]]:
+            raise ImpossibleError(f"its {name} has {len(values):,} x {values.shape[1]} numbers for {count:,} vertices")
+        return values
 
     def faces(self, primitive: dict[str, Any], num_vertices: int) -> NDArray[np.int64]:
         """The triangles [F, 3] of a primitive, rows of its vertices.

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from data_modules.sources.base import Material, Sampler
 from data_modules.sources.files import short
 from data_modules.sources.gltf_extensions import READ_IMAGES
-from data_modules.sources.mesh_claims import Gltf, ImpossibleError, count_of, pick
+from data_modules.sources.mesh_claims import Gltf, ImpossibleError, count_of, numbers_of, pick
 from data_modules.sources.pictures import BROKEN, TexturePixels, decode_picture, open_picture
 from scaled_ig.errors import UsageError
 
 WRAPS = {10497: "repeat", 33648: "mirror", 33071: "clamp"}
 NEAREST = 9728
+BRIGHTEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Looks:
         else:
             surface = row.get("pbrMetallicRoughness", {})
             factor, texture = surface.get("baseColorFactor"), surface.get("baseColorTexture")
-        red, green, blue, alpha = _numbers(factor, (1.0, 1.0, 1.0, 1.0))
+        red, green, blue, alpha = np.clip(numbers_of(factor, (1.0, 1.0, 1.0, 1.0)), 0, 1).tolist()
         image, sampler, place = self._texture(texture)
         mode = row.get("alphaMode", "OPAQUE")
         if mode not in ("OPAQUE", "MASK", "BLEND"):
@@ -71,7 +72,9 @@ class Looks:
             alpha, image = 1.0, None if image is None else image[..., :3]
         is_unlit = "KHR_materials_unlit" in extensions
         strength = extensions.get("KHR_materials_emissive_strength", {}).get("emissiveStrength", 1.0)
-        emission = np.array(_numbers(row.get("emissiveFactor"), (0.0, 0.0, 0.0))) * strength
+        emission = np.clip(numbers_of(row.get("emissiveFactor"), (0.0, 0.0, 0.0)), 0, 1) * min(
+            max(strength, 0), BRIGHTEST
+        )
         emits = emission.any() and not is_unlit
         lamp, lamp_sampler, lamp_place = self._texture(row.get("emissiveTexture") if emits else None)
         material = Material(
@@ -130,20 +133,11 @@ def _wrap(row: dict[str, Any], key: str) -> str:
 def _place(info: dict[str, Any]) -> TexturePlace:
     transform = info.get("extensions", {}).get("KHR_texture_transform", {})
     coordinates = count_of(transform if "texCoord" in transform else info, "texCoord", 0)
-    x, y = _numbers(transform.get("offset"), (0.0, 0.0))
-    width, height = _numbers(transform.get("scale"), (1.0, 1.0))
+    x, y = numbers_of(transform.get("offset"), (0.0, 0.0))
+    width, height = numbers_of(transform.get("scale"), (1.0, 1.0))
     angle = float(transform.get("rotation", 0.0))
     cosine, sine = math.cos(angle), math.sin(angle)
     # Counter-clockwise as a picture is seen, whose v points down; the listing in the text of the extension turns it the
     # other way, against its words and all programs: github.com/KhronosGroup/glTF/issues/1563.
     matrix = [[cosine * width, sine * height, x], [-sine * width, cosine * height, y]]
     return TexturePlace(coordinates, np.array(matrix))
-
-
-def _numbers(values: Any, default: tuple[float, ...]) -> tuple[float, ...]:
-    if values is None:
-        return default
-    numbers = np.array(values, np.float64)
-    if numbers.shape != (len(default),):
-        raise ImpossibleError(f"{short(values)} are not {len(default)} numbers")
-    return tuple(numbers.tolist())

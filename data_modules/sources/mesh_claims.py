@@ -199,6 +199,15 @@ def count_of(row: dict[str, Any], key: str, default: int | None = None) -> int:
     return value
 
 
+def numbers_of(values: Any, default: tuple[float, ...]) -> tuple[float, ...]:
+    """As many numbers as the default has, which stands for None."""
+    if values is None:
+        return default
+    if not isinstance(values, list) or len(values) != len(default) or not {*map(type, values)} <= {int, float}:
+        raise ImpossibleError(f"{short(values)} are not {len(default)} numbers")
+    return tuple(map(float, values))
+
+
 def pick(rows: list[Any], number: Any, what: str) -> Any:
     """The row that a document names by its number."""
     if type(number) is not int or not 0 <= number < len(rows):
