@@ -52,6 +52,7 @@ class Looks:
         self._pixels = TexturePixels()
         self.read = cache(self._read)
         self._image = cache(self._decode)
+        self._without_alpha = cache(lambda number: self._image(number)[..., :3])  # one array, whoever asks for it
 
     def _read(self, number: int | None) -> Look:
         """A material by its number; None is that of primitives that name none, which is white."""
@@ -64,39 +65,41 @@ class Looks:
             surface = row.get("pbrMetallicRoughness", {})
             factor, texture = surface.get("baseColorFactor"), surface.get("baseColorTexture")
         red, green, blue, alpha = np.clip(numbers_of(factor, (1.0, 1.0, 1.0, 1.0)), 0, 1).tolist()
-        image, sampler, place = self._texture(texture)
         mode = row.get("alphaMode", "OPAQUE")
         if mode not in ("OPAQUE", "MASK", "BLEND"):
             raise ImpossibleError(f"the alphaMode of a material is {short(mode)}")
-        if mode == "OPAQUE":
-            alpha, image = 1.0, None if image is None else image[..., :3]
+        is_opaque = mode == "OPAQUE"
+        image, sampler, place = self._texture(texture, not is_opaque)
         is_unlit = "KHR_materials_unlit" in extensions
         strength = extensions.get("KHR_materials_emissive_strength", {}).get("emissiveStrength", 1.0)
         emission = np.clip(numbers_of(row.get("emissiveFactor"), (0.0, 0.0, 0.0)), 0, 1) * min(
             max(strength, 0), BRIGHTEST
         )
         emits = emission.any() and not is_unlit
-        lamp, lamp_sampler, lamp_place = self._texture(row.get("emissiveTexture") if emits else None)
+        lamp, lamp_sampler, lamp_place = self._texture(row.get("emissiveTexture") if emits else None, False)
         material = Material(
             color=(red, green, blue),
             texture=image,
             sampler=sampler,
-            alpha=alpha,
+            alpha=1.0 if is_opaque else alpha,
             cutoff=float(row.get("alphaCutoff", 0.5)) if mode == "MASK" else None,
             emission=(float(emission[0]), float(emission[1]), float(emission[2])) if emits else (0.0, 0.0, 0.0),
-            emission_texture=None if lamp is None else lamp[..., :3],
+            emission_texture=lamp,
             emission_sampler=lamp_sampler,
             is_unlit=is_unlit,
         )
-        return Look(material, mode == "OPAQUE", place, lamp_place)
+        return Look(material, is_opaque, place, lamp_place)
 
-    def _texture(self, info: dict[str, Any] | None) -> tuple[NDArray[np.uint8] | None, Sampler, TexturePlace | None]:
+    def _texture(
+        self, info: dict[str, Any] | None, has_alpha: bool
+    ) -> tuple[NDArray[np.uint8] | None, Sampler, TexturePlace | None]:
         if info is None:
             return None, Sampler(), None
         texture = pick(self.file.rows("textures"), info.get("index"), "texture")
         row = pick(self.file.rows("samplers"), texture["sampler"], "sampler") if "sampler" in texture else {}
         sampler = Sampler((_wrap(row, "wrapS"), _wrap(row, "wrapT")), row.get("magFilter") == NEAREST)
-        return self._image(_image_of(texture)), sampler, _place(info)
+        read = self._image if has_alpha else self._without_alpha
+        return read(_image_of(texture)), sampler, _place(info)
 
     def _decode(self, number: int) -> NDArray[np.uint8]:
         image = pick(self.file.rows("images"), number, "image")
