@@ -181,3 +181,6 @@ def turn_about_z(degrees: float) -> NDArray[np.float64]:
 def srgb_to_linear(display: NDArray[Any]) -> NDArray[Any]:
     """sRGB display values in [0, 1] to linear light."""
     return np.where(display <= 0.04045, display / 12.92, ((np.maximum(display, 0.04045) + 0.055) / 1.055) ** 2.4)
+
+
+GREY = Material(color=(float(srgb_to_linear(np.array(0.8))),) * 3)  # what has no colour of its own

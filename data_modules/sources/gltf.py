@@ -1,4 +1,4 @@
-"""GLB, glTF and PLY files, read by trimesh."""
+"""GLB and glTF files, read by trimesh."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.sources.base import Material, Mesh, srgb_to_linear
-from data_modules.sources.mesh_claims import require_possible_gltf, require_possible_ply
+from data_modules.sources.mesh_claims import require_possible_gltf
 from data_modules.sources.pictures import BROKEN
 from scaled_ig.errors import UsageError
 
@@ -15,9 +15,9 @@ PLAIN_GREY = (0.6, 0.6, 0.6)
 
 
 def read_with_trimesh(path: Path, folder: Path) -> Mesh:
-    """Reads the triangles and diffuse colours of a GLB, glTF or PLY file.
+    """Reads the triangles and diffuse colours of a GLB or glTF file.
 
-    glTF factors are linear, textures and PLY vertex colours are sRGB.
+    Factors are linear, textures are sRGB.
 
     Args:
         path: the file.
@@ -29,8 +29,7 @@ def read_with_trimesh(path: Path, folder: Path) -> Mesh:
     """
     import trimesh
 
-    require_possible = require_possible_ply if path.suffix.lower() == ".ply" else require_possible_gltf
-    require_possible(path, folder)
+    require_possible_gltf(path, folder)
     # Without allow_anywhere trimesh drops every texture that lies outside the mesh's folder, without a word.
     resolver = trimesh.resolvers.FilePathResolver(str(path), allow_anywhere=True)
     try:

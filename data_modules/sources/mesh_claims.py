@@ -1,4 +1,4 @@
-"""Whether what a glTF, GLB or PLY file claims can be true, found before trimesh, which believes it, allocates.
+"""Whether what a glTF or GLB file claims can be true, found before trimesh, which believes it, allocates.
 
 Lengths are compared with the bytes that are there. What many entries share may be claimed once more by each of them, so
 that a small file asks for much: of that there is a bound beside the size of the file.
@@ -29,13 +29,6 @@ MOST_STEPS = 1_000_000  # from all nodes up to their roots; trimesh goes them, a
 ITEM_BYTES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
 COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 TRIANGLES, STRIPS_AND_FANS = 4, (5, 6)
-LARGEST_PLY_HEADER = 1 << 20
-PLY_BYTES = {
-    **dict.fromkeys(("char", "uchar", "int8", "uint8"), 1),
-    **dict.fromkeys(("short", "ushort", "int16", "uint16"), 2),
-    **dict.fromkeys(("int", "uint", "float", "int32", "uint32", "float32"), 4),
-    **dict.fromkeys(("double", "float64"), 8),
-}
 
 
 class ImpossibleError(ValueError):
@@ -284,51 +277,3 @@ def _image_bytes(path: Path, image: dict[str, Any], document: dict[str, Any], bu
     if uri.startswith("data:"):
         return base64.b64decode(uri.partition("base64,")[2])
     return read_file(path.parent / unquote(uri))
-
-
-def require_possible_ply(path: Path, folder: Path) -> None:
-    """Refuses a PLY file whose header claims more than the file can hold, or names a texture elsewhere.
-
-    Raises:
-        UsageError: so it is.
-    """
-    with path.open("rb") as stream:
-        head = stream.read(LARGEST_PLY_HEADER)
-    try:
-        lines = _ply_header(head)
-        claimed = _ply_bytes(lines)
-    except (ValueError, LookupError) as error:
-        raise UsageError(f"{path} has no header of a PLY file ({error}): repair or remove it") from None
-    for line in lines:
-        if "texturefile" in line.lower():
-            name = line[line.lower().index("texturefile") + len("texturefile") :].strip()
-            require_inside(path.parent / name, folder, path)
-    size = path.stat().st_size
-    if claimed > size:
-        raise UsageError(f"{path} claims at least {claimed:,} bytes and has {size:,}: repair or remove it")
-
-
-def _ply_header(head: bytes) -> list[str]:
-    """Lines up to the end of the header; without that end trimesh would look for it for ever."""
-    lines: list[str] = []
-    for line in head.split(b"\n"):
-        lines.append(line.decode("utf-8").strip())
-        if "end_header" in lines[-1].split():
-            if "ply" not in lines[0].lower():
-                raise ValueError("it does not begin with ply")
-            return lines
-    raise ValueError("it has no end_header")
-
-
-def _ply_bytes(lines: list[str]) -> int:
-    """The least that the elements of a header take; a number of a text takes a digit and a blank, a list its length."""
-    is_ascii, counts, sizes = "ascii" in lines[1], [], []
-    for words in map(str.split, filter(None, lines[2:])):
-        if "element" in words[0]:
-            counts.append(int(words[2]))
-            sizes.append(0)
-        elif "property" in words[0]:
-            sizes[-1] += 2 if is_ascii else PLY_BYTES[words[2] if words[1] == "list" else words[1]]
-    if any(count < 0 for count in counts):
-        raise ValueError("it counts below 0")
-    return sum(count * max(1, size) for count, size in zip(counts, sizes, strict=True))

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from data_modules.sources.base import Material, srgb_to_linear
+from data_modules.sources.base import GREY, Material, srgb_to_linear
 from data_modules.sources.files import read_lines, short
 from data_modules.sources.named_files import NamedFiles
 from scaled_ig.errors import UsageError
 
-DEFAULT_GREY = 0.8
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 # A number counts only where something follows it: the name of a texture may be one, too.
 MAP_OPTION = re.compile(
@@ -24,6 +22,7 @@ MAP_OPTION = re.compile(
 DEFAULTS = {"s": (1.0, 1.0, 1.0), "o": (0.0, 0.0, 0.0), "t": (0.0, 0.0, 0.0), "mm": (0.0, 1.0, 0.0)}
 XYZ_TO_RGB = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]])
 CHANNELS = {"r": 0, "g": 1, "b": 2}
+LEFTOVER = 1e-3  # most by which the channels of a grey differ
 LUMA = np.array([0.299, 0.587, 0.114])
 
 
@@ -43,7 +42,7 @@ class Paint:
         number, rest = self.lines.get(keyword, (0, ""))
         words = rest.partition("#")[0].replace("-halo", "").split()
         try:
-            values = [float(word) for word in words[words[:1] == ["xyz"] :]]
+            values = [float(word) for word in (words[1:] if words[:1] == ["xyz"] else words)]
             if not np.isfinite(values).all():
                 raise ValueError("it is not finite")
         except ValueError as error:
@@ -114,8 +113,26 @@ def read_library(path: Path) -> dict[str, Paint]:
     return paints
 
 
-def resolve(paint: Paint, files: NamedFiles) -> tuple[Material, NDArray[np.float64]]:
-    """A material with its texture, and [2, 2], by what texture coordinates are multiplied, then moved."""
-    picture, named = None, Map.parse(paint.lines.get("map_kd", (0, ""))[1])
-    color = paint.color("kd")
-    return Material(), np.zeros((2, 2))
+def resolve(paint: Paint, files: NamedFiles) -> tuple[Material, Map]:
+    """A material with its texture, and the map whose options say where the texture lies.
+
+    A grey ``Kd`` beside a texture is an exporter's leftover and does not count; any other multiplies the texture.
+
+    Raises:
+        UsageError: a number or a texture cannot be read, or a texture is missing and may not be.
+    """
+    named = Map.parse(paint.lines.get("map_kd", (0, ""))[1])
+    color, texture = paint.color("kd"), None
+    if named.name:
+        texture = files.texture(named.name, paint.library)
+        if texture is None and files.missing_files == "grey":
+            return GREY, named
+    if color is None or (texture is not None and np.ptp(color) < LEFTOVER):
+        color = np.ones(3)
+    if texture is not None:
+        base, gain, _ = named.options["mm"]
+        texture = np.ascontiguousarray(texture[..., :3])
+        if (base, gain) != (0.0, 1.0):
+            texture = np.clip(np.round(base * 255 + gain * texture), 0, 255).astype(np.uint8)
+    red, green, blue = color.tolist()
+    return Material((red, green, blue), texture), named
