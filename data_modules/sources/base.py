@@ -18,16 +18,44 @@ SourceRecord = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Sampler:
+    """How a texture is read.
+
+    Attributes:
+        wrap: along u and along v, what lies outside of [0, 1]: ``repeat``, ``mirror``, or ``clamp``, the texels at the
+            edge.
+        is_nearest: a point has the colour of one texel; else that between four of them.
+    """
+
+    wrap: tuple[str, str] = ("repeat", "repeat")
+    is_nearest: bool = False
+
+
+@dataclass(frozen=True)
 class Material:
     """Diffuse colour of a surface: ``color`` times the texture.
 
     Attributes:
         color: linear RGB in [0, 1].
-        texture: uint8 [h, w, 3], sRGB, first row at the top (v = 1); None is plain white.
+        texture: uint8 [h, w, 3 or 4], sRGB and alpha, first row at the top (v = 1); None is plain white.
+        sampler: of the texture.
+        alpha: times that of the texture, the share of what lies behind that is hidden, in [0, 1].
+        cutoff: below it nothing is there, from it on nothing shines through; None for what is between.
+        emission: linear RGB, 0 or more, of the light that the surface sends out by itself, times its texture.
+        emission_texture: as ``texture``, without alpha.
+        emission_sampler: of that texture.
+        is_unlit: the colour is seen as it is, whatever light falls on it.
     """
 
     color: tuple[float, float, float] = (1.0, 1.0, 1.0)
     texture: NDArray[np.uint8] | None = None
+    sampler: Sampler = Sampler()
+    alpha: float = 1.0
+    cutoff: float | None = None
+    emission: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    emission_texture: NDArray[np.uint8] | None = None
+    emission_sampler: Sampler = Sampler()
+    is_unlit: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,10 +66,11 @@ class Mesh:
         vertices: float64 [V, 3].
         faces: int [F, 3], rows of ``vertices``.
         normals: float32 [F, 3, 3], a normal for every corner of a face, zero where the file gives none.
-        uv: float32 [F, 3, 2], texture coordinates of every corner, v upwards; textures repeat outside [0, 1].
+        uv: float32 [F, 3, 2], texture coordinates of every corner, v upwards.
         material_index: int [F], rows of ``materials``.
         materials: diffuse colours.
-        vertex_colors: float32 [V, 3], linear RGB in [0, 1], multiplies the material; or None.
+        vertex_colors: float32 [V, 3 or 4], linear RGB and alpha in [0, 1], multiplies the material; or None.
+        emission_uv: as ``uv``, for the textures of emission; None where they are the same.
         warnings: what the file says of its look and the views do not show, one clause each.
     """
 
@@ -52,6 +81,7 @@ class Mesh:
     material_index: NDArray[np.int64]
     materials: tuple[Material, ...]
     vertex_colors: NDArray[np.float32] | None = None
+    emission_uv: NDArray[np.float32] | None = None
     warnings: tuple[str, ...] = ()
 
 
