@@ -25,11 +25,13 @@ class NamedFiles:
 
     Attributes:
         missing: textures and materials that are not there, where that is no error.
+        blended: textures that libraries make of two, by library and names, and whether one of them is missing.
     """
 
     def __init__(self, folder: Path, missing_files: MissingFiles = "leave_out") -> None:
         self.folder, self.missing_files = folder, missing_files
         self.missing: list[str] = []
+        self.blended: dict[tuple[Path, tuple[str, ...]], tuple[NDArray[np.uint8] | None, bool]] = {}
         self._pixels = TexturePixels()
         self._textures: dict[Path, NDArray[np.uint8]] = {}
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.sources.base import GREY, Material, Mesh, srgb_to_linear
+from data_modules.sources.base import GREY, Material, Mesh
+from data_modules.sources.colors import linear_colors, to_unit
 from data_modules.sources.files import read_lines, short
-from data_modules.sources.mtl import Paint, read_library, resolve, to_unit
+from data_modules.sources.mtl import Paint, read_library, resolve
 from data_modules.sources.named_files import NamedFiles
 from data_modules.sources.polygons import triangulate
 from scaled_ig.errors import UsageError
@@ -144,32 +145,33 @@ def _with_none(table: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def _vertex_colors(path: Path, table: NDArray[np.float64], counts: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-    """Linear RGB [V, 3], white for vertices without; None where none has a colour."""
+    """Linear RGB or RGBA [V, 3 or 4], opaque white for vertices without; None where none has a colour."""
     colored, seven = counts >= 6, counts == 7
     if not colored.any():
         return None
     # Seven numbers end in alpha, unless the fourth is 1 throughout as w is, and the last is not, as alpha is.
     begins_with_w = bool((table[seven, 3] == 1).all() and (table[seven, 6] != 1).any())
     first = np.where((counts == 8) | (seven & begins_with_w), 4, 3)
-    values = np.take_along_axis(table, first[:, None] + np.arange(3), axis=1)[colored]
-    if not np.isfinite(values).all():
+    values = np.take_along_axis(np.pad(table, ((0, 0), (0, 1))), first[:, None] + np.arange(4), axis=1)
+    if not np.isfinite(values[colored]).all():
         raise UsageError(f"{path}: the colour of a vertex is no finite number; repair it")
-    colors = np.ones((len(table), 3), np.float32)
-    colors[colored] = srgb_to_linear(to_unit(values))
-    return colors
+    colors = np.ones((len(table), 4))
+    colors[colored] = to_unit(values[colored])
+    colors[counts - first < 4, 3] = 1.0
+    return linear_colors(colors)
 
 
 def _painted(path: Path, mesh: Mesh, names: list[str], libraries: list[str], files: NamedFiles) -> Mesh:
     """The mesh with the materials that its faces use, and texture coordinates as their maps place them."""
     paints, missing = _read_libraries(path, libraries, files)
     plain = GREY if mesh.vertex_colors is None else Material()
-    materials, warnings, uv = [plain] * len(names), list[str](), mesh.uv.copy()
+    materials, warnings, uv, emission_uv = [plain] * len(names), list[str](), mesh.uv.copy(), mesh.uv.copy()
     for number in np.unique(mesh.material_index).tolist():
         name = names[number]
         if name in paints:
-            materials[number], named = resolve(paints[name], files)
+            materials[number], picture, glow = resolve(paints[name], files)
             used = mesh.material_index == number
-            uv[used] = uv[used] * named.options["s"][:2] + named.options["o"][:2]
+            uv[used], emission_uv[used] = picture.place(mesh.uv[used]), glow.place(mesh.uv[used])
         elif name and missing:
             files.report_missing(missing[0], f"{path} names {short(missing[0])}, which is not there", False)
         elif name and libraries:
@@ -178,7 +180,14 @@ def _painted(path: Path, mesh: Mesh, names: list[str], libraries: list[str], fil
             files.report_missing(name, sentence, False)
         elif name:
             warnings.append("materials are used and no library is named: they are drawn grey")
-    return replace(mesh, uv=uv, materials=tuple(materials), warnings=tuple(dict.fromkeys(warnings)))
+    glows = any(material.emission_texture is not None for material in materials)
+    return replace(
+        mesh,
+        uv=uv,
+        emission_uv=emission_uv if glows else None,
+        materials=tuple(materials),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
 
 
 def _read_libraries(path: Path, libraries: list[str], files: NamedFiles) -> tuple[dict[str, Paint], list[str]]:

@@ -4,6 +4,7 @@ import codecs
 import struct
 import warnings
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.sources.base import GREY, Material, Mesh, srgb_to_linear
+from data_modules.sources.base import GREY, Material, Mesh
+from data_modules.sources.colors import linear_colors, to_unit
 from data_modules.sources.files import decode_text, short
-from data_modules.sources.mtl import to_unit
 from data_modules.sources.named_files import NamedFiles
 from data_modules.sources.polygons import triangulate
 from scaled_ig.documents import read_file
@@ -29,7 +30,11 @@ TYPES = {
 LENGTHS = {"i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I"}  # as numpy and as struct name them
 FORMATS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 POSITION, NORMAL = [("x", "y", "z")], [("nx", "ny", "nz")]
-COLOR = [("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b")]
+COLOR = [
+    ("red", "green", "blue", "alpha"),
+    ("diffuse_red", "diffuse_green", "diffuse_blue", "diffuse_alpha"),
+    ("r", "g", "b", "a"),
+]
 UV = [("s", "t"), ("u", "v"), ("texture_u", "texture_v"), ("texture_s", "texture_t")]
 INDICES, CORNER_UV, TEXTURE = ("vertex_indices", "vertex_index"), "texcoord", "texnumber"
 
@@ -191,7 +196,7 @@ class _Rows:
                 since = 0
             else:
                 since += size
-        items = memoryview(self.items)
+        items = self.items.data
         try:
             for _ in range(count):
                 for skipped, reader, size, value in steps:
@@ -266,7 +271,7 @@ def _mesh(path: Path, elements: dict[str, dict[str, Column]], textures: list[str
     return _colored(mesh, _colors(vertex), _colors(face), polygon)
 
 
-def _table(columns: dict[str, Column], names: list[tuple[str, ...]]) -> NDArray[np.float64] | None:
+def _table(columns: dict[str, Column], names: Sequence[tuple[str, ...]]) -> NDArray[np.float64] | None:
     """[n, k] of the first names that are all there, and no lists; None where none are."""
     for group in names:
         if all(name in columns and columns[name].lengths is None for name in group):
@@ -330,20 +335,21 @@ def _textured(
 
 
 def _colors(columns: dict[str, Column]) -> NDArray[np.float32] | None:
-    """Linear RGB [n, 3], from display values: integers count to the largest of 8, or of 16 bits, fractions to 1."""
-    table = _table(columns, COLOR)
-    if table is None:
+    """Linear RGB or RGBA [n, 3 or 4], from display values: fractions count to 1, integers as far as their bits do."""
+    names = next((names for names in COLOR if set(names[:3]) <= columns.keys()), None)
+    if names is None:
         return None
-    if not np.isfinite(table).all():
-        raise ValueError("a colour is not finite")
-    kind = next(columns[group[0]].kind for group in COLOR if group[0] in columns)
+    table = _table(columns, [names, names[:3]])
+    if table is None or not np.isfinite(table).all():
+        raise ValueError("a colour is no finite number")
+    kind = columns[names[0]].kind
     if kind[0] == "f":
-        return srgb_to_linear(to_unit(table)).astype(np.float32)
+        return linear_colors(to_unit(table))
     white = 65535 if kind == "u2" else 255
     table = table % 256 if kind == "i1" else table
     if table.min(initial=0) < 0 or table.max(initial=0) > white:
         raise ValueError(f"a colour is not between 0 and {white}")
-    return srgb_to_linear(table / white).astype(np.float32)
+    return linear_colors(table / white)
 
 
 def _colored(

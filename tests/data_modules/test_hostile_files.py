@@ -185,8 +185,10 @@ def test_what_a_model_names_lies_in_its_folder(tmp_path, kind):
         (folder / "model.gltf").write_text(json.dumps(triangle(images=[{"uri": "..%2F../../secret.png"}], **NOTHING)))
     elif kind == "ply":
         (folder / "model.ply").write_text(
-            PLY.format("ascii", 3, 1).replace("element vertex", f"comment TextureFile {name}\nelement vertex")
-            + "0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n"
+            PLY.format("ascii", 3, 1)
+            .replace("element vertex", f"comment TextureFile {name}\nelement vertex")
+            .replace("float z\n", "float z\nproperty float s\nproperty float t\n")
+            + "0 0 0 0 0\n1 0 0 1 0\n0 1 0 0 1\n3 0 1 2\n"
         )
     else:
         library = "../../../secret.mtl" if kind == "mtl" else "a.mtl"
