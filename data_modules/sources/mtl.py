@@ -75,15 +75,14 @@ class Paint:
         return numbers or None
 
     def color(self, keyword: str) -> NDArray[np.float64] | None:
-        """Display RGB [3], or None; one number is grey, and ``xyz`` goes before CIE XYZ."""
+        """Linear RGB [3] in [0, 1], or None; one number is grey, and ``xyz`` goes before CIE XYZ."""
         numbers = self.numbers(keyword)
         if numbers is None:
             return None
         three = np.array(numbers * 3 if len(numbers) == 1 else [*numbers, 0.0])[:3]
         if self.lines[keyword][1].startswith("xyz"):
-            linear = np.clip(XYZ_TO_RGB @ three, 0.0031308, 1.0)
-            return 1.055 * linear ** (1 / 2.4) - 0.055
-        return three
+            return np.clip(XYZ_TO_RGB @ three, 0, 1)
+        return srgb_to_linear(to_unit(three) if keyword == "kd" else np.clip(three, 0, 1))
 
     def map(self, keyword: str) -> Map:
         """The texture behind a keyword; its name is empty where there is none."""
@@ -131,9 +130,9 @@ def resolve(paint: Paint, files: NamedFiles) -> tuple[Material, Map, Map]:
     texture, is_missing = _texture(paint, picture, mask, files)
     if is_missing and files.missing_files == "grey":
         return GREY, picture, glow
-    display, alpha, emission = paint.color("kd"), _opacity(paint), paint.color("ke")
-    is_leftover = display is not None and picture.name and not is_missing and np.ptp(display) < LEFTOVER
-    color = np.ones(3) if display is None or is_leftover else srgb_to_linear(to_unit(display))
+    color, alpha, emission = paint.color("kd"), _opacity(paint), paint.color("ke")
+    if color is None or (picture.name and not is_missing and np.ptp(color) < LEFTOVER):
+        color = np.ones(3)
     emission_texture = files.texture(glow.name, paint.library) if glow.name else None
     if emission is None or (emission_texture is not None and not emission.any()):
         emission = np.zeros(3) if emission_texture is None else np.ones(3)
@@ -142,7 +141,7 @@ def resolve(paint: Paint, files: NamedFiles) -> tuple[Material, Map, Map]:
         texture=texture,
         sampler=(picture if picture.name else mask).sampler,
         alpha=1.0 if mask.name and alpha == 0 else alpha,
-        emission=_three(srgb_to_linear(np.clip(emission, 0, 1))),
+        emission=_three(emission),
         emission_texture=None if emission_texture is None else emission_texture[..., :3],
         emission_sampler=glow.sampler,
     )
