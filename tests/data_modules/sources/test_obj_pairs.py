@@ -146,7 +146,7 @@ MAPS = {
     "-o before -s": ("-o .5 -.25 -s 1.5e0 2 +1", box(PAINT, UV * [1.5, 2] + [0.5, -0.25])),
     "-clamp": ("-clamp on -s 2 2 1", box(Material(texture=TEXELS, sampler=Sampler(("clamp", "clamp"))), UV * 2)),
     "-clamp off": ("-clamp off -s 2 2 1", box(PAINT, UV * 2)),
-    "no effect": ("-blendu on -blendv off -bm 0.5 -boost 1 -cc on -imfchan l -texres 512 -t 1 1 1 -type sphere", box(PAINT)),
+    "no effect": ("-blendu on -blendv off -bm 5 -boost 1 -cc on -imfchan l -texres 9 -t 1 1 1 -type x", box(PAINT)),
     "capitals": ("-S 2 2 -BM 1", box(PAINT, UV * 2)),
     "-mm": ("-mm 0.2 0.5", box(Material(texture=np.round(51 + TEXELS / 2).astype(np.uint8)))),
 }  # fmt: skip
@@ -331,11 +331,7 @@ def test_a_polygon_that_is_no_flat_thing_is_covered_once(tmp_path):
 MISSING = {
     "texture": (lines(*OBJ), {"box": lines("newmtl m", "Kd 1 0 0", "map_Kd gone.png")}, r"box\.mtl names 'gone\.png'"),
     "library": (changed("box.mtl", "gone.mtl"), {}, r"box\.obj names 'gone\.mtl'"),
-    "material": (
-        lines(*OBJ),
-        {"box": lines("newmtl M", "Kd 1 0 0")},
-        r"'m', which is not in 'box\.mtl' \(it has"),
-    ),
+    "material": (lines(*OBJ), {"box": lines("newmtl M", "Kd 1 0 0")}, r"'m', which is not in 'box\.mtl' \(it has"),
 }
 
 
