@@ -93,9 +93,10 @@ class RayCaster:
         if self.grid**2 != samples_per_pixel:
             raise UsageError(f"--samples_per_pixel {samples_per_pixel} is no square number: use 1, 4, 9, 16, 25, ...")
         self.mesh = mesh
-        self.radius = float(np.linalg.norm(mesh.vertices, axis=1).max())
+        corners = mesh.vertices[mesh.faces]  # vertices of no face may be anywhere
+        self.radius = float(np.linalg.norm(corners, axis=-1).max())
         self.scene = EmbreeScene()
-        TriangleMesh(self.scene, mesh.vertices[mesh.faces].astype(np.float32))
+        TriangleMesh(self.scene, corners.astype(np.float32))
         self._prepare_surface()
 
     def _prepare_surface(self) -> None:

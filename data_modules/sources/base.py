@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scaled_ig.errors import UsageError
 
 SourceRecord = dict[str, Any]
+LARGEST_PLACE = 1e150  # of a vertex; its square is a number, too
 
 
 @dataclass(frozen=True)
@@ -189,15 +190,17 @@ def normalize(mesh: Mesh, up: str, yaw_degrees: float = 0.0, box_of: Mesh | None
     if up == "y":
         turn = turn @ np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
     measured = mesh if box_of is None else box_of
-    used_vertices = measured.vertices[np.unique(measured.faces)] @ turn.T
-    if not len(used_vertices) or not np.isfinite(used_vertices).all():
+    with np.errstate(all="ignore"):
+        used_vertices = measured.vertices[np.unique(measured.faces)] @ turn.T
+    if not len(used_vertices) or not (np.abs(used_vertices) < LARGEST_PLACE).all():  # nor NaN
         raise UsageError("the mesh has no triangle or a vertex that is not a finite number: repair or remove it")
     low, high = used_vertices.min(axis=0), used_vertices.max(axis=0)
     diagonal = float(np.linalg.norm(high - low))
     if diagonal == 0.0:
         raise UsageError("all vertices of the mesh are one point: repair or remove it")
     center = (low + high) / 2
-    vertices = (mesh.vertices @ turn.T - center) / diagonal
+    with np.errstate(all="ignore"):  # vertices of no face may be anything
+        vertices = (mesh.vertices @ turn.T - center) / diagonal
     moved = replace(mesh, vertices=vertices, normals=(mesh.normals @ turn.T).astype(np.float32))
     return moved, {"center": center.tolist(), "scale": 1.0 / diagonal, "up": up, "yaw_degrees": float(yaw_degrees)}
 

@@ -14,7 +14,7 @@ from data_modules.sources.base import (
     normalize,
 )
 from data_modules.sources.files import read_json, short, walk
-from data_modules.sources.gltf import read_with_trimesh
+from data_modules.sources.gltf import read_gltf
 from data_modules.sources.named_files import MissingFiles, NamedFiles, read_texture
 from data_modules.sources.obj import read_obj
 from data_modules.sources.pictures import TexturePixels
@@ -126,7 +126,7 @@ def read_mesh(path: Path, files: NamedFiles | None = None) -> Mesh:
     files = files or NamedFiles(path.parent)
     readers = {".obj": read_obj, ".ply": read_ply}
     reader = readers.get(path.suffix.lower())
-    return read_with_trimesh(path, files.folder) if reader is None else reader(path, files)
+    return read_gltf(path, files.folder) if reader is None else reader(path, files)
 
 
 def _with_texture(mesh: Mesh, path: Path) -> Mesh:

@@ -1,5 +1,6 @@
 """Image files of posed views: as stored, eight bits, on white."""
 
+import io
 import warnings
 from pathlib import Path
 from typing import IO
@@ -41,7 +42,8 @@ def open_picture(file: Path | IO[bytes]) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            image = Image.open(file, formats=FORMATS)
+            # Of an open file Pillow asks for as many bytes as a broken one claims, and Python makes room for them.
+            image = Image.open(io.BytesIO(file.read_bytes()) if isinstance(file, Path) else file, formats=FORMATS)
         except UnidentifiedImageError:
             raise OSError("it is no image of a known format") from None
     if image.width * image.height > MOST_PIXELS:

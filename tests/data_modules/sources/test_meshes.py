@@ -41,7 +41,7 @@ def test_glb_with_transforms_and_linear_factor(tmp_path):
     np.testing.assert_allclose(mesh.vertices.min(axis=0), [-1, -1, -1.5], atol=1e-6)
     np.testing.assert_allclose(mesh.vertices.max(axis=0), [5.5, 1, 1.5], atol=1e-6)
     np.testing.assert_allclose(mesh.materials[0].color, [1, 0.2, 0], atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(mesh.normals, axis=-1), 1, atol=1e-5)
+    assert not mesh.normals.any(), "the file has none: its faces are flat"
 
 
 def test_gltf_that_misses_a_file_is_refused(tmp_path):
