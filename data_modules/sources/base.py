@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scaled_ig.errors import UsageError
 
 SourceRecord = dict[str, Any]
+
+LARGEST_UV = 1e6
 LARGEST_PLACE = 1e150  # of a vertex; its square is a number, too
 
 
@@ -209,6 +211,11 @@ def turn_about_z(degrees: float) -> NDArray[np.float64]:
     """The rotation [3, 3] about +Z that takes +X towards +Y."""
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+
+
+def bounded_uv(uv: NDArray[Any]) -> NDArray[np.float32]:
+    """Texture coordinates as float32: beyond the largest a texture is noise, and numbers of texels end."""
+    return np.nan_to_num(np.clip(uv, -LARGEST_UV, LARGEST_UV)).astype(np.float32)
 
 
 def srgb_to_linear(display: NDArray[Any]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.sources.base import Material, Mesh
+from data_modules.sources.base import Material, Mesh, bounded_uv
 from data_modules.sources.gltf_accessors import Accessors
 from data_modules.sources.gltf_extensions import INSTANCING, VISIBILITY, extension_warnings
 from data_modules.sources.gltf_materials import Looks, TexturePlace
@@ -28,8 +28,6 @@ from data_modules.sources.mesh_claims import (
     said_of,
 )
 from scaled_ig.errors import UsageError
-
-LARGEST_UV = 1e6  # beyond it a texture is noise, and numbers of texels end
 
 
 def read_gltf(path: Path, folder: Path) -> Mesh:
@@ -178,7 +176,7 @@ class _Reader:
             return np.zeros((num_vertices, 2), np.float32)
         u, v = (np.column_stack([uv, np.ones(len(uv))]) @ place.matrix.T).T
         uv = np.column_stack([u, 1 - v])
-        return np.nan_to_num(np.clip(uv, -LARGEST_UV, LARGEST_UV)).astype(np.float32)
+        return bounded_uv(uv)
 
     def _joint_matrices(self, skin: int) -> NDArray[np.float64]:
         """From the axes of a skinned mesh to those of the scene, for every joint [J, 4, 4]."""

@@ -1,4 +1,4 @@
-"""Whether what a glTF, GLB or PLY file claims can be true, found before trimesh, which believes it, allocates.
+"""Whether what a glTF or GLB file claims can be true, found before any of it is read.
 
 Lengths are compared with the bytes that are there. What many entries share may be claimed once more by each of them, so
 that a small file asks for much: of that there is a bound beside the size of the file.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_modules.sources.base import GREY, Material, Sampler, srgb_to_linear
+from data_modules.sources.base import GREY, Material, Sampler, bounded_uv, srgb_to_linear
 from data_modules.sources.colors import to_unit
 from data_modules.sources.files import read_lines, short
 from data_modules.sources.named_files import NamedFiles
@@ -42,7 +42,7 @@ class Map:
 
     def place(self, uv: NDArray[np.float32]) -> NDArray[np.float32]:
         """Texture coordinates [..., 2], scaled by ``-s`` and then moved by ``-o``."""
-        return (uv * self.numbers["s"][:2] + self.numbers["o"][:2]).astype(np.float32)
+        return bounded_uv(uv * self.numbers["s"][:2] + self.numbers["o"][:2])
 
     @property
     def sampler(self) -> Sampler:

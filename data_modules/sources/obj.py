@@ -46,6 +46,7 @@ class _Numbers:
         return table
 
 
+@np.errstate(all="ignore")  # normalize refuses vertices beyond all numbers
 def read_obj(path: Path, files: NamedFiles | None = None) -> Mesh:
     """Reads the triangles and colours of an OBJ file and its MTL libraries.
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.sources.base import GREY, Material, Mesh
+from data_modules.sources.base import GREY, Material, Mesh, bounded_uv
 from data_modules.sources.colors import linear_colors, to_unit
 from data_modules.sources.files import decode_text, short
 from data_modules.sources.named_files import NamedFiles
@@ -67,6 +67,7 @@ class Header:
     size: int
 
 
+@np.errstate(all="ignore")  # normalize refuses vertices beyond all numbers
 def read_ply(path: Path, files: NamedFiles | None = None) -> Mesh:
     """Reads the triangles and colours of a PLY file; strips become triangles, polygons as in OBJ files.
 
@@ -316,7 +317,7 @@ def _corner_uv(
         uv = np.zeros((len(corners), 2)) if of_vertices is None else of_vertices[corners]
     if not np.isfinite(uv).all():
         raise ValueError("a texture coordinate is not finite")
-    return uv.astype(np.float32), has_uv
+    return bounded_uv(uv), has_uv
 
 
 def _textured(

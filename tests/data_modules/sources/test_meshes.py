@@ -103,6 +103,29 @@ def test_folder_of_meshes(tmp_path):
     assert (source.path, source.category) == (tmp_path, "chair")
 
 
+def test_one_name_in_several_formats_is_one_scene(tmp_path):
+    box = trimesh.creation.box((1, 1, 1))
+    for name in ("a.ply", "a.glb", "b.ply", "c.PLY"):
+        box.export(tmp_path / name, file_type=name[-3:].lower())
+    for name in ("a.obj", "b.obj", "c.ply.obj"):
+        (tmp_path / name).write_text(QUAD)
+    source = MeshSource(tmp_path)
+    assert [(scene.id, source.rows[scene.id]["mesh"]) for scene in source.scenes()] == [
+        ("a", "a.glb"), ("b", "b.obj"), ("c", "c.PLY"), ("c.ply", "c.ply.obj")
+    ]  # fmt: skip
+
+
+def test_missing_files_are_kept_in_the_record(tmp_path):
+    (tmp_path / "three.obj").write_text("mtllib three.mtl\nusemtl a\n" + QUAD)
+    (tmp_path / "three.mtl").write_text("newmtl a\nKd 1 0 0\nmap_Kd paint.png\n")
+    mesh, record = MeshSource(tmp_path, missing_files="grey").load("three")
+    assert record["missing_files"] == ["paint.png"]
+    assert mesh.warnings == ("'paint.png' is not there, and what it colours is drawn plain",)
+    mesh, record = MeshSource(tmp_path, missing_files="kd").load("three")
+    assert record["missing_files"] == ["paint.png"]
+    assert mesh.materials[1].color == (1, 0, 0)
+
+
 def test_axes_of_a_folder_and_of_rows_that_name_none(tmp_path):
     (tmp_path / "three.obj").write_text(QUAD)
     rows = [{"id": "own", "mesh": "three.obj", "up": "y", "yaw_deg": 30}, {"id": "none", "mesh": "three.obj"}]
