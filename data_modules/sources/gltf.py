@@ -27,33 +27,36 @@ from data_modules.sources.mesh_claims import (
     pick,
     said_of,
 )
+from data_modules.sources.named_files import NamedFiles
 from scaled_ig.errors import UsageError
 
 
-def read_gltf(path: Path, folder: Path) -> Mesh:
+def read_gltf(path: Path, files: NamedFiles | None = None) -> Mesh:
     """Reads the triangles and diffuse colours of a GLB or glTF file; factors and vertex colours are linear.
 
     Args:
         path: the file.
-        folder: in which all that it names must lie.
+        files: the folder in which all that it names must lie, and whether textures may be missing; that of the file
+            unless given.
 
     Raises:
         UsageError: the file is malformed, claims what it cannot hold, holds no triangle, requires an extension that is
             not read, or names a file that is missing, broken or elsewhere.
     """
-    file = open_gltf(path, folder)
+    files = files or NamedFiles(path.parent)
+    file = open_gltf(path, files)
     with (
         said_of(path),
         np.errstate(all="ignore"),
     ):  # normalize refuses vertices beyond all numbers
-        return _Reader(file).read()
+        return _Reader(file, files).read()
 
 
 class _Reader:
-    def __init__(self, file: Gltf) -> None:
+    def __init__(self, file: Gltf, files: NamedFiles) -> None:
         self.file = file
         self.nodes, self.meshes = file.rows("nodes"), file.rows("meshes")
-        self.accessors, self.looks = Accessors(file), Looks(file)
+        self.accessors, self.looks = Accessors(file), Looks(file, files)
         self.places = _global_matrices(self.nodes)
         self.materials: dict[int | None, int] = {}
         self.warnings = extension_warnings(file.document)

@@ -5,14 +5,16 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.sources.base import Material, Sampler
+from data_modules.sources.base import GREY, Material, Sampler
 from data_modules.sources.files import short
 from data_modules.sources.gltf_extensions import READ_IMAGES
 from data_modules.sources.mesh_claims import Gltf, ImpossibleError, count_of, numbers_of, pick
+from data_modules.sources.named_files import NamedFiles
 from data_modules.sources.pictures import BROKEN, TexturePixels, decode_picture, open_picture
 from scaled_ig.errors import UsageError
 
@@ -47,8 +49,8 @@ class Look:
 class Looks:
     """Reads the materials of a file, and each image once."""
 
-    def __init__(self, file: Gltf) -> None:
-        self.file = file
+    def __init__(self, file: Gltf, files: NamedFiles) -> None:
+        self.file, self.files = file, files
         self._pixels = TexturePixels()
         self.read = cache(self._read)
         self._image = cache(self._decode)
@@ -65,6 +67,8 @@ class Looks:
             factor, texture = surface.get("baseColorFactor"), surface.get("baseColorTexture")
         red, green, blue, alpha = np.clip(numbers_of(factor, (1.0, 1.0, 1.0, 1.0)), 0, 1).tolist()
         image, sampler, place = self._texture(texture)
+        if texture is not None and image is None and self.files.missing_files == "grey":
+            return Look(GREY, True, None, None)
         mode = row.get("alphaMode", "OPAQUE")
         if mode not in ("OPAQUE", "MASK", "BLEND"):
             raise ImpossibleError(f"the alphaMode of a material is {short(mode)}")
@@ -98,9 +102,12 @@ class Looks:
         sampler = Sampler((_wrap(row, "wrapS"), _wrap(row, "wrapT")), row.get("magFilter") == NEAREST)
         return self._image(_image_of(texture)), sampler, _place(info)
 
-    def _decode(self, number: int) -> NDArray[np.uint8]:
+    def _decode(self, number: int) -> NDArray[np.uint8] | None:
+        """Pixels of an image; None where its file is missing, and that is no error."""
         image = pick(self.file.rows("images"), number, "image")
         try:
+            if unquote(image.get("uri", "")) in self.files.missing:
+                return None
             content = self.file.read_image(image)
             with open_picture(io.BytesIO(content)) as opened:
                 self._pixels.add(opened, len(content))

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from data_modules.sources.files import require_inside, short
 from data_modules.sources.gltf_extensions import INSTANCING, MESHOPT, require_extensions
+from data_modules.sources.named_files import NamedFiles
 from scaled_ig.documents import LARGEST_JSON, parse_json, read_file
 from scaled_ig.errors import UsageError
 
@@ -91,12 +92,12 @@ class Gltf:
         return read_file(self.path.parent / unquote(uri))
 
 
-def open_gltf(path: Path, folder: Path) -> Gltf:
+def open_gltf(path: Path, files: NamedFiles) -> Gltf:
     """Opens a glTF or GLB file, and refuses one that claims what it cannot hold, or names what is missing or elsewhere.
 
     Args:
         path: the file.
-        folder: in which all that it names must lie.
+        files: the folder in which all that it names must lie, and whether textures may be missing.
 
     Raises:
         UsageError: so it is, or the file requires an extension that is not read.
@@ -107,13 +108,14 @@ def open_gltf(path: Path, folder: Path) -> Gltf:
         raise UsageError(f"{path} is no glTF file ({error}): repair or remove it") from None
     with said_of(path):
         require_extensions(path, document)
-        buffers = [_buffer(path, folder, entry, binary) for entry in rows_of(document, "buffers")]
+        buffers = [_buffer(path, files.folder, entry, binary) for entry in rows_of(document, "buffers")]
         _require_bytes(document, buffers)
         _require_tree(document)
         _require_items(document, sum(buffer.size for buffer in buffers))
         for image in rows_of(document, "images"):
-            if not image.get("uri", "data:").startswith("data:"):
-                _named_file(path, folder, image["uri"])
+            uri = image.get("uri", "data:")
+            if not uri.startswith("data:") and not _is_there(path, files.folder, uri):
+                files.report_missing(unquote(uri), f"{path} names {short(uri)}, which is not there", True)
     return Gltf(path, document, buffers)
 
 
@@ -208,12 +210,10 @@ def pick(rows: list[Any], number: Any, what: str) -> Any:
     return rows[number]
 
 
-def _named_file(path: Path, folder: Path, uri: str) -> Path:
+def _is_there(path: Path, folder: Path, uri: str) -> bool:
     place = path.parent / unquote(uri)
     require_inside(place, folder, path)
-    if not place.is_file():
-        raise UsageError(f"{path} names {short(uri)}, which is not there: restore {place} or remove the mesh")
-    return place
+    return place.is_file()
 
 
 def _buffer(path: Path, folder: Path, entry: dict[str, Any], binary: Buffer | None) -> Buffer:
@@ -230,7 +230,9 @@ def _buffer(path: Path, folder: Path, entry: dict[str, Any], binary: Buffer | No
         if buffer.size >= claimed:
             buffer = Buffer(base64.b64decode(content), 0, buffer.size)
     else:
-        place = _named_file(path, folder, uri)
+        place = path.parent / unquote(uri)
+        if not _is_there(path, folder, uri):
+            raise UsageError(f"{path} names {short(uri)}, which is not there: restore {place} or remove the mesh")
         buffer = Buffer(place, 0, place.stat().st_size)
     if claimed > buffer.size:
         raise ImpossibleError(f"a buffer claims {claimed:,} bytes and has {buffer.size:,}")

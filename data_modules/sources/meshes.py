@@ -125,8 +125,7 @@ def read_mesh(path: Path, files: NamedFiles | None = None) -> Mesh:
         raise UsageError(f"{path} is of no known kind: use {', '.join(SUFFIXES)}")
     files = files or NamedFiles(path.parent)
     readers = {".obj": read_obj, ".ply": read_ply}
-    reader = readers.get(path.suffix.lower())
-    return read_gltf(path, files.folder) if reader is None else reader(path, files)
+    return readers.get(path.suffix.lower(), read_gltf)(path, files)
 
 
 def _with_texture(mesh: Mesh, path: Path) -> Mesh:
