@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scaled_ig.errors import UsageError
 
 SourceRecord = dict[str, Any]
+
+LARGEST_UV = 1e6
 LARGEST_PLACE = 1e150  # of a vertex; its square is a number, too
 
 
@@ -211,6 +213,14 @@ def turn_about_z(degrees: float) -> NDArray[np.float64]:
     return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
 
 
+def bounded_uv(uv: NDArray[Any]) -> NDArray[np.float32]:
+    """Texture coordinates as float32: beyond the largest a texture is noise, and numbers of texels end."""
+    return np.nan_to_num(np.clip(uv, -LARGEST_UV, LARGEST_UV)).astype(np.float32)
+
+
 def srgb_to_linear(display: NDArray[Any]) -> NDArray[Any]:
     """sRGB display values in [0, 1] to linear light."""
     return np.where(display <= 0.04045, display / 12.92, ((np.maximum(display, 0.04045) + 0.055) / 1.055) ** 2.4)
+
+
+GREY = Material(color=(float(srgb_to_linear(np.array(0.8))),) * 3)  # what has no colour of its own

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.sources.base import Material, Mesh
+from data_modules.sources.base import Material, Mesh, bounded_uv
 from data_modules.sources.gltf_accessors import Accessors
 from data_modules.sources.gltf_extensions import INSTANCING, VISIBILITY, extension_warnings
 from data_modules.sources.gltf_materials import Looks, TexturePlace
@@ -27,36 +27,36 @@ from data_modules.sources.mesh_claims import (
     pick,
     said_of,
 )
+from data_modules.sources.named_files import NamedFiles
 from scaled_ig.errors import UsageError
 
 MOST_INFLUENCES = 8  # sets of four joints a vertex
-LARGEST_UV = 1e6  # beyond it a texture is noise, and numbers of texels end
 
 
-def read_gltf(path: Path, folder: Path) -> Mesh:
+def read_gltf(path: Path, files: NamedFiles | None = None) -> Mesh:
     """Reads the triangles and diffuse colours of a GLB or glTF file; factors and vertex colours are linear.
 
     Args:
         path: the file.
-        folder: in which all that it names must lie.
+        files: the folder in which all that it names must lie, and whether textures may be missing; that of the file
+            unless given.
 
     Raises:
         UsageError: the file is malformed, claims what it cannot hold, holds no triangle, requires an extension that is
             not read, or names a file that is missing, broken or elsewhere.
     """
-    file = open_gltf(path, folder)
-    with (
-        said_of(path),
-        np.errstate(all="ignore"),
-    ):  # normalize refuses vertices beyond all numbers
-        return _Reader(file).read()
+    files = files or NamedFiles(path.parent)
+    file = open_gltf(path, files)
+    # Numbers may go beyond all bounds here: normalize refuses such vertices, as those of all formats.
+    with said_of(path), np.errstate(all="ignore"):
+        return _Reader(file, files).read()
 
 
 class _Reader:
-    def __init__(self, file: Gltf) -> None:
+    def __init__(self, file: Gltf, files: NamedFiles) -> None:
         self.file = file
         self.nodes, self.meshes = file.rows("nodes"), file.rows("meshes")
-        self.accessors, self.looks = Accessors(file), Looks(file)
+        self.accessors, self.looks = Accessors(file), Looks(file, files)
         self.places = _global_matrices(self.nodes)
         self.materials: dict[int | None, int] = {}
         self.warnings = extension_warnings(file.document)
@@ -179,7 +179,7 @@ class _Reader:
             return np.zeros((num_vertices, 2), np.float32)
         u, v = (np.column_stack([uv, np.ones(len(uv))]) @ place.matrix.T).T
         uv = np.column_stack([u, 1 - v])
-        return np.nan_to_num(np.clip(uv, -LARGEST_UV, LARGEST_UV)).astype(np.float32)
+        return bounded_uv(uv)
 
     def _joint_matrices(self, skin: int) -> NDArray[np.float64]:
         """From the axes of a skinned mesh to those of the scene, for every joint [J, 4, 4]."""

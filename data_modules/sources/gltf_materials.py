@@ -5,14 +5,16 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.sources.base import Material, Sampler
+from data_modules.sources.base import GREY, Material, Sampler
 from data_modules.sources.files import short
 from data_modules.sources.gltf_extensions import READ_IMAGES
 from data_modules.sources.mesh_claims import Gltf, ImpossibleError, count_of, numbers_of, pick
+from data_modules.sources.named_files import NamedFiles
 from data_modules.sources.pictures import BROKEN, TexturePixels, decode_picture, open_picture
 from scaled_ig.errors import UsageError
 
@@ -47,12 +49,12 @@ class Look:
 class Looks:
     """Reads the materials of a file, and each image once."""
 
-    def __init__(self, file: Gltf) -> None:
-        self.file = file
+    def __init__(self, file: Gltf, files: NamedFiles) -> None:
+        self.file, self.files = file, files
         self._pixels = TexturePixels()
         self.read = cache(self._read)
         self._image = cache(self._decode)
-        self._without_alpha = cache(lambda number: self._image(number)[..., :3])  # one array, whoever asks for it
+        self._opaque_image = cache(self._decode_opaque)
 
     def _read(self, number: int | None) -> Look:
         """A material by its number; None is that of primitives that name none, which is white."""
@@ -70,11 +72,12 @@ class Looks:
             raise ImpossibleError(f"the alphaMode of a material is {short(mode)}")
         is_opaque = mode == "OPAQUE"
         image, sampler, place = self._texture(texture, not is_opaque)
+        if texture is not None and image is None and self.files.missing_files == "grey":
+            return Look(GREY, True, None, None)
         is_unlit = "KHR_materials_unlit" in extensions
         strength = extensions.get("KHR_materials_emissive_strength", {}).get("emissiveStrength", 1.0)
-        emission = np.clip(numbers_of(row.get("emissiveFactor"), (0.0, 0.0, 0.0)), 0, 1) * min(
-            max(strength, 0), BRIGHTEST
-        )
+        lamp_factor = np.clip(numbers_of(row.get("emissiveFactor"), (0.0, 0.0, 0.0)), 0, 1)
+        emission = lamp_factor * min(max(strength, 0.0), BRIGHTEST)
         emits = emission.any() and not is_unlit
         lamp, lamp_sampler, lamp_place = self._texture(row.get("emissiveTexture") if emits else None, False)
         material = Material(
@@ -98,12 +101,20 @@ class Looks:
         texture = pick(self.file.rows("textures"), info.get("index"), "texture")
         row = pick(self.file.rows("samplers"), texture["sampler"], "sampler") if "sampler" in texture else {}
         sampler = Sampler((_wrap(row, "wrapS"), _wrap(row, "wrapT")), row.get("magFilter") == NEAREST)
-        read = self._image if has_alpha else self._without_alpha
+        read = self._image if has_alpha else self._opaque_image
         return read(_image_of(texture)), sampler, _place(info)
 
-    def _decode(self, number: int) -> NDArray[np.uint8]:
+    def _decode_opaque(self, number: int) -> NDArray[np.uint8] | None:
+        """One array without alpha, whoever asks for it."""
+        image = self._image(number)
+        return None if image is None else image[..., :3]
+
+    def _decode(self, number: int) -> NDArray[np.uint8] | None:
+        """Pixels of an image; None where its file is missing, and that is no error."""
         image = pick(self.file.rows("images"), number, "image")
         try:
+            if unquote(image.get("uri", "")) in self.files.missing:
+                return None
             content = self.file.read_image(image)
             with open_picture(io.BytesIO(content)) as opened:
                 self._pixels.add(opened, len(content))

@@ -1,4 +1,4 @@
-"""Whether what a glTF, GLB or PLY file claims can be true, found before trimesh, which believes it, allocates.
+"""Whether what a glTF or GLB file claims can be true, found before any of it is read.
 
 Lengths are compared with the bytes that are there. What many entries share may be claimed once more by each of them, so
 that a small file asks for much: of that there is a bound beside the size of the file.
@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from data_modules.sources.files import require_inside, short
 from data_modules.sources.gltf_extensions import INSTANCING, MESHOPT, require_extensions
+from data_modules.sources.named_files import NamedFiles
 from scaled_ig.documents import LARGEST_JSON, parse_json, read_file
 from scaled_ig.errors import UsageError
 
@@ -31,13 +32,6 @@ MOST_STEPS = 1_000_000  # from all nodes up to their roots; trimesh goes them, a
 ITEM_BYTES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
 COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 TRIANGLES, STRIP, FAN = 4, 5, 6
-LARGEST_PLY_HEADER = 1 << 20
-PLY_BYTES = {
-    **dict.fromkeys(("char", "uchar", "int8", "uint8"), 1),
-    **dict.fromkeys(("short", "ushort", "int16", "uint16"), 2),
-    **dict.fromkeys(("int", "uint", "float", "int32", "uint32", "float32"), 4),
-    **dict.fromkeys(("double", "float64"), 8),
-}
 
 
 class ImpossibleError(ValueError):
@@ -98,12 +92,12 @@ class Gltf:
         return read_file(self.path.parent / unquote(uri))
 
 
-def open_gltf(path: Path, folder: Path) -> Gltf:
+def open_gltf(path: Path, files: NamedFiles) -> Gltf:
     """Opens a glTF or GLB file, and refuses one that claims what it cannot hold, or names what is missing or elsewhere.
 
     Args:
         path: the file.
-        folder: in which all that it names must lie.
+        files: the folder in which all that it names must lie, and whether textures may be missing.
 
     Raises:
         UsageError: so it is, or the file requires an extension that is not read.
@@ -114,13 +108,14 @@ def open_gltf(path: Path, folder: Path) -> Gltf:
         raise UsageError(f"{path} is no glTF file ({error}): repair or remove it") from None
     with said_of(path):
         require_extensions(path, document)
-        buffers = [_buffer(path, folder, entry, binary) for entry in rows_of(document, "buffers")]
+        buffers = [_buffer(path, files.folder, entry, binary) for entry in rows_of(document, "buffers")]
         _require_bytes(document, buffers)
         _require_tree(document)
         _require_items(document, sum(buffer.size for buffer in buffers))
         for image in rows_of(document, "images"):
-            if not image.get("uri", "data:").startswith("data:"):
-                _named_file(path, folder, image["uri"])
+            uri = image.get("uri", "data:")
+            if not uri.startswith("data:") and not _is_there(path, files.folder, uri):
+                files.report_missing(unquote(uri), f"{path} names {short(uri)}, which is not there", True)
     return Gltf(path, document, buffers)
 
 
@@ -217,12 +212,10 @@ def pick(rows: list[Any], number: Any, what: str) -> Any:
     return rows[number]
 
 
-def _named_file(path: Path, folder: Path, uri: str) -> Path:
+def _is_there(path: Path, folder: Path, uri: str) -> bool:
     place = path.parent / unquote(uri)
     require_inside(place, folder, path)
-    if not place.is_file():
-        raise UsageError(f"{path} names {short(uri)}, which is not there: restore {place} or remove the mesh")
-    return place
+    return place.is_file()
 
 
 def _buffer(path: Path, folder: Path, entry: dict[str, Any], binary: Buffer | None) -> Buffer:
@@ -239,7 +232,9 @@ def _buffer(path: Path, folder: Path, entry: dict[str, Any], binary: Buffer | No
         if buffer.size >= claimed:
             buffer = Buffer(base64.b64decode(content), 0, buffer.size)
     else:
-        place = _named_file(path, folder, uri)
+        place = path.parent / unquote(uri)
+        if not _is_there(path, folder, uri):
+            raise UsageError(f"{path} names {short(uri)}, which is not there: restore {place} or remove the mesh")
         buffer = Buffer(place, 0, place.stat().st_size)
     if claimed > buffer.size:
         raise ImpossibleError(f"a buffer claims {claimed:,} bytes and has {buffer.size:,}")
@@ -336,51 +331,3 @@ def _require_items(document: dict[str, Any], num_bytes: int) -> None:
         for name, total in zip(("vertices", "triangles"), map(sum, zip(*listed, strict=True)), strict=False):
             if total > max(MOST_ITEMS, num_bytes // 8):
                 raise ImpossibleError(f"its meshes have {total:,} {name} together, many times what the file holds")
-
-
-def require_possible_ply(path: Path, folder: Path) -> None:
-    """Refuses a PLY file whose header claims more than the file can hold, or names a texture elsewhere.
-
-    Raises:
-        UsageError: so it is.
-    """
-    with path.open("rb") as stream:
-        head = stream.read(LARGEST_PLY_HEADER)
-    try:
-        lines = _ply_header(head)
-        claimed = _ply_bytes(lines)
-    except (ValueError, LookupError) as error:
-        raise UsageError(f"{path} has no header of a PLY file ({error}): repair or remove it") from None
-    for line in lines:
-        if "texturefile" in line.lower():
-            name = line[line.lower().index("texturefile") + len("texturefile") :].strip()
-            require_inside(path.parent / name, folder, path)
-    size = path.stat().st_size
-    if claimed > size:
-        raise UsageError(f"{path} claims at least {claimed:,} bytes and has {size:,}: repair or remove it")
-
-
-def _ply_header(head: bytes) -> list[str]:
-    """Lines up to the end of the header; without that end trimesh would look for it for ever."""
-    lines: list[str] = []
-    for line in head.split(b"\n"):
-        lines.append(line.decode("utf-8").strip())
-        if "end_header" in lines[-1].split():
-            if "ply" not in lines[0].lower():
-                raise ValueError("it does not begin with ply")
-            return lines
-    raise ValueError("it has no end_header")
-
-
-def _ply_bytes(lines: list[str]) -> int:
-    """The least that the elements of a header take; a number of a text takes a digit and a blank, a list its length."""
-    is_ascii, counts, sizes = "ascii" in lines[1], [], []
-    for words in map(str.split, filter(None, lines[2:])):
-        if "element" in words[0]:
-            counts.append(int(words[2]))
-            sizes.append(0)
-        elif "property" in words[0]:
-            sizes[-1] += 2 if is_ascii else PLY_BYTES[words[2] if words[1] == "list" else words[1]]
-    if any(count < 0 for count in counts):
-        raise ValueError("it counts below 0")
-    return sum(count * max(1, size) for count, size in zip(counts, sizes, strict=True))

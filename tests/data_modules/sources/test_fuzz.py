@@ -23,11 +23,13 @@ from data_modules.sources.meshes import MeshSource, read_mesh
 from data_modules.sources.pictures import read_picture
 from data_modules.sources.transforms import TransformsSource
 from scaled_ig.errors import UsageError
+from tests.data_modules.sources import test_obj_pairs, test_ply_pairs
 from tests.data_modules.sources.captures import see, write_transforms
 from tests.data_modules.sources.gltf_files import Document, box, primitive
 
 pytest.importorskip("embreex", reason="embreex has no wheel for this machine")
 
+BINARY = ("binary_little_endian", "binary_big_endian")
 COUNT = 400  # files of each format
 BATCH = 50
 SECONDS = 10
@@ -69,6 +71,35 @@ def glb_seeds(folder: Path) -> list[Path]:
     return [plain.write(folder / "plain.glb"), rich.write(folder / "rich.glb"), rich.write(folder / "rich.gltf")]
 
 
+def obj_seeds(folder: Path) -> list[Path]:
+    """A textured box of two libraries, and one of colours, normals, concave faces and lines that go on."""
+    options = "-s 2 2 1 -o 0.1 0 0"
+    rich = ["Kd 1 0.5 0.2", "d 0.5", f"map_Kd {options} tex.png", f"map_d -imfchan r {options} tex.png", "Ke 1"]
+    test_obj_pairs.write(folder, box=test_obj_pairs.lines("newmtl m", *rich), other=test_obj_pairs.OTHER)
+    (folder / "box.obj").write_bytes(test_obj_pairs.changed("box.mtl", "other.mtl box.mtl"))
+    corners = "v 0 0 0 1 0 0\nv 2 0 0 0 1 0\nv 2 1 0 0 0 1\nv 1 1 0 1 1 1\nv 1 2 0 0 0 0\nv 0 2 0 1 1 0\n"
+    (folder / "rich.obj").write_text(f"{corners}vn 0 0 1\nf 3//1 4//1 5//1 \\\n6//1 1//1 2//1\nf -6 -5 -4\nf 1 2 3 4\n")
+    return [folder / "box.obj", folder / "box.mtl", folder / "rich.obj"]
+
+
+def ply_seeds(folder: Path) -> list[Path]:
+    """A text and two binary files: of textures, of colours of faces, and of strips."""
+    corners, colors = (
+        test_ply_pairs.vertices(*test_ply_pairs.RGB, rows=test_ply_pairs.BYTES),
+        test_ply_pairs.SIDE_COLORS,
+    )
+    strips = ("tristrips", ["list int int vertex_indices"], [[[0, 1, 2, 3, -1, 4, 5, 6, 7]]])
+    paint = test_ply_pairs.faces("list uchar float texcoord", rows=[[test_ply_pairs.UV.ravel().tolist()]] * 6)
+    contents = {
+        "text": test_ply_pairs.ply(corners, paint, comments=test_ply_pairs.TEXTURE),
+        "little": test_ply_pairs.ply(corners, test_ply_pairs.faces(*test_ply_pairs.RGB, rows=colors), form=BINARY[0]),
+        "big": test_ply_pairs.ply(corners, strips, form=BINARY[1]),
+    }
+    for name, content in contents.items():
+        test_ply_pairs.write(folder, content).rename(folder / f"{name}.ply")
+    return [folder / f"{name}.ply" for name in contents]
+
+
 def png_seeds(folder: Path) -> list[Path]:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
     for name, image in (
@@ -96,6 +127,11 @@ def draw(path: Path) -> None:
     mesh, _ = normalize(read_mesh(path), "y")
     pose, pinhole = draw_cameras(1, 1.3, (30, 30), (20, 20), np.random.default_rng(0))
     RayCaster(mesh, 1).render(pose[0], pinhole[0], (8, 8))
+
+
+def draw_named(path: Path) -> None:
+    """Draws the OBJ file, whether it is the one that was changed or its library."""
+    draw(path.with_suffix(".obj"))
 
 
 def look_at(path: Path) -> None:
@@ -204,6 +240,8 @@ def run_batch(seeds: list[Path], read: Callable[[Path], None], numbers: range, r
 
 FORMATS: dict[str, tuple[Callable[[Path], list[Path]], Callable[[Path], None]]] = {
     "glb": (glb_seeds, draw),
+    "obj": (obj_seeds, draw_named),
+    "ply": (ply_seeds, draw),
     "png": (png_seeds, look_at),
     "json": (json_seeds, load),
 }
