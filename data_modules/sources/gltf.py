@@ -30,6 +30,8 @@ from data_modules.sources.mesh_claims import (
 from data_modules.sources.named_files import NamedFiles
 from scaled_ig.errors import UsageError
 
+MOST_INFLUENCES = 8  # sets of four joints a vertex
+
 
 def read_gltf(path: Path, files: NamedFiles | None = None) -> Mesh:
     """Reads the triangles and diffuse colours of a GLB or glTF file; factors and vertex colours are linear.
@@ -184,7 +186,9 @@ class _Reader:
     def _joint_matrices(self, skin: int) -> NDArray[np.float64]:
         """From the axes of a skinned mesh to those of the scene, for every joint [J, 4, 4]."""
         row = pick(self.file.rows("skins"), skin, "skin")
-        joints = np.array([pick(list(self.places), joint, "node") for joint in row["joints"]])
+        for joint in row["joints"]:
+            pick(self.nodes, joint, "node")
+        joints = self.places[row["joints"]]
         if "inverseBindMatrices" not in row:
             return joints
         inverse = self.accessors.read(row["inverseBindMatrices"]).astype(np.float64).reshape(-1, 4, 4)
@@ -195,6 +199,8 @@ class _Reader:
         matrices = self.joint_matrices(skin)
         influences: list[list[NDArray[Any] | None]] = []
         while f"JOINTS_{len(influences)}" in primitive["attributes"]:
+            if len(influences) == MOST_INFLUENCES:
+                raise ImpossibleError(f"its vertices have more than {MOST_INFLUENCES} sets of joints")
             names = (f"JOINTS_{len(influences)}", f"WEIGHTS_{len(influences)}")
             influences.append([self.accessors.attribute(primitive, name) for name in names])
         if not influences:

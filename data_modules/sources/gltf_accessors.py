@@ -32,12 +32,16 @@ class Accessors:
             return None
         number = primitive["attributes"][name]
         if self._is_compressed(primitive) and name in primitive["extensions"][DRACO]["attributes"]:
-            values = _normalised(self._decompressed(primitive)[name], pick(self.accessors, number, "accessor"))
+            values = self._decompressed(primitive)[name]
+            if pick(self.accessors, number, "accessor").get("normalized", False):
+                values = _normalised(values)
         else:
             values = self.read(number)
         count = pick(self.accessors, primitive["attributes"]["POSITION"], "accessor")["count"]
         if len(values) != count or values.shape[1] not in ATTRIBUTES[name.partition("_")[0]]:
             raise ImpossibleError(f"its {name} has {len(values):,} x {values.shape[1]} numbers for {count:,} vertices")
+        if name.startswith("COLOR") and values.dtype.kind != "f":  # integers can mean nothing else
+            return _normalised(values)
         return values
 
     def faces(self, primitive: dict[str, Any], num_vertices: int) -> NDArray[np.int64]:
@@ -78,7 +82,7 @@ class Accessors:
                 raise ImpossibleError(f"a sparse accessor of {count:,} items names item {rows.max():,}")
             values = values.copy()
             values[rows] = self._items(accessor["sparse"]["values"], few, columns, kind)
-        return _normalised(values, accessor)
+        return _normalised(values) if accessor.get("normalized", False) else values
 
     def _items(self, place: dict[str, Any], count: int, columns: int, kind: int) -> NDArray[Any]:
         """Items in a bufferView, which ``mesh_claims`` knows to hold them."""
@@ -114,7 +118,8 @@ class Accessors:
         return values
 
 
-def _normalised(values: NDArray[Any], accessor: dict[str, Any]) -> NDArray[Any]:
-    if not accessor.get("normalized", False) or values.dtype.kind == "f":
+def _normalised(values: NDArray[Any]) -> NDArray[Any]:
+    """Integers as shares of the largest of their type."""
+    if values.dtype.kind == "f":
         return values
     return np.maximum(values / np.iinfo(values.dtype).max, -1.0)

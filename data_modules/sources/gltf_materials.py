@@ -54,6 +54,7 @@ class Looks:
         self._pixels = TexturePixels()
         self.read = cache(self._read)
         self._image = cache(self._decode)
+        self._without_alpha = cache(self._decode_colors)  # one array, whoever asks for it
 
     def _read(self, number: int | None) -> Look:
         """A material by its number; None is that of primitives that name none, which is white."""
@@ -66,41 +67,43 @@ class Looks:
             surface = row.get("pbrMetallicRoughness", {})
             factor, texture = surface.get("baseColorFactor"), surface.get("baseColorTexture")
         red, green, blue, alpha = np.clip(numbers_of(factor, (1.0, 1.0, 1.0, 1.0)), 0, 1).tolist()
-        image, sampler, place = self._texture(texture)
-        if texture is not None and image is None and self.files.missing_files == "grey":
-            return Look(GREY, True, None, None)
         mode = row.get("alphaMode", "OPAQUE")
         if mode not in ("OPAQUE", "MASK", "BLEND"):
             raise ImpossibleError(f"the alphaMode of a material is {short(mode)}")
-        if mode == "OPAQUE":
-            alpha, image = 1.0, None if image is None else image[..., :3]
+        is_opaque = mode == "OPAQUE"
+        image, sampler, place = self._texture(texture, not is_opaque)
+        if texture is not None and image is None and self.files.missing_files == "grey":
+            return Look(GREY, True, None, None)
         is_unlit = "KHR_materials_unlit" in extensions
         strength = extensions.get("KHR_materials_emissive_strength", {}).get("emissiveStrength", 1.0)
         emission = np.clip(numbers_of(row.get("emissiveFactor"), (0.0, 0.0, 0.0)), 0, 1) * min(
             max(strength, 0), BRIGHTEST
         )
         emits = emission.any() and not is_unlit
-        lamp, lamp_sampler, lamp_place = self._texture(row.get("emissiveTexture") if emits else None)
+        lamp, lamp_sampler, lamp_place = self._texture(row.get("emissiveTexture") if emits else None, False)
         material = Material(
             color=(red, green, blue),
             texture=image,
             sampler=sampler,
-            alpha=alpha,
+            alpha=1.0 if is_opaque else alpha,
             cutoff=float(row.get("alphaCutoff", 0.5)) if mode == "MASK" else None,
             emission=(float(emission[0]), float(emission[1]), float(emission[2])) if emits else (0.0, 0.0, 0.0),
-            emission_texture=None if lamp is None else lamp[..., :3],
+            emission_texture=lamp,
             emission_sampler=lamp_sampler,
             is_unlit=is_unlit,
         )
-        return Look(material, mode == "OPAQUE", place, lamp_place)
+        return Look(material, is_opaque, place, lamp_place)
 
-    def _texture(self, info: dict[str, Any] | None) -> tuple[NDArray[np.uint8] | None, Sampler, TexturePlace | None]:
+    def _texture(
+        self, info: dict[str, Any] | None, has_alpha: bool
+    ) -> tuple[NDArray[np.uint8] | None, Sampler, TexturePlace | None]:
         if info is None:
             return None, Sampler(), None
         texture = pick(self.file.rows("textures"), info.get("index"), "texture")
         row = pick(self.file.rows("samplers"), texture["sampler"], "sampler") if "sampler" in texture else {}
         sampler = Sampler((_wrap(row, "wrapS"), _wrap(row, "wrapT")), row.get("magFilter") == NEAREST)
-        return self._image(_image_of(texture)), sampler, _place(info)
+        read = self._image if has_alpha else self._without_alpha
+        return read(_image_of(texture)), sampler, _place(info)
 
     def _decode(self, number: int) -> NDArray[np.uint8] | None:
         """Pixels of an image; None where its file is missing, and that is no error."""
@@ -116,6 +119,10 @@ class Looks:
             name = image.get("uri", "data:")
             name = f"image {number}" if name.startswith("data:") else short(name)
             raise UsageError(f"{self.file.path}: its texture {name} cannot be read ({error}): restore it") from None
+
+    def _decode_colors(self, number: int) -> NDArray[np.uint8] | None:
+        pixels = self._image(number)
+        return None if pixels is None else pixels[..., :3]
 
 
 def _image_of(texture: dict[str, Any]) -> int:

@@ -128,8 +128,10 @@ def said_of(path: Path) -> Iterator[None]:
         raise UsageError(f"{path}: {error}: repair or remove it") from None
     except UsageError:
         raise
+    except KeyError as error:
+        raise UsageError(f"{path} is no sound glTF file ({error} is missing or unknown): repair or remove it") from None
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        raise UsageError(f"{path} is no sound glTF file ({error!r}): repair or remove it") from None
+        raise UsageError(f"{path} is no sound glTF file ({short(str(error))}): repair or remove it") from None
 
 
 def _open_gltf(path: Path) -> tuple[dict[str, Any], Buffer | None]:

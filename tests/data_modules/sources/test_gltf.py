@@ -1,13 +1,20 @@
 """glTF 2.0 feature by feature: the views of a file are those of a twin that says the same without the feature."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from data_modules.layout import PackIndex
 from data_modules.raycast import RayCaster, draw_cameras
+from data_modules.sources import gltf_extensions
 from data_modules.sources.base import Mesh, normalize, srgb_to_linear
 from data_modules.sources.meshes import read_mesh
+from scaled_ig.commands.pack import pack
+from scaled_ig.errors import UsageError
 from tests.data_modules.sources.gltf_files import Document, box, primitive
 
 pytest.importorskip("embreex", reason="embreex has no wheel for this machine")
@@ -125,6 +132,11 @@ def vertex_colours_of_eight_bits():
 def vertex_colours_of_sixteen_bits():
     paint = colors([13107, 26214, 52428, 65535], "u2", normalized=True)
     return boxed(attributes=paint), boxed(factor=[0.2, 0.4, 0.8, 1])
+
+
+@pair
+def vertex_colours_of_integers_that_are_not_said_to_be_normalised():
+    return boxed(attributes=colors([51, 102, 204, 255], "u1")), boxed(factor=[0.2, 0.4, 0.8, 1])
 
 
 @pair
@@ -488,6 +500,20 @@ def with_alpha(alpha):
 @pair
 def alpha_of_an_opaque_material():
     return textured(with_alpha(40), factor=[0.5, 1, 1, 0.2]), textured(factor=[0.5, 1, 1, 1])
+
+
+@pair
+def alpha_of_a_texture_that_another_material_ignores():
+    """One image for two materials, of which one cuts by its alpha."""
+    shapes = box(), moved(box(), scaled(1, 1, 1, (2, 0, 0)))
+    document, twin = two(*shapes), two(*shapes)
+    pixels, alpha = PIXELS, np.repeat([[255, 0]], 4, axis=0).repeat(2, axis=1)
+    for one, images in ((document, [np.dstack([pixels, alpha])]), (twin, [np.dstack([pixels, alpha]), pixels])):
+        numbers = [one.image(image) for image in images]
+        for row, number in zip(one.json["materials"], (numbers[0], numbers[-1]), strict=True):
+            row["pbrMetallicRoughness"]["baseColorTexture"] = {"index": number}
+        one.json["materials"][0]["alphaMode"] = "MASK"
+    return document, twin
 
 
 @pair
@@ -924,3 +950,219 @@ def test_the_views_are_those_of_the_twin(tmp_path, name):
     expected = views(read_mesh(twin.write(tmp_path / "twin.glb")))
     assert (expected < 250).any(axis=-1).mean() > 0.02, "the object is seen"
     assert abs(drawn - expected).max() <= 1
+
+
+# -- other forms of a file --------------------------------------------------------------------------------------------
+
+
+def test_a_text_with_all_in_it_and_a_text_with_files_beside_it(tmp_path):
+    document = textured()
+    expected = views(read_mesh(document.write(tmp_path / "whole.glb")))
+    np.testing.assert_array_equal(views(read_mesh(document.write(tmp_path / "whole.gltf"))), expected)
+    Image.fromarray(PIXELS).save(tmp_path / "a picture.png")
+    (tmp_path / "numbers.bin").write_bytes(document.binary)
+    document.json["images"][0] = {"uri": "a%20picture.png"}
+    buffers = [{"byteLength": len(document.binary), "uri": "numbers.bin"}]
+    (tmp_path / "beside.gltf").write_text(json.dumps({**document.json, "buffers": buffers}))
+    np.testing.assert_array_equal(views(read_mesh(tmp_path / "beside.gltf")), expected)
+
+
+def test_the_first_bytes_tell_a_binary_file_from_a_text(tmp_path):
+    document = textured()
+    (tmp_path / "binary.gltf").write_bytes(document.glb())
+    (tmp_path / "text.glb").write_bytes(document.gltf())
+    np.testing.assert_array_equal(*(views(read_mesh(tmp_path / name)) for name in ("binary.gltf", "text.glb")))
+
+
+# -- what is not read -------------------------------------------------------------------------------------------------
+
+
+def refusal(document: Document, path: Path) -> str:
+    with pytest.raises(UsageError) as caught:
+        read_mesh(document.write(path))
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "KHR_texture_basisu",
+        "EXT_meshopt_compression",
+        "KHR_materials_transmission",
+        "ACME_teapot",
+        "KHR_lights_punctual",
+    ],
+)
+def test_an_extension_that_is_required_and_not_read_is_named(tmp_path, name):
+    document = textured()
+    document.json["extensionsRequired"] = [name]
+    assert name in refusal(document, tmp_path / "box.glb")
+
+
+def test_a_texture_that_is_there_in_another_form_only(tmp_path):
+    document = textured()
+    document.json["textures"][0] = {"extensions": {"KHR_texture_basisu": {"source": 0}}}
+    document.extend(False, "KHR_texture_basisu")
+    assert "KHR_texture_basisu only" in refusal(document, tmp_path / "box.glb")
+
+
+def test_buffers_that_are_there_in_another_form_only(tmp_path):
+    document = textured()
+    document.extend(False, "EXT_meshopt_compression")
+    document.json["buffers"] = []
+    number = document.json["meshes"][0]["primitives"][0]["attributes"]["POSITION"]
+    view = document.json["bufferViews"][document.json["accessors"][number]["bufferView"]]
+    extension = {"buffer": 0, "byteOffset": 0, "byteLength": 100, "byteStride": 12, "count": 24, "mode": "ATTRIBUTES"}
+    view.update(buffer=1, byteOffset=0, extensions={"EXT_meshopt_compression": extension})
+    text = json.loads(document.gltf())
+    fallback = {"byteLength": 1000, "extensions": {"EXT_meshopt_compression": {"fallback": True}}}
+    text["buffers"].append(fallback)
+    (tmp_path / "box.gltf").write_text(json.dumps(text))
+    with pytest.raises(UsageError, match="compressed by EXT_meshopt_compression"):
+        read_mesh(tmp_path / "box.gltf")
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_draco_without_its_library_names_the_extra(tmp_path, monkeypatch, required):
+    document = compressed(required)
+    monkeypatch.setattr(gltf_extensions, "find_spec", lambda name: None)
+    said = refusal(document, tmp_path / "box.glb")
+    assert "KHR_draco_mesh_compression" in said
+    assert "scaled-ig[compressed]" in said
+
+
+def test_draco_data_that_are_none(tmp_path):
+    document = compressed(True)
+    view = document.json["meshes"][0]["primitives"][0]["extensions"]["KHR_draco_mesh_compression"]["bufferView"]
+    start = document.json["bufferViews"][view]["byteOffset"]
+    document.binary[start : start + 5] = b"RUINS"
+    assert "KHR_draco_mesh_compression data cannot be read" in refusal(document, tmp_path / "box.glb")
+
+
+def test_of_another_version(tmp_path):
+    document = textured()
+    document.json["asset"] = {"version": "1.0"}
+    assert "version '1.0'" in refusal(document, tmp_path / "box.gltf")
+    document.json["asset"] = {"version": "2.1", "minVersion": "2.1"}
+    assert "needs '2.1'" in refusal(document, tmp_path / "box.gltf")
+    content = bytearray(textured().glb())
+    content[4] = 1
+    (tmp_path / "box.glb").write_bytes(content)
+    with pytest.raises(UsageError, match="version 1"):
+        read_mesh(tmp_path / "box.glb")
+
+
+def set_key(*keys, value):
+    def spoil(document):
+        place = document.json
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = value
+
+    return spoil
+
+
+PART = ("meshes", 0, "primitives", 0)
+PAINT = ("materials", 0, "pbrMetallicRoughness", "baseColorFactor")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (set_key(*PART, "attributes", "TEXCOORD_0", value=0), "TEXCOORD_0 has 24 x 3 numbers"),
+        (set_key(*PART, "attributes", "POSITION", value=99), "accessor 99"),
+        (set_key(*PART, "material", value=7), "material 7"),
+        (set_key("materials", 0, "alphaMode", value="GLASS"), "alphaMode"),
+        (set_key(*PAINT, value=[1, 1]), "are not 4 numbers"),
+        (
+            set_key("materials", 0, "pbrMetallicRoughness", "baseColorFactor", value=[1, 1, 1, None]),
+            "are not 4 numbers",
+        ),
+        (set_key("nodes", 0, "rotation", value="up"), "are not 4 numbers"),
+        (set_key("nodes", 0, "skin", value=0), "skin 0"),
+        (set_key("scene", value=3), "scene 3"),
+        (set_key("meshes", 0, value={}), "'primitives' is missing"),
+        (set_key("extensionsUsed", value=5), "extensionsUsed is 5"),
+    ],
+)
+def test_documents_that_are_wrong_are_refused_with_what_is(tmp_path, spoil, words):
+    document = textured()
+    spoil(document)
+    assert words in refusal(document, tmp_path / "box.glb")
+
+
+def test_a_face_of_a_vertex_that_is_not_there(tmp_path):
+    document = indexed(lambda d: {"indices": d.accessor([0, 1, 65535], "u2")})
+    assert "names vertex 65,535, and there are 24" in refusal(document, tmp_path / "box.glb")
+
+
+def test_a_sparse_item_that_is_not_there(tmp_path):
+    document = textured()
+    number = document.json["meshes"][0]["primitives"][0]["attributes"]["POSITION"]
+    document.json["accessors"][number]["sparse"] = sparse(document, [200], np.zeros((1, 3)))
+    assert "names item 200" in refusal(document, tmp_path / "box.glb")
+    document.json["accessors"][number]["sparse"]["count"] = 50
+    assert "claims 50 items" in refusal(document, tmp_path / "box.glb")
+
+
+def test_a_joint_that_is_not_there(tmp_path):
+    document = skinned(SHARES, joints=np.tile([0, 9, 0, 0], (24, 1)))
+    assert "names joint 9, and its skin has 3" in refusal(document, tmp_path / "box.glb")
+
+
+def test_few_bytes_that_ask_for_many_vertices(tmp_path):
+    """By instances, by targets, and by sets of joints of one accessor."""
+    document = boxed()
+    many = document.add("accessors", {"componentType": 5126, "count": 3_999_999, "type": "VEC3"})
+    document.json["nodes"][0]["extensions"] = {"EXT_mesh_gpu_instancing": {"attributes": {"TRANSLATION": many}}}
+    assert "many times what the file holds" in refusal(document, tmp_path / "box.glb")
+    document = morphed([1.0] * 200_000, targets=lambda d: [{"POSITION": 0}] * 200_000)
+    assert "many times what the file holds" in refusal(document, tmp_path / "box.glb")
+    document = skinned(SHARES)
+    attributes = document.json["meshes"][0]["primitives"][0]["attributes"]
+    for row in range(1, 50):
+        attributes |= {f"{name}_{row}": attributes[f"{name}_0"] for name in ("JOINTS", "WEIGHTS")}
+    assert "sets of joints" in refusal(document, tmp_path / "box.glb")
+
+
+# -- warnings ---------------------------------------------------------------------------------------------------------
+
+
+def warned(document: Document, path: Path) -> tuple[str, ...]:
+    return read_mesh(document.write(path)).warnings
+
+
+def test_an_extension_that_changes_the_look_is_a_warning(tmp_path):
+    document = textured()
+    assert warned(document, tmp_path / "box.glb") == ()
+    document.extend(False, "KHR_materials_transmission", "KHR_lights_punctual", "KHR_texture_transform")
+    (warning,) = warned(document, tmp_path / "box.glb")
+    assert "KHR_materials_transmission" in warning
+
+
+def test_what_is_not_drawn_is_a_warning(tmp_path):
+    for make, words in (
+        (points_and_lines_beside_triangles, "points and lines"),
+        (the_first_scene_where_the_file_names_none, "2 scenes"),
+    ):
+        assert any(words in warning for warning in warned(make()[0], tmp_path / "file.glb"))
+    assert any("TEXCOORD_3" in warning for warning in warned(textured(info={"texCoord": 3}), tmp_path / "file.glb"))
+
+
+def test_pack_says_and_keeps_the_warnings(tmp_path, capsys):
+    (tmp_path / "models").mkdir()
+    document = textured()
+    document.write(tmp_path / "models" / "plain.glb")
+    document.extend(False, "KHR_materials_clearcoat")
+    document.write(tmp_path / "models" / "shining.glb")
+    document.extend(True, "KHR_materials_volume")
+    document.write(tmp_path / "models" / "thick.glb")
+    options = {"views": 2, "resolution": 8, "samples_per_pixel": 1, "processes": 1}
+    assert pack("meshes", str(tmp_path / "models"), out=str(tmp_path / "pack"), **options) == 0
+    said = capsys.readouterr().out
+    assert "warning: shining: the glTF extension KHR_materials_clearcoat is not read" in said
+    assert "left out: thick: " in said
+    index = PackIndex.open(tmp_path / "pack")
+    assert [bool(warnings) for warnings in index.warnings] == [False, True]
