@@ -54,7 +54,7 @@ class Looks:
         self._pixels = TexturePixels()
         self.read = cache(self._read)
         self._image = cache(self._decode)
-        self._opaque_image = cache(self._decode_opaque)
+        self._without_alpha = cache(self._decode_colors)  # one array, whoever asks for it
 
     def _read(self, number: int | None) -> Look:
         """A material by its number; None is that of primitives that name none, which is white."""
@@ -76,8 +76,9 @@ class Looks:
             return Look(GREY, True, None, None)
         is_unlit = "KHR_materials_unlit" in extensions
         strength = extensions.get("KHR_materials_emissive_strength", {}).get("emissiveStrength", 1.0)
-        lamp_factor = np.clip(numbers_of(row.get("emissiveFactor"), (0.0, 0.0, 0.0)), 0, 1)
-        emission = lamp_factor * min(max(strength, 0.0), BRIGHTEST)
+        emission = np.clip(numbers_of(row.get("emissiveFactor"), (0.0, 0.0, 0.0)), 0, 1) * min(
+            max(strength, 0), BRIGHTEST
+        )
         emits = emission.any() and not is_unlit
         lamp, lamp_sampler, lamp_place = self._texture(row.get("emissiveTexture") if emits else None, False)
         material = Material(
@@ -101,13 +102,8 @@ class Looks:
         texture = pick(self.file.rows("textures"), info.get("index"), "texture")
         row = pick(self.file.rows("samplers"), texture["sampler"], "sampler") if "sampler" in texture else {}
         sampler = Sampler((_wrap(row, "wrapS"), _wrap(row, "wrapT")), row.get("magFilter") == NEAREST)
-        read = self._image if has_alpha else self._opaque_image
+        read = self._image if has_alpha else self._without_alpha
         return read(_image_of(texture)), sampler, _place(info)
-
-    def _decode_opaque(self, number: int) -> NDArray[np.uint8] | None:
-        """One array without alpha, whoever asks for it."""
-        image = self._image(number)
-        return None if image is None else image[..., :3]
 
     def _decode(self, number: int) -> NDArray[np.uint8] | None:
         """Pixels of an image; None where its file is missing, and that is no error."""
@@ -123,6 +119,10 @@ class Looks:
             name = image.get("uri", "data:")
             name = f"image {number}" if name.startswith("data:") else short(name)
             raise UsageError(f"{self.file.path}: its texture {name} cannot be read ({error}): restore it") from None
+
+    def _decode_colors(self, number: int) -> NDArray[np.uint8] | None:
+        pixels = self._image(number)
+        return None if pixels is None else pixels[..., :3]
 
 
 def _image_of(texture: dict[str, Any]) -> int:

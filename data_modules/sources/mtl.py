@@ -142,7 +142,7 @@ def resolve(paint: Paint, files: NamedFiles) -> tuple[Material, Map, Map]:
         sampler=(picture if picture.name else mask).sampler,
         alpha=1.0 if mask.name and alpha == 0 else alpha,
         emission=_three(emission),
-        emission_texture=None if emission_texture is None else emission_texture[..., :3],
+        emission_texture=emission_texture,
         emission_sampler=glow.sampler,
     )
     return material, picture if picture.name else mask, glow
