@@ -31,8 +31,8 @@ class Format:
 
 POSED = ("camera_convention", "resolution", "normalize", "yaw", "masks", "category")
 FORMATS = {
-    "meshes": Format("meshes:MeshSource", ("category", "up", "yaw"), True),
-    "shapenet": Format("shapenet:ShapeNetSource", ("synset", "up", "yaw"), True),
+    "meshes": Format("meshes:MeshSource", ("category", "up", "yaw", "missing_files"), True),
+    "shapenet": Format("shapenet:ShapeNetSource", ("synset", "up", "yaw", "missing_files"), True),
     "basel": Format("basel:BaselSource", ("scenes", "seed", "expression"), True),
     "transforms": Format("transforms:TransformsSource", POSED, False),
     "srn": Format("srn:SrnSource", POSED, False),
@@ -63,6 +63,7 @@ def pack(
     seed: Seed | None = None,
     up: Literal["y", "z"] | None = None,
     yaw: Angle | None = None,
+    missing_files: Literal["leave_out", "grey", "kd"] | None = None,
     synset: str | None = None,
     scenes: Count | None = None,
     expression: Annotated[float, Range(0, 1000)] | None = None,
@@ -100,6 +101,9 @@ def pack(
         up: meshes and shapenet only: axis of the files that points up; y unless given, or unless a manifest says.
         yaw: degrees about the vertical that bring the front to -Y; for meshes 0 unless given (the front is +Z in files
             with +Y up), for shapenet 180 (the front is -Z); for posed images only together with normalize.
+        missing_files: meshes and shapenet only: what becomes of a mesh whose material or texture is missing. leave_out,
+            the default, leaves it out; grey draws grey what misses its material or texture; kd, the default of
+            shapenet, draws what misses its texture in the plain colour of its material.
         synset: shapenet only: WordNet id of the category; 02958343, cars, unless given.
         scenes: basel only: number of faces to draw; 2000 unless given.
         expression: basel only: scale of the expressions drawn; 0, neutral, unless given.
@@ -135,7 +139,8 @@ def pack(
     chosen = {
         "views": views, "resolution": resolution, "samples_per_pixel": samples_per_pixel,
         "camera_distance": camera_distance, "azimuth": azimuth, "elevation": elevation, "seed": seed,
-        "up": up, "yaw": yaw, "synset": synset, "category": category, "scenes": scenes, "expression": expression,
+        "up": up, "yaw": yaw, "missing_files": missing_files, "synset": synset, "category": category, "scenes": scenes,
+        "expression": expression,
         "camera_convention": camera_convention, "normalize": normalize or None, "masks": masks,
         "views_per_scene": views_per_scene,
     }  # fmt: skip
@@ -157,6 +162,7 @@ def pack(
         reason = error.strerror or error
         raise UsageError(f"--out {out} cannot be written ({reason}): name another folder, or make room") from None
     _say_summary(out, index)
+    _say_warnings(index)
     if render is None:
         records = list(_records(index, {scene.id for scene in reader.scenes()}))
         _say_masks(records)
@@ -205,6 +211,17 @@ def _say_summary(out: str, index: PackIndex) -> None:
     lost = f"; {len(index.left_out)} left out, see pack.json" if index.left_out else ""
     scenes, views = counted(index.num_scenes, "scene"), counted(index.offsets[-1], "view")
     print(f"{out}: {scenes}, {views}, {size} in {counted(len(index.shards), 'file')}{lost}")
+
+
+def _say_warnings(index: PackIndex) -> None:
+    """Each warning once, since one exporter makes thousands of files; the index says which scenes have it."""
+    scenes: dict[str, list[str]] = {}
+    for name, warnings in zip(index.scene_ids, index.warnings, strict=True):
+        for warning in warnings:
+            scenes.setdefault(warning, []).append(name)
+    for warning, names in scenes.items():
+        whose = names[0] if len(names) == 1 else f"{counted(len(names), 'scene')}, e.g. {names[0]}"
+        print(f"warning: {whose}: {warning}")
 
 
 def _records(index: PackIndex, scene_ids: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:

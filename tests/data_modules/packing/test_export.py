@@ -58,7 +58,7 @@ def scenes_of(folder: Path) -> dict[str, tuple]:
         with shard.open() as file:
             views = layout.read_scene(file, index, row)
         record = layout.read_source_records(shard)[row - shard.first_scene]
-        digest, masked = layout.scene_sha256(*vars(views).values()), bool(index.masked[row])
+        digest, masked = layout.scene_sha256(*list(vars(views).values())[:5]), bool(index.masked[row])
         found[name] = (index.categories[row], index.shapes[row], record["license"], digest, index.digests[row], masked)
     return found
 
