@@ -64,4 +64,7 @@ def explain(error: OSError) -> str:
     reason = REASONS.get(error.errno or 0, f"{lines[-1] if lines else 'it failed'}: look at it, then call again")
     name = os.fsdecode(error.filename2 or error.filename or "")  # of two, the one that was to be written
     draft = re.fullmatch(DRAFT, name)
+    needed = re.search(r"[\d,]+ bytes are needed.*", lines[-1]) if lines else None
+    if needed:  # see scaled_ig.files.bytes_needed
+        reason = reason.replace(":", f" ({needed[0]}):", 1)
     return f"{draft[1] if draft else name}: {reason}" if name else reason

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -81,8 +82,21 @@ def _lives(process: int) -> bool:
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file, text in UTF-8; see :func:`replacing`."""
-    with replacing(path) as draft:
-        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+    encoded = content.encode() if isinstance(content, str) else content
+    try:
+        with replacing(path) as draft:
+            draft.write_bytes(encoded)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error.strerror = f"{error.strerror}; {bytes_needed(path, len(encoded))}"
+        raise
+
+
+def bytes_needed(path: Path, num_bytes: int) -> str:
+    """How much room a file takes and its place has, in words."""
+    with suppress(OSError):
+        return f"{num_bytes:,} bytes are needed, {shutil.disk_usage(path.parent).free:,} are free"
+    return f"{num_bytes:,} bytes are needed"
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from scaled_ig.distributed.agreement import together
 from scaled_ig.distributed.watch import Watch
 from scaled_ig.errors import UsageError
-from scaled_ig.files import replacing, sync
+from scaled_ig.files import bytes_needed, replacing, sync
 from scaled_ig.phases.checkpoint_files import content_of, last_checkpoint, last_checkpoints, seal
 from scaled_ig.phases.saved_rows import (
     Place,
@@ -71,8 +71,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 self._forget(target.parent)
             _forget_rows(target.parent)
         except (OSError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            self._mistake = UsageError(f"{target} cannot be written ({reason}): free space, then --resume true")
+            # PyTorch's own words are of positions in the archive.
+            reason = error.strerror if isinstance(error, OSError) else "not all of it could be written"
+            needed = bytes_needed(target, _num_bytes(checkpoint))
+            self._mistake = UsageError(
+                f"{target} cannot be written ({reason}; {needed}): free space, then --resume true"
+            )
 
     def _move_on(self, folder: Path) -> None:
         """Make room for a new ``last.ckpt``; a process that is killed on the way leaves a gap, and all whole."""
@@ -101,6 +105,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None) -> Any:
         return content_of(Path(path))  # newest_whole has verified it
+
+
+def _num_bytes(content: Any) -> int:
+    """Of all tensors of a checkpoint."""
+    if isinstance(content, torch.Tensor):
+        return content.numel() * content.element_size()
+    values = content.values() if isinstance(content, dict) else content if isinstance(content, list | tuple) else ()
+    return sum(map(_num_bytes, values))
 
 
 def _forget_rows(folder: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from scaled_ig.bank.description import describe
 from scaled_ig.batch import ViewBatch, ViewKey, view_ids
 from scaled_ig.errors import UsageError
-from scaled_ig.files import replacing
+from scaled_ig.files import bytes_needed, replacing
 from scaled_ig.scene_model import SceneModel
 
 Precision = Literal["float32", "float16"]
@@ -167,4 +167,7 @@ def _write(path: Path, latents: Tensor, made_of: str) -> None:
         with replacing(path) as draft:
             save_file({"latents": latents}, draft, metadata=stamp)
     except (SafetensorError, OSError) as error:
-        raise UsageError(f"{path} cannot be written ({error}): free space, or give another --run_dir") from None
+        needed = bytes_needed(path, latents.numel() * latents.element_size())
+        raise UsageError(
+            f"{path} cannot be written ({error}; {needed}): free space, or give another --run_dir"
+        ) from None
