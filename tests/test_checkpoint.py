@@ -66,11 +66,12 @@ def test_a_run_records_its_scenes_and_refuses_to_go_on_with_others(tmp_path, run
     shutil.copytree(tiny_run, run)
     (run / "checkpoints" / PHASES[-1] / "final.ckpt").unlink()
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
-    for folder, other in ((run, ("--data.split_seed", 5)), (run, ("--data.stage1_scenes", 3))):
-        options = ("--run_dir", folder, "--resume", "true", *other)
+    for key, saved, value in (("data.split_seed", 0, 5), ("data.stage1_scenes", 4, 3)):
+        options = ("--run_dir", run, "--resume", "true", f"--{key}", value)
         status, output = run_scaled_ig("fit", "--config", tiny_config, *options)
         assert status == 2
-        assert output.splitlines()[-1].startswith(f"error: {run} was begun with another stage1")
+        said = f"error: {run} was begun with other settings: {key} {saved} → {value};"
+        assert output.splitlines()[-1].startswith(said)
         assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 

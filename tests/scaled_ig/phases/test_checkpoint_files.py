@@ -318,7 +318,7 @@ def test_one_damaged_checkpoint_that_is_kept_alone_is_one_sentence(tmp_path, run
     run = tmp_path / "run"
     call = ("fit", "--config", tiny_config, "--run_dir", run, "--keep_checkpoints")
     status, output = run_scaled_ig(*call, 0)
-    assert (status, output.splitlines()[-1]) == (2, "error: keep_checkpoints 0 must be 1 or more")
+    assert (status, output.splitlines()[-1]) == (2, "error: keep_checkpoints 0 must be 1 to 1,000,000")
     status, output = run_scaled_ig(*call, 1)
     assert status == 0, output[-3000:]
     folder = run / "checkpoints" / PHASES[-1]
