@@ -26,7 +26,7 @@ FLOORS = [
 ]
 ORDERED = {0, 4, 8}  # floors where a room may also import those before it
 ONLY_THERE = {"autoencoders": {"diffusers"}, "rendering": {"triton"}, "metrics": {"torchmetrics", "lpips"}}
-DATA_MODULES = {"lightning", "h5py", "PIL", "mapbox_earcut", "embreex", "tqdm"}
+DATA_MODULES = {"lightning", "h5py", "PIL", "mapbox_earcut", "DracoPy", "embreex", "tqdm"}
 # The same of data_modules, which stands beside the house on its ground floor.
 DATA_FLOORS = [
     {"sources", "synthesize", "processes"},

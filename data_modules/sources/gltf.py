@@ -47,10 +47,8 @@ def read_gltf(path: Path, files: NamedFiles | None = None) -> Mesh:
     """
     files = files or NamedFiles(path.parent)
     file = open_gltf(path, files)
-    with (
-        said_of(path),
-        np.errstate(all="ignore"),
-    ):  # normalize refuses vertices beyond all numbers
+    # Numbers may go beyond all bounds here: normalize refuses such vertices, as those of all formats.
+    with said_of(path), np.errstate(all="ignore"):
         return _Reader(file, files).read()
 
 

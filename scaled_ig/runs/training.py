@@ -146,7 +146,7 @@ class Training:
         read_saved: Callable[[], dict[str, Any] | None],
         before: Callable[[], None],
     ) -> None:
-        done = together(partial(self._finished, phase_runs, resume, scenes))
+        done = together(partial(self._finished, phase_runs, resume))
         agree({"finished phases": len(done)}, f"put {self.run.path} on storage that all nodes see")
         num_done, start = len(done), None
         if resume and num_done < len(phase_runs):
@@ -155,6 +155,8 @@ class Training:
         saved = together(read_saved)
         changes = list_changes(saved, settings) if saved is not None else []
         together(partial(refuse_changes, self.run, changes, progress))
+        if resume:  # the same settings may find other scenes
+            together(partial(refuse_other_scenes, self.run, scenes))
         on_first_rank(lambda: forget_finished_waves(self.run, phase_runs, num_done))
         if num_done == len(phase_runs):
             _say(trainer, f"{self.run.path}: all phases are done")
@@ -187,10 +189,9 @@ class Training:
         self.check()
         return scenes_of(self.data, self.plan.phases, self.plan.waves) | self.plan.terms
 
-    def _finished(self, phase_runs: list[PhaseRun], resume: bool, scenes: dict[str, Any]) -> list[PhaseRun]:
-        if resume:
-            refuse_other_scenes(self.run, scenes)
-        elif any((self.run.path / "checkpoints").glob("*/*.ckpt")) or (self.run.path / "waves").is_dir():
+    def _finished(self, phase_runs: list[PhaseRun], resume: bool) -> list[PhaseRun]:
+        is_begun = any((self.run.path / "checkpoints").glob("*/*.ckpt")) or (self.run.path / "waves").is_dir()
+        if is_begun and not resume:
             raise UsageError(f"{self.run.path} already holds checkpoints: give --resume true or another --run_dir")
         return list(takewhile(lambda phase_run: resume and phase_run.is_finished, phase_runs))
 
@@ -252,6 +253,7 @@ class Training:
             return
         cut_at_the_end = not evaluation.scenes  # between its last step and its finish: there was nothing left to train
         if cut_at_the_end:
+            _count_last_epoch(trainer)
             module.finish()
         self.model.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
         if cut_at_the_end:
@@ -283,6 +285,14 @@ def _progress(phase_runs: list[PhaseRun], num_done: int, start: Saved | None) ->
     if start is None:
         return Progress(done, done - left, phase)
     return Progress(done | {phase}, done - left, phase, start.step, start.epoch)
+
+
+def _count_last_epoch(trainer: Trainer) -> None:
+    """Bring Lightning's counters to the end of the phase: it has saved them in the course of the last step."""
+    trainer.fit_loop.epoch_loop.batch_progress.increment_completed()
+    trainer.fit_loop.epoch_loop._batches_that_stepped += 1
+    trainer.fit_loop.epoch_progress.increment_processed()
+    trainer.fit_loop.epoch_progress.increment_completed()
 
 
 def _say(trainer: Trainer, sentence: str) -> None:
