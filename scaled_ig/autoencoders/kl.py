@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from scaled_ig.autoencoders.base import Autoencoder
 from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Width, checked
 
 _TANH_SCALE = 0.02  # raw latents are of order 10: 0.02 z lies where tanh is nearly linear (method 4)
 _TANH_LIMIT = 1 - 1e-4
 
 
+@checked
 class KLAutoencoder(Autoencoder):
     """AutoencoderKL with its raw posterior (no 0.18215 factor) and the normaliser z_n = tanh(0.02 z) (method 4).
 
@@ -42,7 +44,7 @@ class KLAutoencoder(Autoencoder):
         subfolder: str = "vae",
         sample_posterior: bool = False,
         config: dict[str, Any] | None = None,
-        small_decoder_channels: int | None = None,
+        small_decoder_channels: Width | None = None,
     ) -> None:
         super().__init__()
         self.sample_posterior, self.is_deterministic = sample_posterior, not sample_posterior

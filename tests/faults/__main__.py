@@ -50,7 +50,7 @@ ROWS = {
     "flips in checkpoints": Row(damage.checkpoint_flips, 500, 40),
     "flips in banks": Row(damage.bank_flips, 1000, 60),
     "flips in latents": Row(damage.latent_flips, 300, 30),
-    "flips in packs": Row(packs.pack_flips, 2000, 0),
+    "flips in packs": Row(packs.pack_flips, 400, 0),
     "truncations": Row(damage.truncations, 40, 5),
     "hostile payloads": Row(hostile.payloads, 10_000, 0),
     "changed settings": Row(settings.changed_settings, 1000, 12),

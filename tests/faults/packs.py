@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -206,10 +207,12 @@ def pack_flips(laboratory: Laboratory, random: Random, count: int) -> Iterator[T
     pack = laboratory.folder / "spoilt"
     write_pack(BallScenes(8, 10, 32, masked=4), pack, render=None)
     flips = draw_flips(pack, count, random.randrange(2**32))
-    answers = zip(check_verdicts(pack, flips, rehash=False), training_verdicts(pack, flips, rehash=False), strict=True)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(verdicts, pack, flips, rehash=False) for verdicts in (check_verdicts, training_verdicts)]
 
     def trial(verdicts: tuple[str, str], folder: Path) -> None:
         assert not any(verdict.startswith((SILENT, CRASHED, HUNG)) for verdict in verdicts), verdicts
 
+    answers = zip(*(future.result() for future in asked), strict=True)
     for flip, verdicts in zip(flips, answers, strict=True):
         yield Trial(f"bit {flip.bit} of byte {flip.byte} of {flip.file}", partial(trial, verdicts))
