@@ -62,12 +62,8 @@ def pack(
     elevation: tuple[Elevation, Elevation] | None = None,
     seed: Seed | None = None,
     up: Literal["y", "z"] | None = None,
-<<<<<<< HEAD
-    yaw: float | None = None,
-    missing_files: Literal["leave_out", "grey", "kd"] | None = None,
-=======
     yaw: Angle | None = None,
->>>>>>> a46e616775fabb6c9c15c673e17980e0e222599f
+    missing_files: Literal["leave_out", "grey", "kd"] | None = None,
     synset: str | None = None,
     scenes: Count | None = None,
     expression: Annotated[float, Range(0, 1000)] | None = None,
