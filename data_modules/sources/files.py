@@ -1,6 +1,7 @@
 """What readers of all formats do with files: finding folders, also behind links, reading JSON, and staying inside."""
 
 import codecs
+import contextlib
 import os
 import reprlib
 from collections import deque
@@ -83,7 +84,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def decode_text(content: bytes) -> str:
-    """Text by its byte order mark; without one UTF-16 by its zeros, else UTF-8, else Latin-1, which takes any byte.
+    """Text by its byte order mark; without one UTF-16 by its zeros, UTF-8, what Windows writes, or Latin-1.
 
     Raises:
         ValueError: a byte order mark, or zeros, and no such text behind them.
@@ -96,10 +97,10 @@ def decode_text(content: bytes) -> str:
         zeros, others = head[first::2].count(0), head[1 - first :: 2].count(0)
         if others == 0 and 2 * zeros > len(head) // 2:
             return content.decode(encoding)
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+    for encoding in ("utf-8", "cp1252"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return content.decode(encoding)
+    return content.decode("latin-1")
 
 
 def _continued(lines: list[str]) -> list[str]:

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_modules.sources.base import GREY, Material, Sampler, bounded_uv, srgb_to_linear
+from data_modules.sources.base import GREY, Material, Sampler, srgb_to_linear
 from data_modules.sources.colors import to_unit
 from data_modules.sources.files import read_lines, short
 from data_modules.sources.named_files import NamedFiles
 from scaled_ig.errors import UsageError
 
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+NUMBER = r"[-+]?(?>\d+\.?\d*|\.\d+)(?>[eE][-+]?\d+)?"
 # A number counts only where something follows it: the name of a texture may be one, too.
 MAP_OPTION = re.compile(
     rf"\s*-(?:(?P<key>s|o|t|mm)(?P<numbers>(?:\s+{NUMBER}(?=\s)){{1,3}})"
@@ -40,9 +40,10 @@ class Map:
     numbers: dict[str, tuple[float, ...]] = field(default_factory=lambda: dict(PLAIN_OPTIONS))
     words: dict[str, str] = field(default_factory=dict)
 
-    def place(self, uv: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Texture coordinates [..., 2], scaled by ``-s`` and then moved by ``-o``."""
-        return bounded_uv(uv * self.numbers["s"][:2] + self.numbers["o"][:2])
+    @property
+    def place(self) -> tuple[float, ...]:
+        """Four numbers: ``-s`` of u and v, by which they are multiplied, and ``-o``, by which they are moved then."""
+        return (*self.numbers["s"][:2], *self.numbers["o"][:2])
 
     @property
     def sampler(self) -> Sampler:

@@ -5,7 +5,6 @@ names, and textures outside the mesh's folder are all common in ShapeNet; byte o
 libraries, and lines that go on in the next come from others.
 """
 
-import re
 from array import array
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.sources.base import GREY, Material, Mesh
+from data_modules.sources.base import GREY, Material, Mesh, bounded_uv
 from data_modules.sources.colors import linear_colors, to_unit
 from data_modules.sources.files import read_lines, short
 from data_modules.sources.mtl import Paint, read_library, resolve
@@ -23,7 +22,7 @@ from scaled_ig.errors import UsageError
 
 # How many numbers a line has: x y z, then w, red green blue, both, or red green blue alpha.
 COUNTS = {"v": (3, 4, 6, 7, 8), "vt": (1, 2, 3), "vn": (3,)}
-LIBRARY = re.compile(r'"[^"]+"|\S.*?\.mtl(?=\s|$)', re.IGNORECASE)
+MOST_LIBRARIES = 1000
 
 
 class _Numbers:
@@ -164,15 +163,15 @@ def _vertex_colors(path: Path, table: NDArray[np.float64], counts: NDArray[np.ui
 
 def _painted(path: Path, mesh: Mesh, names: list[str], libraries: list[str], files: NamedFiles) -> Mesh:
     """The mesh with the materials that its faces use, and texture coordinates as their maps place them."""
-    paints, missing = _read_libraries(path, libraries, files)
+    paints, missing = _read_libraries(path, [*dict.fromkeys(libraries)], files)
     plain = GREY if mesh.vertex_colors is None else Material()
-    materials, warnings, uv, emission_uv = [plain] * len(names), list[str](), mesh.uv.copy(), mesh.uv.copy()
+    materials, warnings = [plain] * len(names), list[str]()
+    places = np.tile([1.0, 1.0, 0.0, 0.0], (2, len(names), 1))
     for number in np.unique(mesh.material_index).tolist():
         name = names[number]
         if name in paints:
             materials[number], picture, glow = resolve(paints[name], files)
-            used = mesh.material_index == number
-            uv[used], emission_uv[used] = picture.place(mesh.uv[used]), glow.place(mesh.uv[used])
+            places[:, number] = picture.place, glow.place
         elif name and missing:
             files.report_missing(missing[0], f"{path} names {short(missing[0])}, which is not there", False)
         elif name and libraries:
@@ -181,11 +180,12 @@ def _painted(path: Path, mesh: Mesh, names: list[str], libraries: list[str], fil
             files.report_missing(name, sentence, False)
         elif name:
             warnings.append("materials are used and no library is named: they are drawn grey")
+    scale, offset = places[:, mesh.material_index, None, :2], places[:, mesh.material_index, None, 2:]
     glows = any(material.emission_texture is not None for material in materials)
     return replace(
         mesh,
-        uv=uv,
-        emission_uv=emission_uv if glows else None,
+        uv=bounded_uv(mesh.uv * scale[0] + offset[0]),
+        emission_uv=bounded_uv(mesh.uv * scale[1] + offset[1]) if glows else None,
         materials=tuple(materials),
         warnings=tuple(dict.fromkeys(warnings)),
     )
@@ -195,8 +195,10 @@ def _read_libraries(path: Path, libraries: list[str], files: NamedFiles) -> tupl
     """All materials of the libraries, and the names of libraries that are not there."""
     paints: dict[str, Paint] = {}
     missing, places = list[str](), dict[Path, None]()
-    for line in dict.fromkeys(libraries):
-        for names in ([line], LIBRARY.findall(line), line.split()):
+    if sum(line.count(" ") + 1 for line in libraries) > MOST_LIBRARIES:
+        raise UsageError(f"{path} names more than {MOST_LIBRARIES:,} libraries: repair or remove it")
+    for line in libraries:
+        for names in ([line], _names_of_libraries(line), line.split()):
             readable = {name: files.find(name, path) for name in names}
             if any(readable.values()):
                 missing += [name for name, place in readable.items() if place is None]
@@ -207,3 +209,14 @@ def _read_libraries(path: Path, libraries: list[str], files: NamedFiles) -> tupl
     for place in places:
         paints = read_library(place) | paints
     return paints, missing
+
+
+def _names_of_libraries(line: str) -> list[str]:
+    """Names that may have blanks in them; each but the last ends in .mtl."""
+    names, words = list[str](), list[str]()
+    for word in line.split():
+        words.append(word)
+        if word.strip("\"'").lower().endswith(".mtl"):
+            names.append(" ".join(words))
+            words = []
+    return [*names, " ".join(words)] if words else names

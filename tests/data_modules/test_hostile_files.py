@@ -240,6 +240,7 @@ TEXTS = {
     "negative.obj": f"{OBJ}f 1 2 -99999999999\n",
     "short.obj": "v 0 0\nv 1\nv 0 1 0\nf 1 2 3\n",
     "nan.obj": "v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n",
+    "libraries.obj": f"mtllib{' a' * MILLION}\n{OBJ}usemtl a\nf 1 2 3\n",
     "zeros.obj": "\0" * 1000,
     "vertices.ply": PLY.format("binary_little_endian", 10**9, 0),
     "faces.ply": PLY.format("binary_little_endian", 0, 10**9),
@@ -280,6 +281,12 @@ def test_many_small_files_of_large_textures(tmp_path):
         f"mtllib a.mtl\n{OBJ}" + "".join(f"usemtl a{number}\nf 1 2 3\n" for number in range(16))
     )
     check_refusal(lambda: load_all(MeshSource(tmp_path)), ".png")
+
+
+def test_a_number_without_end_in_a_library(tmp_path):
+    (tmp_path / "a.obj").write_text(f"mtllib a.mtl\n{OBJ}usemtl m\nf 1 2 3\n")
+    (tmp_path / "a.mtl").write_text(f"newmtl m\nmap_Kd -s {'1' * MILLION}x\n")
+    check_refusal(lambda: load_all(MeshSource(tmp_path)), "a.mtl")
 
 
 def test_many_materials_share_a_texture(tmp_path):
