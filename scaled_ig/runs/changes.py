@@ -22,8 +22,8 @@ OF_A_CALL = r"run_dir|resume|config(\..*)?"
 """Say what this call does, not what is trained: they are not compared."""
 
 MAY_CHANGE = (
-    r"trainer\.(accelerator|devices|num_nodes|strategy|plugins|logger|callbacks|profiler|default_root_dir|barebones"
-    r"|log_every_n_steps|enable_\w+|detect_anomaly|deterministic|benchmark|inference_mode)(\..*)?",
+    r"trainer\.(accelerator|devices|num_nodes|strategy|plugins|logger|callbacks|profiler|log_every_n_steps|enable_progress_bar"
+    r"|enable_model_summary|detect_anomaly|deterministic|benchmark)(\..*)?",
     r"data\.init_args\.(path|num_workers|in_memory)",
     r"scene\.(kernel|compile_autoencoder)",
     r"(eval|checkpoint)_every_n_steps|keep_checkpoints|rank_timeout|lpips|lpips_weights|bank_encoding|plateau(\..*)?",
