@@ -70,8 +70,10 @@ class TrainingTable:
         return self._counts[phase]
 
     def keep_first(self, phase: str, count: int) -> None:
-        """Drop a phase's rows beyond so many: a resumed phase writes them again."""
-        self._keep(lambda row, number: row["phase"] != phase or number < count)
+        """Drop a phase's rows beyond so many, and those of test views: a resumed phase writes them again."""
+        self._keep(
+            lambda row, number: row["phase"] != phase or (number < count and not row["name"].startswith("test/"))
+        )
 
     def _keep(self, is_kept: Callable[[dict[str, str], int], bool]) -> None:
         """Write the file anew, if need be, with some rows alone.
