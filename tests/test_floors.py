@@ -25,7 +25,11 @@ FLOORS = [
     (("class_paths", "parsing", "commands", "cli"), {"jsonargparse"}),
 ]
 ORDERED = {0, 4, 8}  # floors where a room may also import those before it
-ONLY_THERE = {"autoencoders": {"diffusers"}, "rendering": {"triton"}, "metrics": {"torchmetrics", "lpips"}}
+ONLY_THERE = {
+    "autoencoders": {"diffusers", "huggingface_hub", "safetensors"},
+    "rendering": {"triton"},
+    "metrics": {"torchmetrics", "lpips"},
+}
 DATA_MODULES = {"lightning", "h5py", "PIL", "trimesh", "embreex", "tqdm"}
 # The same of data_modules, which stands beside the house on its ground floor.
 DATA_FLOORS = [

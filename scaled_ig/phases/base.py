@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from scaled_ig.autoencoders import TinyAutoencoder
 from scaled_ig.batch import ViewBatch
 from scaled_ig.distributed.agreement import together
 from scaled_ig.errors import UsageError
@@ -190,6 +191,7 @@ class Phase(LightningModule, ABC):
         return total_variation(representation.planes(scenes), visits / len(batch))
 
     def on_train_start(self) -> None:
+        self._measure_range()
         representation = self.scene.representation
         if representation.hull is None:
             return
@@ -199,6 +201,14 @@ class Phase(LightningModule, ABC):
         texels = representation.texel_masks()
         if planes is not None and texels is not None:
             self.scene_adam().keep(planes.weight, texels)
+
+    @torch.no_grad()
+    def _measure_range(self) -> None:
+        """Measure the latents of an autoencoder that came without their range, the same on all ranks."""
+        autoencoder = self.scene.autoencoder
+        if isinstance(autoencoder, TinyAutoencoder) and not autoencoder.measured:
+            views = self.trainer.datamodule.some_training_views(512)  # type: ignore[attr-defined]
+            autoencoder.measure_range(torch.cat([autoencoder.encode(batch.pixels.to(self.device)) for batch in views]))
 
     # -- who trains, where ------------------------------------------------------------------------------------------
 
