@@ -15,6 +15,7 @@ CAPTION_HEIGHT = 16
 CELL = 160
 BEYOND_MASK = (214, 226, 245)  # what white becomes outside of the mask
 SHOWN_SCENES = 24
+WARNING = (178, 96, 0)
 
 
 def spread_scenes(num_scenes: int) -> list[int]:
@@ -59,9 +60,11 @@ def _scene_strip(result: CheckResult, scene: int) -> Image.Image:
     caption = f"{index.scene_ids[scene]}  ({', '.join(notes)})"
     draw = ImageDraw.Draw(strip)
     draw.text((3, 2), caption, fill="black", font=ImageFont.load_default(11))
-    if scene in result.reasons:
+    remark = result.reasons.get(scene) or "; ".join(index.warnings[scene])
+    if remark:
         left = 12 + draw.textlength(caption, font=ImageFont.load_default(11))
-        draw.text((left, 2), result.reasons[scene][:140], fill=AXES[0][1], font=ImageFont.load_default(11))
+        color = AXES[0][1] if scene in result.reasons else WARNING
+        draw.text((left, 2), remark[:140], fill=color, font=ImageFont.load_default(11))
     if report is None or report.shown is None:
         return strip
     shown = report.shown

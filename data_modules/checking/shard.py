@@ -190,9 +190,10 @@ def _check_scene(
             rows = _unreadable_rows(file[name], first, last)
             yield _damaged(task, scene, f"cannot be read ({_sentence(error)})", rows)
             return
-    cameras = (file[name][first:last] for name in (layout.CAMERA_TO_WORLD, layout.INTRINSICS, layout.NEAR_FAR))
-    views = PosedViews(images, *cameras, masks=masks)  # type: ignore[misc]
-    if layout.scene_sha256(*vars(views).values()) != task.digests[row]:
+    names = (layout.CAMERA_TO_WORLD, layout.INTRINSICS, layout.NEAR_FAR)
+    poses, intrinsics, near_far = (file[name][first:last] for name in names)
+    views = PosedViews(images, poses, intrinsics, near_far, masks)
+    if layout.scene_sha256(images, poses, intrinsics, near_far, masks) != task.digests[row]:
         yield _damaged(task, scene, "its views, cameras or masks are not those that were packed (sha256)")
     else:
         yield from check_scene(views, task, scene, record[layout.SOURCE])

@@ -168,6 +168,7 @@ class PackIndex:
         image_size: H, W.
         split_rule: see ``split_views``.
         scene_radius: radius of the ball around the origin that holds every object.
+        warnings: of every scene, what the views do not show as the files say; mostly none.
         left_out: scenes that could not be packed, or were dropped since: ``id`` and ``reason``.
         document: the whole of ``pack.json``.
     """
@@ -183,6 +184,7 @@ class PackIndex:
     image_size: tuple[int, int]
     split_rule: str
     scene_radius: float
+    warnings: tuple[tuple[str, ...], ...]
     left_out: tuple[dict[str, str], ...]
     document: dict[str, Any]
 
@@ -236,6 +238,7 @@ class PackIndex:
             image_size=(height, width),
             split_rule=document["split"],
             scene_radius=document["scene_radius"],
+            warnings=tuple(tuple(scene.get("warnings", ())) for scene in scenes),
             left_out=tuple(document["left_out"]),
             document=document,
         )

@@ -128,6 +128,9 @@ def _scene_faults(scene: Any, keys: Kinds) -> Iterator[str]:
             yield f"the {key} {short(scene[key])} of a scene has characters that cannot be printed"
     if not 0 <= scene["views"] <= MOST_VIEWS:
         yield f"scene {scene['id']} has {short(scene['views'])} views"
+    warnings = scene.get("warnings", [])
+    if not isinstance(warnings, list) or not all(isinstance(text, str) and is_name(text) for text in warnings):
+        yield f"the warnings of scene {scene['id']} are {short(warnings)}"
 
 
 def _key_faults(row: Any, kinds: Kinds, what: str) -> Iterator[str]:

@@ -78,8 +78,9 @@ class SceneWriter:
             self.parts.leave_out(row, scene_id, f"{type(error).__name__}: {error}")
         else:
             seed = {} if self.render is None else {"seed": self.render.seed}
+            warnings = {"warnings": [*dict.fromkeys(scene.warnings)]} if scene.warnings else {}
             try:
-                write_scene(self.parts.views(row), views, record | seed)
+                write_scene(self.parts.views(row), views, record | seed | warnings)
             except MemoryError:
                 self.parts.leave_out(row, scene_id, TOO_LARGE)
 

@@ -131,13 +131,14 @@ def index_row(file: Path) -> dict[str, Any]:
     with h5py.File(file, "r") as shard:
         views = np.diff(shard[layout.OFFSET][:]).tolist()
         ids, categories = (shard[name].asstr()[:].tolist() for name in (layout.SCENE_ID, layout.CATEGORY))
-        shapes = [json.loads(text).get("shape") for text in shard[layout.SOURCE][:]]
-        shapes = [str(shape or name) for shape, name in zip(shapes, ids, strict=True)]
+        records = [json.loads(text) for text in shard[layout.SOURCE][:]]
+        shapes = [str(record.get("shape") or name) for record, name in zip(records, ids, strict=True)]
+        warnings = [{"warnings": record["warnings"]} if "warnings" in record else {} for record in records]
         digests = [digest.decode() for digest in shard[layout.SHA256][:]]
         masked = shard[layout.MASKED][:].astype(bool).tolist() if layout.MASKED in shard else [False] * len(ids)
     keys = ("id", "category", "shape", "views", "sha256", "masks")
     columns = zip(ids, categories, shapes, views, digests, masked, strict=True)
-    scenes = [dict(zip(keys, values, strict=True)) for values in columns]
+    scenes = [dict(zip(keys, values, strict=True)) | warned for values, warned in zip(columns, warnings, strict=True)]
     return {"file": file.name, "bytes": file.stat().st_size, "sha256": file_sha256(file), "scenes": scenes}
 
 

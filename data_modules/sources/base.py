@@ -42,6 +42,7 @@ class Mesh:
         material_index: int [F], rows of ``materials``.
         materials: diffuse colours.
         vertex_colors: float32 [V, 3], linear RGB in [0, 1], multiplies the material; or None.
+        warnings: what the file says of its look and the views do not show, one clause each.
     """
 
     vertices: NDArray[np.float64]
@@ -51,6 +52,7 @@ class Mesh:
     material_index: NDArray[np.int64]
     materials: tuple[Material, ...]
     vertex_colors: NDArray[np.float32] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class PosedViews:
         near_far: float32 [V, 2], distances from the camera between which the scene lies; None where the source gives
             none: then it is the ball of radius 0.5 around the origin.
         masks: uint8 [V, H, W], how much of each pixel the object covers, 255 is all of it; or None.
+        warnings: what may be wrong with the views although they can be read, one clause each.
     """
 
     images: NDArray[np.uint8]
@@ -71,6 +74,7 @@ class PosedViews:
     intrinsics: NDArray[np.float32]
     near_far: NDArray[np.float32] | None = None
     masks: NDArray[np.uint8] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

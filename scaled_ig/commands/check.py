@@ -84,5 +84,7 @@ def _summary(result: "CheckResult") -> str:
     count, lost = len(result.findings), index.num_scenes - result.num_sound
     verdict = f"{counted(count, 'finding')}, {counted(lost, 'scene')} not sound" if count else "sound"
     left_out = f", {len(index.left_out)} left out when packed" if index.left_out else ""
+    warned = sum(map(bool, index.warnings))
+    warnings = f", {counted(warned, 'scene')} with warnings when packed" if warned else ""
     views = f"{counted(index.offsets[-1], 'view')} of {height}x{width} pixels"
-    return f"{counted(index.num_scenes, 'scene')}, {views}, {verdict}{left_out}"
+    return f"{counted(index.num_scenes, 'scene')}, {views}, {verdict}{left_out}{warnings}"

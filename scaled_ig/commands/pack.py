@@ -155,6 +155,7 @@ def pack(
         reason = error.strerror or error
         raise UsageError(f"--out {out} cannot be written ({reason}): name another folder, or make room") from None
     _say_summary(out, index)
+    _say_warnings(index)
     if render is None:
         records = list(_records(index, {scene.id for scene in reader.scenes()}))
         _say_masks(records)
@@ -203,6 +204,17 @@ def _say_summary(out: str, index: PackIndex) -> None:
     lost = f"; {len(index.left_out)} left out, see pack.json" if index.left_out else ""
     scenes, views = counted(index.num_scenes, "scene"), counted(index.offsets[-1], "view")
     print(f"{out}: {scenes}, {views}, {size} in {counted(len(index.shards), 'file')}{lost}")
+
+
+def _say_warnings(index: PackIndex) -> None:
+    """Each warning once, since one exporter makes thousands of files; the index says which scenes have it."""
+    scenes: dict[str, list[str]] = {}
+    for name, warnings in zip(index.scene_ids, index.warnings, strict=True):
+        for warning in warnings:
+            scenes.setdefault(warning, []).append(name)
+    for warning, names in scenes.items():
+        whose = names[0] if len(names) == 1 else f"{counted(len(names), 'scene')}, e.g. {names[0]}"
+        print(f"warning: {whose}: {warning}")
 
 
 def _records(index: PackIndex, scene_ids: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:

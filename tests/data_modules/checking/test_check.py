@@ -37,9 +37,10 @@ def test_few_views_symmetric_objects_and_left_out_scenes_are_no_findings(tmp_pat
     few = {name: noisy_views(seed, 4) for seed, name in enumerate(NAMES)}
     alike = noisy_views(7, 4)
     few["vase"] = changed(alike, images=np.repeat(alike.images[:1], 4, axis=0))
-    pack = make_pack(tmp_path / "few", few, split="every_tenth", left_out=({"id": "z", "reason": "no triangle"},))
+    warned, left_out = {"vase": {"warnings": ["it shines"]}}, ({"id": "z", "reason": "no triangle"},)
+    pack = make_pack(tmp_path / "few", few, warned, split="every_tenth", left_out=left_out)
     assert check(str(pack)) == 0
-    assert "sound, 1 left out when packed" in capsys.readouterr().out
+    assert "sound, 1 left out when packed, 1 scene with warnings when packed" in capsys.readouterr().out
 
 
 def test_the_sheet_lies_in_the_pack_and_says_how_cameras_were_read(tmp_path):

@@ -21,7 +21,7 @@ def flat(views):
 
 def repeated(views):
     for values in vars(views).values():
-        if values is not None:
+        if isinstance(values, np.ndarray):
             values[[1, 4]] = values[0]
 
 

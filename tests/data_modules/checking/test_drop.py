@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 import h5py
+import numpy as np
 import pytest
 
 from data_modules import layout
@@ -16,12 +17,14 @@ def test_sound_scenes_are_kept(tmp_path, capsys):
     scenes = sound_scenes() | {"d": noisy_views(1), "e": noisy_views(5)}
     scenes["a"].images[1] = 255
     scenes["e"].camera_to_world[1, :3, 0] *= -1
-    pack = make_pack(tmp_path / "old", scenes, per_shard=2, left_out=({"id": "z", "reason": "no triangle"},))
+    records = {"b": {"warnings": ["it shines"]}}
+    pack = make_pack(tmp_path / "old", scenes, records, per_shard=2, left_out=({"id": "z", "reason": "no triangle"},))
     new = tmp_path / "new"
     assert check(str(pack), fix_drop=True, out=str(new)) == 1
     assert f"{new}: 2 of 5 scenes, 20 views" in capsys.readouterr().out
     index = PackIndex.open(new)
     assert index.scene_ids == ("b", "c")
+    assert index.warnings == (("it shines",), ())
     assert index.document["jobs"] == [], "the call of a scene that was dropped can be repeated"
     reasons = {scene["id"]: scene["reason"] for scene in index.left_out}
     assert list(reasons) == ["z", "a", "d", "e"]
@@ -30,7 +33,7 @@ def test_sound_scenes_are_kept(tmp_path, capsys):
     for number, name in enumerate(index.scene_ids):
         with index.shards[index.shard_of(number)].open() as file:
             views = layout.read_scene(file, index, number)
-        assert all((getattr(views, f.name) == getattr(scenes[name], f.name)).all() for f in fields(views))
+        assert all(np.array_equal(getattr(views, f.name), getattr(scenes[name], f.name)) for f in fields(views))
     assert check(str(new)) == 0
     assert sorted(path.name for path in new.iterdir()) == [
         "contact_sheet.png", layout.shard_name(0), layout.shard_name(1), layout.INDEX_FILE

@@ -29,6 +29,7 @@ GONE = object()
         ((*SCENE, "id"), 5, "id"), ((*SCENE, "id"), "a\0", "printed"), ((*SCENE, "id"), "a\n", "printed"),
         ((*SCENE, "id"), "\ud800", "printed"), ((*SCENE, "category"), "\x1b[2J", "printed"),
         ((*SCENE, "shape"), None, "shape"), ((*SCENE, "sha256"), 1, "sha256"),
+        ((*SCENE, "warnings"), 5, "warnings"), ((*SCENE, "warnings"), ["\x1b[2J"], "warnings"),
         ((*SCENE, "masks"), GONE, "masks"), ((*SCENE, "masks"), 1, "masks"),
         (("image_size",), [16], "image_size"), (("image_size",), [0, 16], "image_size"),
         (("image_size",), [16, 1 << 40], "image_size"), (("image_size",), 16, "image_size"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_modules import layout
-from data_modules.layout import PackIndex
+from data_modules.layout import PackIndex, read_source_records
 from data_modules.packing.pack import write_pack
 from data_modules.packing.scene_writer import TOO_LARGE
 from data_modules.packing.workers import KILLED, TOO_SLOW, Workers
@@ -20,6 +20,8 @@ from scaled_ig.errors import UsageError
 
 TROUBLES = {"s0": "size", "s2": "usage", "s3": "value", "s5": "memory"}
 REASONS = {"usage": "s.json is torn: mend it", "value": "KeyError: 'fl_x'", "memory": TOO_LARGE, "killed": KILLED}
+
+WARNINGS = ("it shines", "it is turned", "it shines")
 
 
 class Troubled(SceneSource):
@@ -54,7 +56,8 @@ class Troubled(SceneSource):
         shape = (2, 8, 8, 3) if trouble == "size" else (2, 4, 6, 3)
         images = np.random.default_rng(int(scene_id[1:])).integers(0, 255, shape, dtype=np.uint8)
         poses = np.tile(np.eye(4, dtype=np.float32), (2, 1, 1))
-        return PosedViews(images, poses, np.ones((2, 4), np.float32)), {"shape": scene_id}
+        warnings = WARNINGS if trouble == "warned" else ()
+        return PosedViews(images, poses, np.ones((2, 4), np.float32), warnings=warnings), {"shape": scene_id}
 
 
 class Deadly(Troubled):
@@ -99,6 +102,13 @@ def test_bad_scenes_are_left_out_with_a_record(tmp_path, capsys):
     assert "4x6" in reasons["s6"]
     said = capsys.readouterr().out.splitlines()
     assert said == [f"left out: {name}: {reason}" for name, reason in reasons.items()]
+
+
+def test_warnings_are_kept_in_the_record_and_the_index(tmp_path):
+    index = write_pack(Troubled(3, {"s1": "warned"}), tmp_path, None)
+    assert index.warnings == ((), ("it shines", "it is turned"), ())
+    records = [record for shard in index.shards for record in read_source_records(shard)]
+    assert [record.get("warnings") for record in records] == [None, ["it shines", "it is turned"], None]
 
 
 def test_bytes_do_not_depend_on_processes(tmp_path):
