@@ -30,7 +30,7 @@ ONLY_THERE = {
     "rendering": {"triton"},
     "metrics": {"torchmetrics", "lpips"},
 }
-DATA_MODULES = {"lightning", "h5py", "PIL", "trimesh", "embreex", "tqdm"}
+DATA_MODULES = {"lightning", "h5py", "PIL", "trimesh", "embreex", "tqdm", "cv2"}
 # The same of data_modules, which stands beside the house on its ground floor.
 DATA_FLOORS = [
     {"sources", "synthesize", "processes"},

@@ -155,6 +155,7 @@ def pack(
         reason = error.strerror or error
         raise UsageError(f"--out {out} cannot be written ({reason}): name another folder, or make room") from None
     _say_summary(out, index)
+    _say_held_out(index)
     _say_warnings(index)
     if render is None:
         records = list(_records(index, {scene.id for scene in reader.scenes()}))
@@ -204,6 +205,15 @@ def _say_summary(out: str, index: PackIndex) -> None:
     lost = f"; {len(index.left_out)} left out, see pack.json" if index.left_out else ""
     scenes, views = counted(index.num_scenes, "scene"), counted(index.offsets[-1], "view")
     print(f"{out}: {scenes}, {views}, {size} in {counted(len(index.shards), 'file')}{lost}")
+
+
+def _say_held_out(index: PackIndex) -> None:
+    held_out = [test for test, _ in index.held_out if test]
+    if held_out:
+        whose = f"the files of {counted(len(held_out), 'scene')} say"
+        print(
+            f"held out for tests: {counted(sum(held_out), 'view')}, as {whose}; --split is for scenes that do not say"
+        )
 
 
 def _say_warnings(index: PackIndex) -> None:
