@@ -17,6 +17,7 @@ from data_modules.sources.masks import choose_masks, require_option
 from data_modules.sources.photographs import fit_image, normalize_cameras
 from data_modules.sources.pictures import split_alpha
 from data_modules.sources.undistort import Distortion, undistort
+from scaled_ig.cameras import rows_and_columns
 from scaled_ig.errors import UsageError
 from scaled_ig.files import file_sha256
 
@@ -77,8 +78,8 @@ class PosedSource(SceneSource):
         camera_convention: ``opencv``, ``opengl``, ``opencv_w2c`` or ``opengl_w2c`` for all scenes; None takes what the
             file says, else the rule of the format.
         category: category of scenes whose files name none.
-        resolution: images are cropped to the centred square and resized to this many pixels a side, one at a time;
-            None copies the pixels as they are.
+        resolution: images are cropped in their middle and resized to this many pixels a side, or to these rows and
+            columns, one at a time; None copies the pixels as they are.
         normalize: whether the cameras are brought into the world: up +Z, the scene in the ball of radius 0.5 around
             the origin; else the scenes must already stand there.
         yaw: degrees about +Z that bring the front to -Y, once the cameras are in the world; photographs do not tell
@@ -95,7 +96,7 @@ class PosedSource(SceneSource):
     path: Path
     camera_convention: str | None = None
     category: str = "object"
-    resolution: int | None = None
+    resolution: int | tuple[int, int] | None = None
     normalize: bool = False
     yaw: float = 0.0
     masks: str = "auto"
@@ -103,7 +104,7 @@ class PosedSource(SceneSource):
     def __post_init__(self) -> None:
         if self.camera_convention is not None:
             require_convention(self.camera_convention, "--camera_convention")
-        if self.resolution is not None and self.resolution < 1:
+        if self.resolution is not None and min(rows_and_columns(self.resolution)) < 1:
             raise UsageError(f"--resolution {self.resolution} must be positive, e.g. 128")
         if not math.isfinite(self.yaw):
             raise UsageError(f"--yaw {self.yaw} is no angle: give degrees, e.g. 90")
@@ -164,8 +165,9 @@ class PosedSource(SceneSource):
             except UsageError as error:
                 raise UsageError(f"{where}: {error}") from None
         if self.resolution is not None:
-            mask = None if mask is None else fit_image(mask, intrinsics, self.resolution)[0]
-            pixels, intrinsics = fit_image(pixels, intrinsics, self.resolution)
+            size = rows_and_columns(self.resolution)
+            mask = None if mask is None else fit_image(mask, intrinsics, size)[0]
+            pixels, intrinsics = fit_image(pixels, intrinsics, size)
         return replace(frame, pixels=pixels, pose=pose, intrinsics=intrinsics, mask=mask)
 
     def record(self, file: Path, scene_id: str) -> SourceRecord:

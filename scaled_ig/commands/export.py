@@ -40,5 +40,9 @@ def export(
     except OSError as error:
         reason = error.strerror or error
         raise UsageError(f"--out {out} cannot be written ({reason}): name another folder, or make room") from None
-    print(f"{out}: {counted(count, 'scene')}; to pack them again: scaled-ig pack transforms {out} --out PACK")
+    if format == "nerfstudio":
+        without = ", without their masks" if index.masked.any() else ""
+        print(f"{out}: {counted(count, 'scene')} with OpenGL axes{without}; a scene is a folder below it")
+    else:
+        print(f"{out}: {counted(count, 'scene')}; to pack them again: scaled-ig pack transforms {out} --out PACK")
     return 0

@@ -53,7 +53,7 @@ def pack(
     *,
     out: str,
     views: int | None = None,
-    resolution: int | None = None,
+    resolution: int | tuple[int, int] | None = None,
     samples_per_pixel: int | None = None,
     camera_distance: float | None = None,
     azimuth: tuple[float, float] | None = None,
@@ -86,8 +86,9 @@ def pack(
         path: folder of the scenes; for meshes also a JSON manifest, for basel the HDF5 file.
         out: folder of the pack. Repeating an interrupted call goes on where it stopped.
         views: views a scene; 160 unless given, faces 50.
-        resolution: height and width of the views in pixels; 128 unless given. Posed images are cropped to the centred
-            square and resized, or copied as they are where it is not given.
+        resolution: height and width of the views in pixels; 128 unless given. Posed images are cropped in their middle
+            and resized, also to rows and columns that differ ('[96, 128]'), or copied as they are where it is not
+            given.
         samples_per_pixel: rays a pixel, a square number; 16 unless given.
         camera_distance: distance of the cameras from the centre; the objects fill a ball of radius 0.5; 1.3 unless
             given.
@@ -169,6 +170,10 @@ def _refuse_idle_options(source: str, chosen: dict[str, Any]) -> None:
     for name in chosen:
         if name not in form.options + (RENDER_OPTIONS if form.is_rendered else ()):
             raise UsageError(f"--{name} has no effect on {source}: leave it out")
+    if form.is_rendered and isinstance(chosen.get("resolution"), tuple):
+        raise UsageError(
+            f"--resolution {list(chosen['resolution'])}: {source} are rendered as squares: give one number"
+        )
 
 
 def _reader(source: str, path: Any, chosen: dict[str, Any]) -> SceneSource:

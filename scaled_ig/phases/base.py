@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ class RunSettings:
 def jitter(model: SceneModel, batch: ViewBatch, noise: CounterNoise, pixels: Tensor | None = None) -> Jitter:
     """Noise for the rays of a batch: all latent pixels, or ``pixels`` [B, R]."""
     if pixels is None:
-        pixels = torch.arange(model.latent_resolution**2, device=batch.scene_index.device)[None]
+        pixels = torch.arange(math.prod(model.latent_size), device=batch.scene_index.device)[None]
     return Jitter(noise, batch.ray_ids(pixels))
 
 
