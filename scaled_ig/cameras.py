@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from scaled_ig.errors import UsageError
+
 PAPER_FOCAL = 525 / 512
 """Focal length over image width of the papers' renderings."""
 
@@ -158,9 +160,15 @@ class Cameras:
 
 
 def rows_and_columns(size: int | Sequence[int]) -> tuple[int, int]:
-    """Rows and columns of an image; one number stands for both."""
-    rows, columns = (size, size) if isinstance(size, int) else size
-    return rows, columns
+    """Rows and columns of an image; one number stands for both.
+
+    Raises:
+        UsageError: These are no two whole numbers.
+    """
+    sides = [size, size] if isinstance(size, int) else size
+    if not isinstance(sides, list | tuple) or len(sides) != 2 or not all(type(side) is int for side in sides):
+        raise UsageError(f"resolution {size!r:.40} is no size of images: give one number, or [rows, columns]")
+    return sides[0], sides[1]
 
 
 def focal_of(size: tuple[int, int], focal: float = PAPER_FOCAL) -> tuple[float, float]:

@@ -59,6 +59,8 @@ class SceneModel(nn.Module):
     ) -> None:
         super().__init__()
         self.image_size = rows_and_columns(resolution)
+        if min(self.image_size) < 1:
+            raise UsageError(f"resolution {resolution} must be positive, e.g. 128")
         if any(side % autoencoder.downsampling for side in self.image_size):
             raise UsageError(f"resolution {resolution} is no multiple of the autoencoder's {autoencoder.downsampling}")
         self.representation, self.autoencoder = representation, autoencoder

@@ -167,7 +167,7 @@ def test_a_whole_run(pack, tiny_config, tmp_path, run_scaled_ig, rgb):
             name: {"module": {"class_path": class_path, "init_args": arguments}, "max_steps": 12}
             for name, class_path in (("warm_up", "WarmUp"), ("latent_supervision", "LatentSupervision"))
         }
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "run.yaml").write_text(json.dumps(config))
     run = tmp_path / "run"
     status, output = run_scaled_ig("fit", "--config", tmp_path / "run.yaml", "--run_dir", run)
     assert status == 0, output[-3000:]

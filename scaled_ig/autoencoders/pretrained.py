@@ -153,14 +153,17 @@ class PretrainedAutoencoder(Autoencoder):
         others = sorted(path.name for path in folder.iterdir() if path.suffix in _WEIGHTS)
         inside = sorted(path.parent.name for path in folder.glob(f"*/{_CONFIG}"))
         option = "--scene.autoencoder.init_args"
-        if name != _CONFIG and others:
+        if name == _CONFIG and others:
+            return f"no {name} in {where}, only {_names(others)}: put the {name} of these weights beside them"
+        if others:
             variants = [match[2] or "null" for match in map(_VARIANT.fullmatch, others) if match]
             way_out = (
                 f"give {option}.variant {variants[0]}" if variants else "save it so with diffusers' save_pretrained"
             )
             return f"no {name} in {where}, only {_names(others)}: {way_out}"
         if name == _CONFIG and inside:
-            return f"no {name} in {where}, only in {_names(inside)} of it: give {option}.subfolder {inside[0]}"
+            choice = "vae" if "vae" in inside else inside[0]
+            return f"no {name} in {where}, only in {_names(inside)} of it: give {option}.subfolder {choice}"
         return (
             f"no {self.network_class} ({_CONFIG} and diffusion_pytorch_model.safetensors) in {where}: {self._way_out()}"
         )

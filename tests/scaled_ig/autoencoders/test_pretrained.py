@@ -184,6 +184,9 @@ def test_absent_files_are_named(kind, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     weights = (folder / WEIGHTS).rename(folder / "diffusion_pytorch_model.bin")
     assert f"no {WEIGHTS} in the folder {folder}, only {weights.name}" in refusal(kind, folder)
+    named = (folder / "config.json").rename(folder / "unnamed")
+    assert f"no config.json in the folder {folder}, only {weights.name}: put the config.json" in refusal(kind, folder)
+    named.rename(folder / "config.json")
     weights.unlink()
     missing = rf"no {kind[0].network_class} (config.json and {WEIGHTS}) in the folder {folder}: download "
     assert missing in refusal(kind, folder)
