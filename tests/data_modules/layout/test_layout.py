@@ -90,7 +90,7 @@ def test_cameras_and_pixels_come_back_bit_for_bit(written):
             np.testing.assert_array_equal(views.masks, given.masks)
         assert views.near_far is not None
         np.testing.assert_allclose(views.near_far, np.tile([0.8, 1.8], (3 + scene, 1)), rtol=1e-6)
-        assert index.digests[scene] == layout.scene_sha256(*vars(views).values())
+        assert index.digests[scene] == layout.scene_sha256(*list(vars(views).values())[:5])
 
 
 def test_every_dataset_has_a_checksum_and_a_view_is_a_chunk(written):

@@ -46,7 +46,7 @@ def test_it_is_read_and_checked(copy):
         with index.shards[0].open() as file:
             views = layout.read_scene(file, index, scene)
         assert views.masks is None
-        assert layout.scene_sha256(*vars(views).values()) == index.digests[scene]
+        assert layout.scene_sha256(*list(vars(views).values())[:5]) == index.digests[scene]
         given, _ = BallScenes(2, 10, 16).load(f"ball-{scene}")
         assert abs(views.images.astype(int) - given.images).max() <= 1, "rounding differs between machines"
         np.testing.assert_allclose(views.camera_to_world, given.camera_to_world, atol=1e-5)
