@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_modules.sources.base import Mesh, srgb_to_linear
+from data_modules.sources.base import Mesh, Sampler, srgb_to_linear
 from scaled_ig.errors import UsageError
 
 FOCAL = 1.025390625  # focal length over image width
@@ -20,6 +20,10 @@ FOCAL = 1.025390625  # focal length over image width
 GROUND, SKY = 0.30, 0.52  # ambient light on surfaces that look down, and on those that look up
 LIGHTS = np.array([[0.35, -0.60, 0.72], [-0.80, 0.355, 0.48], [0.55, 0.80, 0.24]])  # towards key, fill and rim light
 INTENSITIES = np.array([0.55, 0.22, 0.15])
+
+MOST_LAYERS = 64  # of surfaces that a ray goes through
+LEAST_SHARE = 1 / 512  # of a ray that goes on
+STEP = 1e-5  # from a surface to where the ray goes on, in distances along the camera's axis
 
 SRGB_TO_LINEAR = srgb_to_linear(np.arange(256) / 255).astype(np.float32)
 
@@ -89,9 +93,10 @@ class RayCaster:
         if self.grid**2 != samples_per_pixel:
             raise UsageError(f"--samples_per_pixel {samples_per_pixel} is no square number: use 1, 4, 9, 16, 25, ...")
         self.mesh = mesh
-        self.radius = float(np.linalg.norm(mesh.vertices, axis=1).max())
+        corners = mesh.vertices[mesh.faces]  # vertices of no face may be anywhere
+        self.radius = float(np.linalg.norm(corners, axis=-1).max())
         self.scene = EmbreeScene()
-        TriangleMesh(self.scene, mesh.vertices[mesh.faces].astype(np.float32))
+        TriangleMesh(self.scene, corners.astype(np.float32))
         self._prepare_surface()
 
     def _prepare_surface(self) -> None:
@@ -100,11 +105,15 @@ class RayCaster:
         self.face_normals = _unit(np.cross(edges[:, 0], edges[:, 1])).astype(np.float32)
         missing = ~mesh.normals.any(axis=-1, keepdims=True)
         self.corner_normals = np.where(missing, self.face_normals[:, None], mesh.normals)
-        textures = [np.full((1, 1, 3), 255, np.uint8) if m.texture is None else m.texture for m in mesh.materials]
-        self.texels = np.concatenate([texture.reshape(-1, 3) for texture in textures])
-        self.texture_size = np.array([texture.shape[1::-1] for texture in textures])
-        self.texture_start = np.cumsum([0, *self.texture_size.prod(axis=1)])[:-1]
-        self.material_color = np.array([m.color for m in mesh.materials], dtype=np.float32)
+        materials = mesh.materials
+        self.textures = _Textures([m.texture for m in materials], [m.sampler for m in materials])
+        self.emission_textures = _Textures(
+            [m.emission_texture for m in materials], [m.emission_sampler for m in materials]
+        )
+        self.material_color = np.array([(*m.color, m.alpha) for m in materials], dtype=np.float32)
+        self.emission = np.array([m.emission for m in materials], dtype=np.float32)
+        self.cutoff = np.array([np.nan if m.cutoff is None else m.cutoff for m in materials])
+        self.is_unlit = np.array([m.is_unlit for m in materials])
 
     def render(
         self, camera_to_world: NDArray[np.float32], intrinsics: NDArray[np.float32], image_size: tuple[int, int]
@@ -117,22 +126,31 @@ class RayCaster:
             image_size: H, W.
 
         Returns:
-            uint8 [H, W, 3], sRGB; and uint8 [H, W], the share of a pixel's samples that hit the mesh, 255 is all.
+            uint8 [H, W, 3], sRGB; and uint8 [H, W], the share of a pixel that the mesh hides, 255 is all.
         """
         height, width = image_size
         directions, pixel = self._rays(camera_to_world, intrinsics, height, width)
         origins = np.broadcast_to(camera_to_world[:3, 3], directions.shape).astype(np.float32)
-        hits = self.scene.run(origins, directions, output=True)
-        is_hit = hits["primID"] >= 0
-        face, u, v = hits["primID"][is_hit], hits["u"][is_hit], hits["v"][is_hit]
-        barycentric = np.stack([1 - u - v, u, v], axis=1)
-        light = shade(self._normals(face, barycentric, directions[is_hit]))
-        radiance = self._albedo(face, barycentric) * light[:, None]
-        pixel, pixels = pixel[is_hit], height * width
-        count = np.bincount(pixel, minlength=pixels)[:, None]
-        total = np.stack([np.bincount(pixel, radiance[:, c], minlength=pixels) for c in range(3)], axis=1)
+        pixels, going_on = height * width, np.ones(len(directions))
+        total, count = np.zeros((pixels, 3)), np.zeros((pixels, 1))
+        for _ in range(MOST_LAYERS):
+            hits = self.scene.run(origins, directions, output=True)
+            is_hit = hits["primID"] >= 0
+            origins, directions, pixel, going_on = origins[is_hit], directions[is_hit], pixel[is_hit], going_on[is_hit]
+            face, u, v = (hits[name][is_hit] for name in ("primID", "u", "v"))
+            radiance, alpha = self._surface(face, np.stack([1 - u - v, u, v], axis=1), directions)
+            share = going_on * alpha
+            count += np.bincount(pixel, share, minlength=pixels)[:, None]
+            radiance = radiance * share[:, None]
+            total += np.stack([np.bincount(pixel, radiance[:, c], minlength=pixels) for c in range(3)], axis=1)
+            going_on = going_on - share
+            left = going_on > LEAST_SHARE
+            if not left.any():
+                break
+            origins = (origins + (hits["tfar"][is_hit] + np.float32(STEP))[:, None] * directions)[left]
+            directions, pixel, going_on = directions[left], pixel[left], going_on[left]
         # Averaging hits in linear light and blending with white in display space leaves no dark fringe.
-        display = _linear_to_srgb(total / np.maximum(count, 1))
+        display = _linear_to_srgb(total / np.where(count > 0, count, 1))
         coverage = count / self.grid**2
         image = display * coverage + (1 - coverage)
         mask = np.round(coverage * 255).astype(np.uint8).reshape(height, width)
@@ -159,30 +177,88 @@ class RayCaster:
         self, face: NDArray[np.int64], barycentric: NDArray[np.float32], directions: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Smooth normals, on the viewer's side of the face: windings of real files cannot be trusted."""
-        smooth = np.einsum("nk,nkd->nd", barycentric, self.corner_normals[face])
+        smooth = _mean(barycentric, self.corner_normals[face])
         flat = self.face_normals[face]
         flat = np.where(_dot(flat, directions) > 0, -flat, flat)
         return _unit(np.where(_dot(smooth, flat) < 0, -smooth, smooth))
 
-    def _albedo(self, face: NDArray[np.int64], barycentric: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Linear RGB [R, 3]: material times bilinear texture times vertex colour."""
-        material = self.mesh.material_index[face]
-        size = self.texture_size[material]
-        uv = np.einsum("nk,nkd->nd", barycentric, self.mesh.uv[face])
+    def _surface(
+        self, face: NDArray[np.int64], barycentric: NDArray[np.float32], directions: NDArray[np.float32]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Linear RGB [R, 3] that points of faces send towards the camera, and their alpha [R]."""
+        mesh, material = self.mesh, self.mesh.material_index[face]
+        color = self.textures.look_up(material, _mean(barycentric, mesh.uv[face]))
+        color *= self.material_color[material, : color.shape[1]]
+        alpha = color[:, 3] if color.shape[1] == 4 else self.material_color[material, 3]
+        color = color[:, :3]
+        if mesh.vertex_colors is not None:
+            painted = _mean(barycentric, mesh.vertex_colors[mesh.faces[face]])
+            color *= painted[:, :3]
+            alpha = alpha * painted[:, 3] if painted.shape[1] == 4 else alpha
+        cutoff = self.cutoff[material]
+        alpha = np.where(np.isnan(cutoff), np.clip(alpha, 0, 1), alpha >= cutoff)
+        light = shade(self._normals(face, barycentric, directions))
+        radiance = color * np.where(self.is_unlit[material], 1, light)[:, None]
+        if self.emission.any():
+            uv = mesh.uv if mesh.emission_uv is None else mesh.emission_uv
+            emitted = self.emission_textures.look_up(material, _mean(barycentric, uv[face]))[:, :3]
+            radiance = radiance + emitted * self.emission[material]
+        return radiance, alpha
+
+
+class _Textures:
+    """Textures of all materials, one behind the other; None is plain white, and one that comes twice is kept once."""
+
+    WRAPS = ("repeat", "mirror", "clamp")
+
+    def __init__(self, textures: list[NDArray[np.uint8] | None], samplers: list[Sampler]) -> None:
+        white = np.full((1, 1, 3), 255, np.uint8)
+        filled = [white if texture is None else texture for texture in textures]
+        once = {id(texture): texture for texture in filled}
+        channels = max(texture.shape[2] for texture in filled)
+        starts = dict(zip(once, np.cumsum([0, *(t.shape[0] * t.shape[1] for t in once.values())]), strict=False))
+        rows = [texture.reshape(-1, texture.shape[2]) for texture in once.values()]
+        self.texels = np.full((sum(map(len, rows)), channels), 255, np.uint8)
+        for start, texels in zip(starts.values(), rows, strict=True):
+            self.texels[start : start + len(texels), : texels.shape[1]] = texels
+        self.has_alpha = channels == 4
+        self.size = np.array([texture.shape[1::-1] for texture in filled])
+        self.start = np.array([starts[id(texture)] for texture in filled])
+        self.wrap = np.array([[self.WRAPS.index(wrap) for wrap in sampler.wrap] for sampler in samplers])
+        self.is_nearest = np.array([sampler.is_nearest for sampler in samplers])
+
+    def look_up(self, material: NDArray[np.int64], uv: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Linear RGB, and alpha where any texture has it, [R, 3 or 4] of materials [R] at ``uv`` [R, 2]."""
+        size = self.size[material]
         place = np.stack([uv[:, 0], 1 - uv[:, 1]], axis=1) * size - 0.5
+        if self.is_nearest.any():
+            place = np.where(self.is_nearest[material, None], np.floor(place + 0.5), place)
         corner = np.floor(place).astype(np.int64)
         weight = (place - corner).astype(np.float32)
-        color = np.zeros((len(face), 3), np.float32)
+        color = np.zeros((len(material), self.texels.shape[1]), np.float32)
         for right in (0, 1):
             for down in (0, 1):
-                column, row = ((corner + np.array([right, down])) % size).T
-                texel = self.texels[self.texture_start[material] + row * size[:, 0] + column]
+                column, row = self._wrapped(corner + np.array([right, down]), size, material).T
+                texel = self.texels[self.start[material] + row * size[:, 0] + column]
                 part = np.abs(1 - right - weight[:, 0]) * np.abs(1 - down - weight[:, 1])
-                color += SRGB_TO_LINEAR[texel] * part[:, None]
-        color *= self.material_color[material]
-        if self.mesh.vertex_colors is not None:
-            color *= np.einsum("nk,nkd->nd", barycentric, self.mesh.vertex_colors[self.mesh.faces[face]])
+                color[:, :3] += SRGB_TO_LINEAR[texel[:, :3]] * part[:, None]
+                if self.has_alpha:
+                    color[:, 3] += texel[:, 3] * part / 255
         return color
+
+    def _wrapped(
+        self, place: NDArray[np.int64], size: NDArray[np.int64], material: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        if not self.wrap.any():
+            return place % size
+        wrap, turn = self.wrap[material], place % (2 * size)
+        mirrored = np.where(turn < size, turn, 2 * size - 1 - turn)
+        return np.choose(wrap, [place % size, mirrored, np.clip(place, 0, size - 1)])
+
+
+def _mean(barycentric: NDArray[np.float32], corners: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Values [R, D] between those of three corners [R, 3, D]."""
+    return np.einsum("nk,nkd->nd", barycentric, corners)
 
 
 def _unit(vectors: NDArray[Any]) -> NDArray[Any]:

@@ -16,6 +16,23 @@ from scaled_ig.errors import UsageError
 
 SourceRecord = dict[str, Any]
 
+LARGEST_UV = 1e6
+LARGEST_PLACE = 1e150  # of a vertex; its square is a number, too
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How a texture is read.
+
+    Attributes:
+        wrap: along u and along v, what lies outside of [0, 1]: ``repeat``, ``mirror``, or ``clamp``, the texels at the
+            edge.
+        is_nearest: a point has the colour of one texel; else that between four of them.
+    """
+
+    wrap: tuple[str, str] = ("repeat", "repeat")
+    is_nearest: bool = False
+
 
 @dataclass(frozen=True)
 class Material:
@@ -23,11 +40,25 @@ class Material:
 
     Attributes:
         color: linear RGB in [0, 1].
-        texture: uint8 [h, w, 3], sRGB, first row at the top (v = 1); None is plain white.
+        texture: uint8 [h, w, 3 or 4], sRGB and alpha, first row at the top (v = 1); None is plain white.
+        sampler: of the texture.
+        alpha: times that of the texture, the share of what lies behind that is hidden, in [0, 1].
+        cutoff: below it nothing is there, from it on nothing shines through; None for what is between.
+        emission: linear RGB, 0 or more, of the light that the surface sends out by itself, times its texture.
+        emission_texture: as ``texture``, without alpha.
+        emission_sampler: of that texture.
+        is_unlit: the colour is seen as it is, whatever light falls on it.
     """
 
     color: tuple[float, float, float] = (1.0, 1.0, 1.0)
     texture: NDArray[np.uint8] | None = None
+    sampler: Sampler = Sampler()
+    alpha: float = 1.0
+    cutoff: float | None = None
+    emission: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    emission_texture: NDArray[np.uint8] | None = None
+    emission_sampler: Sampler = Sampler()
+    is_unlit: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,10 +69,11 @@ class Mesh:
         vertices: float64 [V, 3].
         faces: int [F, 3], rows of ``vertices``.
         normals: float32 [F, 3, 3], a normal for every corner of a face, zero where the file gives none.
-        uv: float32 [F, 3, 2], texture coordinates of every corner, v upwards; textures repeat outside [0, 1].
+        uv: float32 [F, 3, 2], texture coordinates of every corner, v upwards.
         material_index: int [F], rows of ``materials``.
         materials: diffuse colours.
-        vertex_colors: float32 [V, 3], linear RGB in [0, 1], multiplies the material; or None.
+        vertex_colors: float32 [V, 3 or 4], linear RGB and alpha in [0, 1], multiplies the material; or None.
+        emission_uv: as ``uv``, for the textures of emission; None where they are the same.
         warnings: what the file says of its look and the views do not show, one clause each.
     """
 
@@ -52,6 +84,7 @@ class Mesh:
     material_index: NDArray[np.int64]
     materials: tuple[Material, ...]
     vertex_colors: NDArray[np.float32] | None = None
+    emission_uv: NDArray[np.float32] | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -159,15 +192,17 @@ def normalize(mesh: Mesh, up: str, yaw_degrees: float = 0.0, box_of: Mesh | None
     if up == "y":
         turn = turn @ np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
     measured = mesh if box_of is None else box_of
-    used_vertices = measured.vertices[np.unique(measured.faces)] @ turn.T
-    if not len(used_vertices) or not np.isfinite(used_vertices).all():
+    with np.errstate(all="ignore"):
+        used_vertices = measured.vertices[np.unique(measured.faces)] @ turn.T
+    if not len(used_vertices) or not (np.abs(used_vertices) < LARGEST_PLACE).all():  # nor NaN
         raise UsageError("the mesh has no triangle or a vertex that is not a finite number: repair or remove it")
     low, high = used_vertices.min(axis=0), used_vertices.max(axis=0)
     diagonal = float(np.linalg.norm(high - low))
     if diagonal == 0.0:
         raise UsageError("all vertices of the mesh are one point: repair or remove it")
     center = (low + high) / 2
-    vertices = (mesh.vertices @ turn.T - center) / diagonal
+    with np.errstate(all="ignore"):  # vertices of no face may be anything
+        vertices = (mesh.vertices @ turn.T - center) / diagonal
     moved = replace(mesh, vertices=vertices, normals=(mesh.normals @ turn.T).astype(np.float32))
     return moved, {"center": center.tolist(), "scale": 1.0 / diagonal, "up": up, "yaw_degrees": float(yaw_degrees)}
 
@@ -178,6 +213,14 @@ def turn_about_z(degrees: float) -> NDArray[np.float64]:
     return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
 
 
+def bounded_uv(uv: NDArray[Any]) -> NDArray[np.float32]:
+    """Texture coordinates as float32: beyond the largest a texture is noise, and numbers of texels end."""
+    return np.nan_to_num(np.clip(uv, -LARGEST_UV, LARGEST_UV)).astype(np.float32)
+
+
 def srgb_to_linear(display: NDArray[Any]) -> NDArray[Any]:
     """sRGB display values in [0, 1] to linear light."""
     return np.where(display <= 0.04045, display / 12.92, ((np.maximum(display, 0.04045) + 0.055) / 1.055) ** 2.4)
+
+
+GREY = Material(color=(float(srgb_to_linear(np.array(0.8))),) * 3)  # what has no colour of its own

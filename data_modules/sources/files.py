@@ -1,5 +1,6 @@
 """What readers of all formats do with files: finding folders, also behind links, reading JSON, and staying inside."""
 
+import codecs
 import os
 import reprlib
 from collections import deque
@@ -9,6 +10,11 @@ from typing import Any
 
 from scaled_ig.documents import parse_json, read_file
 from scaled_ig.errors import UsageError
+
+LARGEST_TEXT = 1 << 30  # bytes
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"
+}  # fmt: skip
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong = 2, 60, 60
@@ -57,6 +63,58 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UsageError(f"{path} holds no JSON object: repair or remove it")
     return document
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text of any system and encoding; one that goes on behind a backslash becomes its last line.
+
+    Raises:
+        UsageError: the file cannot be read, or is no text.
+    """
+    try:
+        content = read_file(path, LARGEST_TEXT)
+        text = decode_text(content)
+        if "\0" in text:
+            raise ValueError("it is no text")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): repair or remove it") from None
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return _continued(lines) if "\\" in text else lines
+
+
+def decode_text(content: bytes) -> str:
+    """Text by its byte order mark; without one UTF-16 by its zeros, else UTF-8, else Latin-1, which takes any byte.
+
+    Raises:
+        ValueError: a byte order mark, or zeros, and no such text behind them.
+    """
+    for mark, encoding in BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            return content[len(mark) :].decode(encoding)
+    head = content[:1000]
+    for first, encoding in ((0, "utf-16-be"), (1, "utf-16-le")):
+        zeros, others = head[first::2].count(0), head[1 - first :: 2].count(0)
+        if others == 0 and 2 * zeros > len(head) // 2:
+            return content.decode(encoding)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _continued(lines: list[str]) -> list[str]:
+    """Joins lines, and leaves empty ones before them, so that numbers of lines stay."""
+    joined: list[str] = []
+    parts: list[str] = []
+    for line in lines:
+        bare = line.rstrip()
+        if bare.endswith("\\") and (parts or not bare.lstrip().startswith("#")):
+            parts.append(bare[:-1])
+            joined.append("")
+        else:
+            joined.append(" ".join([*parts, line]))
+            parts = []
+    return [*joined, " ".join(parts)]
 
 
 def short(value: Any) -> str:

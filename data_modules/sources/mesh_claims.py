@@ -1,4 +1,4 @@
-"""Whether what a glTF, GLB or PLY file claims can be true, found before trimesh, which believes it, allocates.
+"""Whether what a glTF or GLB file claims can be true, found before any of it is read.
 
 Lengths are compared with the bytes that are there. What many entries share may be claimed once more by each of them, so
 that a small file asks for much: of that there is a bound beside the size of the file.
@@ -9,16 +9,19 @@ import io
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from data_modules.sources.files import require_inside, short
-from data_modules.sources.pictures import BROKEN, TexturePixels, open_picture
+from data_modules.sources.gltf_extensions import INSTANCING, MESHOPT, require_extensions
+from data_modules.sources.named_files import NamedFiles
 from scaled_ig.documents import LARGEST_JSON, parse_json, read_file
 from scaled_ig.errors import UsageError
 
+MAGIC = b"glTF"
 HEADER = struct.Struct("<4sIII4s")  # of a GLB and of its first chunk
 CHUNK = struct.Struct("<I4s")
 MOST_CHUNKS = 64
@@ -28,14 +31,7 @@ MOST_DEPTH = 512  # of nodes below each other
 MOST_STEPS = 1_000_000  # from all nodes up to their roots; trimesh goes them, at 5 us each
 ITEM_BYTES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
 COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
-TRIANGLES, STRIPS_AND_FANS = 4, (5, 6)
-LARGEST_PLY_HEADER = 1 << 20
-PLY_BYTES = {
-    **dict.fromkeys(("char", "uchar", "int8", "uint8"), 1),
-    **dict.fromkeys(("short", "ushort", "int16", "uint16"), 2),
-    **dict.fromkeys(("int", "uint", "float", "int32", "uint32", "float32"), 4),
-    **dict.fromkeys(("double", "float64"), 8),
-}
+TRIANGLES, STRIP, FAN = 4, 5, 6
 
 
 class ImpossibleError(ValueError):
@@ -58,43 +54,98 @@ class Buffer:
             return stream.read(size)
 
 
-def require_possible_gltf(path: Path, folder: Path) -> None:
-    """Refuses a glTF or GLB file that claims what it cannot hold, or names what is missing, broken or elsewhere.
+@dataclass(frozen=True)
+class Gltf:
+    """A glTF or GLB file that claims no more than it holds, and names no file that is missing or elsewhere.
+
+    Attributes:
+        path: the file.
+        document: its JSON.
+        buffers: those of the document.
+    """
+
+    path: Path
+    document: dict[str, Any]
+    buffers: list[Buffer]
+
+    def rows(self, key: str) -> list[dict[str, Any]]:
+        """The objects of a list of the document, such as ``meshes``; empty where there is none."""
+        return rows_of(self.document, key)
+
+    def read_view(self, number: int, offset: int = 0, size: int | None = None) -> bytes:
+        """Bytes of a bufferView, from ``offset`` on; ``size`` of them or all."""
+        view = pick(self.rows("bufferViews"), number, "bufferView")
+        size = count_of(view, "byteLength") - offset if size is None else size
+        return self.buffers[view["buffer"]].read(count_of(view, "byteOffset", 0) + offset, size)
+
+    def read_image(self, image: dict[str, Any]) -> bytes:
+        """The content of an image file, wherever it lies.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        if "bufferView" in image:
+            return self.read_view(image["bufferView"])
+        uri = image["uri"]
+        if uri.startswith("data:"):
+            return base64.b64decode(uri.partition("base64,")[2])
+        return read_file(self.path.parent / unquote(uri))
+
+
+def open_gltf(path: Path, files: NamedFiles) -> Gltf:
+    """Opens a glTF or GLB file, and refuses one that claims what it cannot hold, or names what is missing or elsewhere.
 
     Args:
         path: the file.
-        folder: in which all that it names must lie.
+        files: the folder in which all that it names must lie, and whether textures may be missing.
 
     Raises:
-        UsageError: so it is.
+        UsageError: so it is, or the file requires an extension that is not read.
     """
     try:
         document, binary = _open_gltf(path)
     except (OSError, ValueError, struct.error) as error:
         raise UsageError(f"{path} is no glTF file ({error}): repair or remove it") from None
-    try:
-        buffers = [_buffer(path, folder, entry, binary) for entry in _rows(document, "buffers")]
+    with said_of(path):
+        require_extensions(path, document)
+        buffers = [_buffer(path, files.folder, entry, binary) for entry in rows_of(document, "buffers")]
         _require_bytes(document, buffers)
         _require_tree(document)
         _require_items(document, sum(buffer.size for buffer in buffers))
-        _require_textures(path, folder, document, buffers)
+        for image in rows_of(document, "images"):
+            uri = image.get("uri", "data:")
+            if not uri.startswith("data:") and not _is_there(path, files.folder, uri):
+                files.report_missing(unquote(uri), f"{path} names {short(uri)}, which is not there", True)
+    return Gltf(path, document, buffers)
+
+
+@contextmanager
+def said_of(path: Path) -> Iterator[None]:
+    """Says of a glTF file in one sentence whatever is found to be wrong with it."""
+    try:
+        yield
     except ImpossibleError as error:
         raise UsageError(f"{path}: {error}: repair or remove it") from None
     except UsageError:
         raise
+    except KeyError as error:
+        raise UsageError(f"{path} is no sound glTF file ({error} is missing or unknown): repair or remove it") from None
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        raise UsageError(f"{path} is no sound glTF file ({error!r}): repair or remove it") from None
+        raise UsageError(f"{path} is no sound glTF file ({short(str(error))}): repair or remove it") from None
 
 
 def _open_gltf(path: Path) -> tuple[dict[str, Any], Buffer | None]:
-    """The document, and the binary chunk of a GLB."""
-    if path.suffix.lower() == ".gltf":
-        document, binary = parse_json(read_file(path)), None
-    else:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            magic, _, total, length, kind = HEADER.unpack(stream.read(HEADER.size))
-            if (magic, kind) != (b"glTF", b"JSON"):
+    """The document, and the binary chunk of a GLB; the first bytes say whether it is one, not the suffix."""
+    with path.open("rb") as stream:
+        if stream.read(len(MAGIC)) != MAGIC:
+            document, binary = parse_json(read_file(path)), None
+        else:
+            stream.seek(0)
+            size = path.stat().st_size
+            _, version, total, length, kind = HEADER.unpack(stream.read(HEADER.size))
+            if version != 2:
+                raise ValueError(f"it is of version {version}, and 2 is read")
+            if kind != b"JSON":
                 raise ValueError("it does not begin as one")
             if total > size or HEADER.size + length > size:
                 raise ValueError(f"it claims {max(total, length):,} bytes and has {size:,}")
@@ -104,6 +155,11 @@ def _open_gltf(path: Path) -> tuple[dict[str, Any], Buffer | None]:
             binary = _binary(path, stream, total)
     if not isinstance(document, dict):
         raise ValueError("it holds no JSON object")
+    asset = document.get("asset")
+    asset = asset if isinstance(asset, dict) else {}
+    version, least = asset.get("version", "2.0"), asset.get("minVersion", "2.0")
+    if str(version).partition(".")[0] != "2" or least != "2.0":
+        raise ValueError(f"it is of version {short(version)}, needs {short(least)}, and 2.0 is read")
     return document, binary
 
 
@@ -122,14 +178,16 @@ def _binary(path: Path, stream: io.BufferedReader, total: int) -> Buffer | None:
     raise ValueError(f"it has more than {MOST_CHUNKS} chunks")
 
 
-def _rows(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
+def rows_of(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """The objects of a list of a document; empty where there is none."""
     rows = document.get(key, [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ImpossibleError(f"its {key} are no list of objects")
     return rows
 
 
-def _number(row: dict[str, Any], key: str, default: int | None = None) -> int:
+def count_of(row: dict[str, Any], key: str, default: int | None = None) -> int:
+    """A whole number that is not negative."""
     value = row.get(key, default)
     if type(value) is float and value.is_integer():
         value = int(value)
@@ -138,22 +196,33 @@ def _number(row: dict[str, Any], key: str, default: int | None = None) -> int:
     return value
 
 
-def _pick(rows: list[Any], number: Any, what: str) -> Any:
+def numbers_of(values: Any, default: tuple[float, ...]) -> tuple[float, ...]:
+    """As many numbers as the default has, which stands for None."""
+    if values is None:
+        return default
+    if not isinstance(values, list) or len(values) != len(default) or not {*map(type, values)} <= {int, float}:
+        raise ImpossibleError(f"{short(values)} are not {len(default)} numbers")
+    return tuple(map(float, values))
+
+
+def pick(rows: list[Any], number: Any, what: str) -> Any:
+    """The row that a document names by its number."""
     if type(number) is not int or not 0 <= number < len(rows):
         raise ImpossibleError(f"it names {what} {short(number)}, which is not there")
     return rows[number]
 
 
-def _named_file(path: Path, folder: Path, uri: str) -> Path:
+def _is_there(path: Path, folder: Path, uri: str) -> bool:
     place = path.parent / unquote(uri)
     require_inside(place, folder, path)
-    if not place.is_file():
-        raise UsageError(f"{path} names {short(uri)}, which is not there: restore {place} or remove the mesh")
-    return place
+    return place.is_file()
 
 
 def _buffer(path: Path, folder: Path, entry: dict[str, Any], binary: Buffer | None) -> Buffer:
-    claimed, uri = _number(entry, "byteLength", 0), entry.get("uri")
+    claimed, uri = count_of(entry, "byteLength", 0), entry.get("uri")
+    for name in MESHOPT:
+        if entry.get("extensions", {}).get(name, {}).get("fallback"):
+            raise ImpossibleError(f"its buffers are compressed by {name}, which is not read")
     if uri is None:
         buffer = binary or Buffer(b"", 0, 0)
     elif uri.startswith("data:"):
@@ -163,7 +232,9 @@ def _buffer(path: Path, folder: Path, entry: dict[str, Any], binary: Buffer | No
         if buffer.size >= claimed:
             buffer = Buffer(base64.b64decode(content), 0, buffer.size)
     else:
-        place = _named_file(path, folder, uri)
+        place = path.parent / unquote(uri)
+        if not _is_there(path, folder, uri):
+            raise UsageError(f"{path} names {short(uri)}, which is not there: restore {place} or remove the mesh")
         buffer = Buffer(place, 0, place.stat().st_size)
     if claimed > buffer.size:
         raise ImpossibleError(f"a buffer claims {claimed:,} bytes and has {buffer.size:,}")
@@ -177,35 +248,46 @@ def _require_bytes(document: dict[str, Any], buffers: list[Buffer]) -> None:
     places = [buffer.place for buffer in buffers if isinstance(buffer.place, Path)]
     if len(set(places)) < len(places):
         raise ImpossibleError("two of its buffers are one file")
-    views, accessors = _rows(document, "bufferViews"), _rows(document, "accessors")
-    sizes, copied = [_number(view, "byteLength") for view in views], 0
+    views, accessors = rows_of(document, "bufferViews"), rows_of(document, "accessors")
+    sizes, copied = [count_of(view, "byteLength") for view in views], 0
     for view, size in zip(views, sizes, strict=True):
-        buffer = _pick(buffers, view.get("buffer"), "buffer")
-        if _number(view, "byteOffset", 0) + size > buffer.size:
+        buffer = pick(buffers, view.get("buffer"), "buffer")
+        if count_of(view, "byteOffset", 0) + size > buffer.size:
             raise ImpossibleError(f"a bufferView claims {size:,} bytes, more than its buffer of {buffer.size:,} has")
     for accessor in accessors:
-        count = _number(accessor, "count")
+        count = count_of(accessor, "count")
         item = ITEM_BYTES[accessor["componentType"]] * COLUMNS[accessor["type"]]
         if "bufferView" in accessor:
-            view = _pick(views, accessor["bufferView"], "bufferView")
-            size, stride = sizes[accessor["bufferView"]], _number(view, "byteStride", item)
-            if count and _number(accessor, "byteOffset", 0) + (count - 1) * stride + item > size:
-                raise ImpossibleError(f"an accessor claims {count:,} items, more than its bufferView has")
+            _require_span(views, accessor, count, item)
         elif count > MOST_ITEMS:
             raise ImpossibleError(f"an accessor claims {count:,} items without a byte of them")
+        if "sparse" in accessor:
+            few = count_of(accessor["sparse"], "count")
+            _require_span(
+                views, accessor["sparse"]["indices"], few, ITEM_BYTES[accessor["sparse"]["indices"]["componentType"]]
+            )
+            _require_span(views, accessor["sparse"]["values"], few, item)
         copied += count * item
     most = max(MOST_COPIED, 4 * sum(buffer.size for buffer in buffers))
     if max(copied, sum(sizes)) > most:
         raise ImpossibleError(f"its views claim {max(copied, sum(sizes)):,} bytes, many times what the file has")
 
 
+def _require_span(views: list[dict[str, Any]], place: dict[str, Any], count: int, item: int) -> None:
+    """Items of so many bytes each lie within the bufferView that an accessor, or a part of it, names."""
+    view = pick(views, place.get("bufferView"), "bufferView")
+    stride = count_of(view, "byteStride", item)
+    if count and count_of(place, "byteOffset", 0) + (count - 1) * stride + item > view["byteLength"]:
+        raise ImpossibleError(f"an accessor claims {count:,} items, more than its bufferView has")
+
+
 def _require_tree(document: dict[str, Any]) -> None:
     """Every node has one parent at most, none is its own ancestor, and none lies too deep."""
-    children = [node.get("children", []) for node in _rows(document, "nodes")]
+    children = [node.get("children", []) for node in rows_of(document, "nodes")]
     parents = [-1] * len(children)
     for node, below in enumerate(children):
         for child in below:
-            _pick(children, child, "node")
+            pick(children, child, "node")
             if parents[child] >= 0:
                 raise ImpossibleError(f"its node {child} has two parents")
             parents[child] = node
@@ -223,112 +305,29 @@ def _require_tree(document: dict[str, Any]) -> None:
 
 def _require_items(document: dict[str, Any], num_bytes: int) -> None:
     """Vertices and triangles of all meshes, and of all their places in the scene."""
-    accessors, meshes, sizes = _rows(document, "accessors"), _rows(document, "meshes"), []
+    accessors, meshes, sizes = rows_of(document, "accessors"), rows_of(document, "meshes"), []
     for mesh in meshes:
         vertices = triangles = 0
         for primitive in mesh["primitives"]:
             position, mode = primitive["attributes"].get("POSITION"), primitive.get("mode", TRIANGLES)
             if position is None:
                 continue
-            corners = _number(_pick(accessors, position, "accessor"), "count")
+            corners = count_of(pick(accessors, position, "accessor"), "count")
             vertices += corners
             if "indices" in primitive:
-                corners = _number(_pick(accessors, primitive["indices"], "accessor"), "count")
-            triangles += corners // 3 if mode == TRIANGLES else corners if mode in STRIPS_AND_FANS else 0
+                corners = count_of(pick(accessors, primitive["indices"], "accessor"), "count")
+            triangles += corners // 3 if mode == TRIANGLES else corners if mode in (STRIP, FAN) else 0
         sizes.append((vertices, triangles))
-    placed = [_pick(sizes, node["mesh"], "mesh") for node in _rows(document, "nodes") if "mesh" in node]
+    placed = []
+    for node in rows_of(document, "nodes"):
+        if "mesh" in node:
+            vertices, triangles = pick(sizes, node["mesh"], "mesh")
+            attributes = node.get("extensions", {}).get(INSTANCING, {}).get("attributes", {}).values()
+            times = [count_of(pick(accessors, number, "accessor"), "count") for number in attributes]
+            weights = node.get("weights", meshes[node["mesh"]].get("weights", []))
+            moved = sum(bool(weight) for weight in weights)  # vertices are read once more for each
+            placed.append((vertices * (max(times, default=1) + moved), triangles * max(times, default=1)))
     for listed in (sizes, placed):
         for name, total in zip(("vertices", "triangles"), map(sum, zip(*listed, strict=True)), strict=False):
             if total > max(MOST_ITEMS, num_bytes // 8):
                 raise ImpossibleError(f"its meshes have {total:,} {name} together, many times what the file holds")
-
-
-def _require_textures(path: Path, folder: Path, document: dict[str, Any], buffers: list[Buffer]) -> None:
-    """Images exist and lie inside; those of base colours can be opened, else trimesh would go on without them."""
-    images, pixels = _rows(document, "images"), TexturePixels()
-    for image in images:
-        if not image.get("uri", "data:").startswith("data:"):
-            _named_file(path, folder, image["uri"])
-    for number in sorted(set(_base_colours(document))):
-        image = _pick(images, number, "image")
-        try:
-            content = _image_bytes(path, image, document, buffers)
-            with open_picture(io.BytesIO(content)) as opened:
-                pixels.add(opened, len(content))
-        except BROKEN as error:
-            name = image.get("uri", "data:")
-            name = f"image {number}" if name.startswith("data:") else short(name)
-            raise UsageError(f"{path}: its texture {name} cannot be read ({error}): restore it") from None
-
-
-def _base_colours(document: dict[str, Any]) -> Iterator[int]:
-    """Numbers of the images that base colours come from."""
-    textures = _rows(document, "textures")
-    for material in _rows(document, "materials"):
-        reference = material.get("pbrMetallicRoughness", {}).get("baseColorTexture")
-        if reference is None:
-            continue
-        texture = _pick(textures, reference.get("index"), "texture")
-        sources = [extension.get("source") for extension in texture.get("extensions", {}).values()]
-        source = next((number for number in [texture.get("source"), *sources] if number is not None), None)
-        if source is None:
-            raise ImpossibleError("a texture of it has no image")
-        yield source
-
-
-def _image_bytes(path: Path, image: dict[str, Any], document: dict[str, Any], buffers: list[Buffer]) -> bytes:
-    if "bufferView" in image:
-        view = _pick(_rows(document, "bufferViews"), image["bufferView"], "bufferView")
-        return buffers[view["buffer"]].read(_number(view, "byteOffset", 0), _number(view, "byteLength"))
-    uri = image["uri"]
-    if uri.startswith("data:"):
-        return base64.b64decode(uri.partition("base64,")[2])
-    return read_file(path.parent / unquote(uri))
-
-
-def require_possible_ply(path: Path, folder: Path) -> None:
-    """Refuses a PLY file whose header claims more than the file can hold, or names a texture elsewhere.
-
-    Raises:
-        UsageError: so it is.
-    """
-    with path.open("rb") as stream:
-        head = stream.read(LARGEST_PLY_HEADER)
-    try:
-        lines = _ply_header(head)
-        claimed = _ply_bytes(lines)
-    except (ValueError, LookupError) as error:
-        raise UsageError(f"{path} has no header of a PLY file ({error}): repair or remove it") from None
-    for line in lines:
-        if "texturefile" in line.lower():
-            name = line[line.lower().index("texturefile") + len("texturefile") :].strip()
-            require_inside(path.parent / name, folder, path)
-    size = path.stat().st_size
-    if claimed > size:
-        raise UsageError(f"{path} claims at least {claimed:,} bytes and has {size:,}: repair or remove it")
-
-
-def _ply_header(head: bytes) -> list[str]:
-    """Lines up to the end of the header; without that end trimesh would look for it for ever."""
-    lines: list[str] = []
-    for line in head.split(b"\n"):
-        lines.append(line.decode("utf-8").strip())
-        if "end_header" in lines[-1].split():
-            if "ply" not in lines[0].lower():
-                raise ValueError("it does not begin with ply")
-            return lines
-    raise ValueError("it has no end_header")
-
-
-def _ply_bytes(lines: list[str]) -> int:
-    """The least that the elements of a header take; a number of a text takes a digit and a blank, a list its length."""
-    is_ascii, counts, sizes = "ascii" in lines[1], [], []
-    for words in map(str.split, filter(None, lines[2:])):
-        if "element" in words[0]:
-            counts.append(int(words[2]))
-            sizes.append(0)
-        elif "property" in words[0]:
-            sizes[-1] += 2 if is_ascii else PLY_BYTES[words[2] if words[1] == "list" else words[1]]
-    if any(count < 0 for count in counts):
-        raise ValueError("it counts below 0")
-    return sum(count * max(1, size) for count, size in zip(counts, sizes, strict=True))

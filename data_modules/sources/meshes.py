@@ -13,14 +13,16 @@ from data_modules.sources.base import (
     Viewpoints,
     normalize,
 )
-from data_modules.sources.files import read_json, walk
-from data_modules.sources.gltf import read_with_trimesh
-from data_modules.sources.obj import read_obj, read_texture
+from data_modules.sources.files import read_json, short, walk
+from data_modules.sources.gltf import read_gltf
+from data_modules.sources.named_files import MissingFiles, NamedFiles, read_texture
+from data_modules.sources.obj import read_obj
 from data_modules.sources.pictures import TexturePixels
+from data_modules.sources.ply import read_ply
 from scaled_ig.errors import UsageError
 from scaled_ig.files import file_sha256
 
-SUFFIXES = (".obj", ".glb", ".gltf", ".ply")
+SUFFIXES = (".glb", ".gltf", ".obj", ".ply")  # of a name in several formats the first is taken
 TEXT_KEYS = ("id", "mesh", "up", "category", "variant_of", "texture_override")
 LARGEST_ANGLE = 1e6  # degrees
 
@@ -30,8 +32,8 @@ class MeshSource(SceneSource):
 
     A manifest is a JSON list of rows ``{"id", "mesh", "up": "y" | "z", "yaw_deg", "category", "license", "sha256":
     {file: digest}, "variant_of", "texture_override"}``; only ``id`` and ``mesh`` must be there, paths are relative to
-    the manifest. A variant takes the axes of the row that it names. In a folder the id of a mesh is its path, and all
-    have the same axes.
+    the manifest. A variant takes the axes of the row that it names. In a folder the id of a mesh is its path without
+    the suffix, and all have the same axes; of one name in several formats GLB is taken before glTF, OBJ and PLY.
 
     Args:
         path: folder or manifest.
@@ -39,6 +41,7 @@ class MeshSource(SceneSource):
         up: ``y`` or ``z``, the axis that points up in files whose row names none.
         yaw: degrees about the vertical that bring the front to -Y once up is +Z, where a row names none; 0 is for files
             whose front is +Z (+Y up) or -Y (+Z up).
+        missing_files: what becomes of meshes whose materials or textures are missing, see ``NamedFiles``.
 
     Raises:
         UsageError: nothing found, an unreadable manifest, an id that is missing or not unique.
@@ -46,12 +49,20 @@ class MeshSource(SceneSource):
 
     viewpoints: ClassVar[Viewpoints | None] = UPPER_HEMISPHERE
 
-    def __init__(self, path: Path, category: str = "object", up: str = "y", yaw: float = 0.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        category: str = "object",
+        up: str = "y",
+        yaw: float = 0.0,
+        missing_files: MissingFiles = "leave_out",
+    ) -> None:
         self.path = path
         self.folder = path if path.is_dir() else path.parent
         self.category = category
         self.up = up
         self.yaw = yaw
+        self.missing_files = missing_files
         rows = _search(path) if path.is_dir() else _manifest(path)
         self.rows = {row["id"]: row for row in rows}
         if len(self.rows) < len(rows):
@@ -68,7 +79,8 @@ class MeshSource(SceneSource):
         shape = row.get("variant_of", scene_id)
         axes = self.rows.get(shape, row) | row
         self._refuse_changed_files(axes)
-        mesh = read_mesh(path, self.folder)
+        files = NamedFiles(self.folder, self.missing_files)
+        mesh = read_mesh(path, files)
         if "texture_override" in row:
             mesh = _with_texture(mesh, self.folder / row["texture_override"])
         try:
@@ -82,6 +94,10 @@ class MeshSource(SceneSource):
             "shape": shape,
             "normalization": normalization,
         }
+        if files.missing:
+            record["missing_files"] = sorted(files.missing)
+            warnings = [f"{short(name)} is not there, and what it colours is drawn plain" for name in files.missing]
+            mesh = replace(mesh, warnings=(*mesh.warnings, *warnings))
         return mesh, record | {key: row[key] for key in ("variant_of", "texture_override", "author") if key in row}
 
     def _refuse_changed_files(self, row: dict[str, Any]) -> None:
@@ -93,12 +109,12 @@ class MeshSource(SceneSource):
                 raise UsageError(f"scene {row['id']}: {path} is not the file of the manifest: restore it or its sha256")
 
 
-def read_mesh(path: Path, folder: Path | None = None) -> Mesh:
+def read_mesh(path: Path, files: NamedFiles | None = None) -> Mesh:
     """Reads a mesh file by its suffix.
 
     Args:
         path: the file.
-        folder: in which all files of the model lie; that of ``path`` unless given.
+        files: finds the files that it names; in the folder of ``path`` unless given.
 
     Raises:
         UsageError: the file is missing, of an unknown kind, or malformed, or names a file elsewhere.
@@ -107,12 +123,13 @@ def read_mesh(path: Path, folder: Path | None = None) -> Mesh:
         raise UsageError(f"the mesh {path} is not there: restore it or remove it from the list")
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path} is of no known kind: use {', '.join(SUFFIXES)}")
-    folder = folder or path.parent
-    return read_obj(path, folder=folder) if path.suffix.lower() == ".obj" else read_with_trimesh(path, folder)
+    files = files or NamedFiles(path.parent)
+    readers = {".obj": read_obj, ".ply": read_ply}
+    return readers.get(path.suffix.lower(), read_gltf)(path, files)
 
 
 def _with_texture(mesh: Mesh, path: Path) -> Mesh:
-    texture = read_texture(path, TexturePixels())
+    texture = read_texture(path, TexturePixels())[..., :3]
     painted = [m if m.texture is None else replace(m, texture=texture) for m in mesh.materials]
     return replace(mesh, materials=tuple(painted))
 
@@ -126,7 +143,11 @@ def _search(folder: Path) -> list[dict[str, Any]]:
     if not files:
         raise UsageError(f"{folder} holds no mesh ({', '.join(SUFFIXES)}): name another folder or a JSON manifest")
     names = [file.relative_to(folder) for file in files]
-    return [{"id": name.with_suffix("").as_posix(), "mesh": name.as_posix()} for name in names]
+    taken: dict[str, Path] = {}
+    for name in sorted(names, key=lambda name: SUFFIXES.index(name.suffix.lower())):
+        taken.setdefault(name.with_suffix("").as_posix(), name)
+    ids = [name.with_suffix("").as_posix() for name in names]
+    return [{"id": id, "mesh": name.as_posix()} for id, name in zip(ids, names, strict=True) if taken[id] == name]
 
 
 def _manifest(path: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Image files of posed views: as stored, eight bits, on white."""
 
+import io
 import struct
 import warnings
 from pathlib import Path
@@ -42,7 +43,8 @@ def open_picture(file: Path | IO[bytes]) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            image = Image.open(file, formats=FORMATS)
+            # Of an open file Pillow asks for as many bytes as a broken one claims, and Python makes room for them.
+            image = Image.open(io.BytesIO(file.read_bytes()) if isinstance(file, Path) else file, formats=FORMATS)
         except UnidentifiedImageError:
             raise OSError("it is no image of a known format") from None
     if image.width * image.height > MOST_PIXELS:
@@ -87,9 +89,7 @@ def read_picture(file: Path | IO[bytes], where: str) -> NDArray[np.uint8]:
         with open_picture(file) as image:
             if image.mode not in READABLE:
                 raise UsageError(f"the image {where} has the colour space {image.mode}: save it as RGB of 8 bits")
-            if image.mode.startswith("I"):
-                return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-            return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+            return decode_picture(image)
     except UsageError:
         raise
     except BROKEN as error:
@@ -103,6 +103,24 @@ def is_turned(file: Path | IO[bytes]) -> bool:
             return image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
         except (*BROKEN, LookupError, TypeError, EOFError, struct.error):  # broken metadata tell nothing
             return False
+
+
+def decode_picture(image: Image.Image) -> NDArray[np.uint8]:
+    """Pixels of an open image: uint8 [h, w, 3], or [h, w, 4] where it has an alpha channel or a transparent colour.
+
+    Grey and palettes become RGB; of 16 bits the upper eight are kept; fractions are shares of white.
+
+    Raises:
+        OSError, or others of ``BROKEN``: the image is broken, or its values are beyond 16 bits, or 1.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        white = 1.0 if image.mode == "F" else 65535
+        if not (values >= 0).all() or not (values <= white).all():
+            raise ValueError(f"it has values below 0 or above {white}")
+        grey = np.round(values * 255).astype(np.uint8) if image.mode == "F" else (values >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
 
 
 def read_mask(file: Path, where: str, is_coverage: bool = False) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from data_modules.sources.base import (
     Viewpoints,
     normalize,
 )
+from data_modules.sources.named_files import MissingFiles, NamedFiles
 from data_modules.sources.obj import read_obj
 from scaled_ig.errors import UsageError
 from scaled_ig.files import file_sha256
@@ -25,13 +26,14 @@ class ShapeNetSource(SceneSource):
 
     The files are +Y up, front -Z, unless told otherwise; version 2 is centred by its centroid, so that the box is
     centred again here. The archives lack some textures: their materials fall back to ``Kd``, and the record lists them
-    as ``missing_textures``.
+    as ``missing_files``.
 
     Args:
         path: folder that holds the synset's folder.
         synset: WordNet id, ``02958343`` for cars.
         up: ``y`` or ``z``, the axis of the files that points up.
         yaw: degrees about the vertical that bring the front to -Y, once up is +Z.
+        missing_files: what becomes of models whose materials or textures are missing, see ``NamedFiles``.
 
     Raises:
         UsageError: no model is found.
@@ -39,11 +41,19 @@ class ShapeNetSource(SceneSource):
 
     viewpoints: ClassVar[Viewpoints | None] = UPPER_HEMISPHERE
 
-    def __init__(self, path: Path, synset: str = "02958343", up: str = "y", yaw: float = 180.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        synset: str = "02958343",
+        up: str = "y",
+        yaw: float = 180.0,
+        missing_files: MissingFiles = "kd",
+    ) -> None:
         self.path = path
         self.synset = synset
         self.up = up
         self.yaw = yaw
+        self.missing_files = missing_files
         folder = path / synset
         models = sorted(folder.iterdir()) if folder.is_dir() else []
         candidates = ((model.name, model / name) for model in models for name in MODEL_FILES)
@@ -63,13 +73,13 @@ class ShapeNetSource(SceneSource):
     def load(self, scene_id: str) -> tuple[Mesh, SourceRecord]:
         """Reads one model and turns it into world axes."""
         file = self.files[scene_id]
-        missing: list[str] = []
-        mesh, normalization = normalize(read_obj(file, missing, self.path / self.synset / scene_id), self.up, self.yaw)
+        files = NamedFiles(self.path / self.synset / scene_id, self.missing_files)
+        mesh, normalization = normalize(read_obj(file, files), self.up, self.yaw)
         return mesh, {
             "file": file.relative_to(self.path).as_posix(),
             "sha256": file_sha256(file),
             "license": "ShapeNet terms of use",
             "shape": scene_id,
             "normalization": normalization,
-            "missing_textures": sorted(set(missing)),
+            "missing_files": sorted(files.missing),
         }

@@ -30,8 +30,8 @@ class Format:
 
 POSED = ("camera_convention", "resolution", "normalize", "yaw", "masks", "category")
 FORMATS = {
-    "meshes": Format("meshes:MeshSource", ("category", "up", "yaw"), True),
-    "shapenet": Format("shapenet:ShapeNetSource", ("synset", "up", "yaw"), True),
+    "meshes": Format("meshes:MeshSource", ("category", "up", "yaw", "missing_files"), True),
+    "shapenet": Format("shapenet:ShapeNetSource", ("synset", "up", "yaw", "missing_files"), True),
     "basel": Format("basel:BaselSource", ("scenes", "seed", "expression"), True),
     "transforms": Format("transforms:TransformsSource", POSED, False),
     "srn": Format("srn:SrnSource", POSED, False),
@@ -61,6 +61,7 @@ def pack(
     seed: int | None = None,
     up: Literal["y", "z"] | None = None,
     yaw: float | None = None,
+    missing_files: Literal["leave_out", "grey", "kd"] | None = None,
     synset: str | None = None,
     scenes: int | None = None,
     expression: float | None = None,
@@ -99,6 +100,9 @@ def pack(
         up: meshes and shapenet only: axis of the files that points up; y unless given, or unless a manifest says.
         yaw: degrees about the vertical that bring the front to -Y; for meshes 0 unless given (the front is +Z in files
             with +Y up), for shapenet 180 (the front is -Z); for posed images only together with normalize.
+        missing_files: meshes and shapenet only: what becomes of a mesh whose material or texture is missing. leave_out,
+            the default, leaves it out; grey draws grey what misses its material or texture; kd, the default of
+            shapenet, draws what misses its texture in the plain colour of its material.
         synset: shapenet only: WordNet id of the category; 02958343, cars, unless given.
         scenes: basel only: number of faces to draw; 2000 unless given.
         expression: basel only: scale of the expressions drawn; 0, neutral, unless given.
@@ -134,7 +138,8 @@ def pack(
     chosen = {
         "views": views, "resolution": resolution, "samples_per_pixel": samples_per_pixel,
         "camera_distance": camera_distance, "azimuth": azimuth, "elevation": elevation, "seed": seed,
-        "up": up, "yaw": yaw, "synset": synset, "category": category, "scenes": scenes, "expression": expression,
+        "up": up, "yaw": yaw, "missing_files": missing_files, "synset": synset, "category": category, "scenes": scenes,
+        "expression": expression,
         "camera_convention": camera_convention, "normalize": normalize or None, "masks": masks,
         "views_per_scene": views_per_scene,
     }  # fmt: skip

@@ -185,7 +185,10 @@ def test_what_a_model_names_lies_in_its_folder(tmp_path, kind):
         (folder / "model.gltf").write_text(json.dumps(triangle(images=[{"uri": "..%2F../../secret.png"}], **NOTHING)))
     elif kind == "ply":
         (folder / "model.ply").write_text(
-            f"ply\nformat ascii 1.0\ncomment TextureFile {name}\nelement vertex 0\nproperty float x\nend_header\n"
+            PLY.format("ascii", 3, 1)
+            .replace("element vertex", f"comment TextureFile {name}\nelement vertex")
+            .replace("float z\n", "float z\nproperty float s\nproperty float t\n")
+            + "0 0 0 0 0\n1 0 0 1 0\n0 1 0 0 1\n3 0 1 2\n"
         )
     else:
         library = "../../../secret.mtl" if kind == "mtl" else "a.mtl"
@@ -273,7 +276,9 @@ def test_many_small_files_of_large_textures(tmp_path):
     for number in range(16):
         (tmp_path / f"{number}.png").write_bytes(png(4096, 4096))
     (tmp_path / "a.mtl").write_text("".join(materials))
-    (tmp_path / "a.obj").write_text(f"mtllib a.mtl\n{OBJ}f 1 2 3\n")
+    (tmp_path / "a.obj").write_text(
+        f"mtllib a.mtl\n{OBJ}" + "".join(f"usemtl a{number}\nf 1 2 3\n" for number in range(16))
+    )
     check_refusal(lambda: load_all(MeshSource(tmp_path)), ".png")
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import trimesh
 from PIL import Image
 
 from data_modules.raycast import FOCAL, RayCaster, draw_cameras, shade
-from data_modules.sources.base import Material, Mesh, normalize
+from data_modules.sources.base import Material, Mesh, Sampler, normalize
 from data_modules.sources.basel import read_face_model
 from data_modules.sources.meshes import MeshSource
 from scaled_ig.errors import UsageError
@@ -134,6 +135,112 @@ def test_textures_stand_upright_and_are_lit_by_the_formula():
         (76, 76): (0, 0, 1),
     }.items():
         np.testing.assert_allclose(image[row, column], np.array(expected) * lit, atol=1)
+
+
+def layers(*materials: Material, colors=None) -> Mesh:
+    """Squares behind each other, the first in front."""
+    corners = quad(np.zeros((1, 1, 3), np.uint8))
+    count = len(materials)
+    return replace(
+        corners,
+        vertices=np.concatenate([corners.vertices + np.array([0, 0.1 * row, 0]) for row in range(count)]),
+        faces=np.concatenate([corners.faces + 4 * row for row in range(count)]),
+        normals=np.zeros((2 * count, 3, 3), np.float32),
+        uv=np.tile(corners.uv, (count, 1, 1)),
+        material_index=np.repeat(np.arange(count), 2),
+        materials=materials,
+        vertex_colors=colors,
+    )
+
+
+def display(linear):
+    return 255 * (1.055 * np.asarray(linear) ** (1 / 2.4) - 0.055)
+
+
+LIGHT = float(shade(np.array([0.0, -1.0, 0.0])))
+
+
+def test_alpha_blends_what_lies_behind_in_linear_light_and_white_in_display_space():
+    red, green = Material((0.5, 0.1, 0.1), alpha=0.4), Material((0.1, 0.5, 0.1), alpha=0.7)
+    over_blue = front_view(layers(red, green, Material((0.1, 0.1, 0.5))))[64, 64]
+    behind = 0.7 * np.array([0.1, 0.5, 0.1]) + 0.3 * np.array([0.1, 0.1, 0.5])
+    expected = 0.4 * np.array([0.5, 0.1, 0.1]) + 0.6 * behind
+    np.testing.assert_allclose(over_blue, display(LIGHT * expected), atol=1)
+    hidden = 1 - 0.6 * 0.3
+    mixed = (0.4 * np.array([0.5, 0.1, 0.1]) + 0.6 * 0.7 * np.array([0.1, 0.5, 0.1])) / hidden
+    np.testing.assert_allclose(
+        front_view(layers(red, green))[64, 64], hidden * display(LIGHT * mixed) + (1 - hidden) * 255, atol=1
+    )
+
+
+def test_alpha_of_textures_and_vertices_multiply_and_masks_cut():
+    texture = np.full((2, 2, 4), 255, np.uint8)
+    texture[..., 3] = [[51, 204], [51, 204]]  # 0.2 on the left, 0.8 on the right, 0.5 between
+    colors = np.array([[0.5, 0.5, 0.5, 0.5]] * 4 + [[1, 1, 1, 1]] * 4, np.float32)
+    wall = Material((0.2, 0.2, 0.2))
+    image = front_view(layers(Material(texture=texture, alpha=0.6), wall, colors=colors))
+    share = 0.6 * 0.5 * 0.5
+    np.testing.assert_allclose(image[64, 64], display(LIGHT * (share * 0.5 + (1 - share) * 0.2)), atol=1)
+    clamped = Sampler(("clamp", "clamp"))
+    image = front_view(layers(Material(texture=texture, alpha=0.8, cutoff=0.4, sampler=clamped), wall))
+    for column, expected in ((50, 0.2), (62, 0.2), (66, 1.0), (78, 1.0)):
+        np.testing.assert_allclose(image[64, column], display(LIGHT * expected), atol=1)
+
+
+def test_more_layers_than_are_looked_through_end():
+    glass = [Material((0.5, 0.5, 0.5), alpha=0.001)] * 80
+    mesh = layers(*glass)
+    mesh.vertices[:, 1] *= 0.01
+    image = front_view(mesh)
+    hidden = 1 - 0.999**64
+    np.testing.assert_allclose(image[64, 64], hidden * display(LIGHT * 0.5) + (1 - hidden) * 255, atol=1)
+
+
+@pytest.mark.parametrize(("wrap", "mode"), [("repeat", "wrap"), ("mirror", "symmetric"), ("clamp", "edge")])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_what_lies_outside_of_a_texture_is_as_in_one_that_is_padded(wrap, mode, axis):
+    texture = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    other = "clamp"
+    wraps = (wrap, other) if axis == 0 else (other, wrap)
+    mesh = quad(texture)
+    mesh.uv[...] = 3 * mesh.uv - 1
+    material = Material(texture=texture, sampler=Sampler(wraps))
+    modes = {1 - axis: mode, axis: "edge"}  # axis 0 of the picture runs along v
+    padded = texture
+    for direction in (0, 1):
+        padded = np.pad(padded, [(4, 4) if place == direction else (0, 0) for place in range(3)], mode=modes[direction])
+    whole = quad(padded)
+    edge = Material(texture=padded, sampler=Sampler(("clamp", "clamp")))
+    inner = np.s_[45:83, 45:83]  # at the very edge the padded one ends, while a repeated one goes on
+    np.testing.assert_allclose(
+        front_view(replace(mesh, materials=(material,)))[inner].astype(int),
+        front_view(replace(whole, materials=(edge,)))[inner],
+        atol=1,
+    )
+
+
+def test_the_nearest_texel_is_that_of_a_texture_magnified_by_repeating_texels():
+    texture = np.random.default_rng(1).integers(0, 256, (4, 3, 3), dtype=np.uint8)
+    large = texture.repeat(64, axis=0).repeat(64, axis=1)
+    images = [
+        front_view(replace(quad(pixels), materials=(Material(texture=pixels, sampler=Sampler(is_nearest=True)),)))
+        for pixels in (texture, large)
+    ]
+    np.testing.assert_array_equal(*images)
+
+
+def test_emission_is_added_and_unlit_colours_are_seen_as_they_are():
+    texture = np.array([[[255, 0, 0], [0, 255, 0]]], np.uint8)
+    still = Sampler(("clamp", "clamp"), is_nearest=True)
+    lamp = Material((0.1, 0.1, 0.1), emission=(0.3, 0.4, 0.5), emission_texture=texture, emission_sampler=still)
+    mesh = layers(lamp)
+    image = front_view(mesh)
+    np.testing.assert_allclose(image[64, 52], display(0.1 * LIGHT + np.array([0.3, 0, 0])), atol=1)
+    np.testing.assert_allclose(image[64, 76], display(0.1 * LIGHT + np.array([0, 0.4, 0])), atol=1)
+    turned = front_view(replace(mesh, emission_uv=mesh.uv[..., [0, 1]] * [-1, 1] + np.array([1, 0], np.float32)))
+    np.testing.assert_array_equal(turned[64, 52], image[64, 76])
+    unlit = front_view(layers(Material((0.2, 0.4, 0.6), is_unlit=True)))
+    np.testing.assert_allclose(unlit[64, 64], display([0.2, 0.4, 0.6]), atol=1)
 
 
 def test_winding_does_not_matter():

@@ -9,6 +9,7 @@ from PIL import Image
 
 from data_modules.raycast import RayCaster, draw_cameras
 from data_modules.sources.base import srgb_to_linear
+from data_modules.sources.named_files import NamedFiles
 from data_modules.sources.obj import read_obj
 from scaled_ig.errors import UsageError
 
@@ -53,7 +54,7 @@ def wild(tmp_path) -> Path:
 
 
 def test_obj_of_the_wild(wild):
-    mesh = read_obj(wild, folder=wild.parents[1])
+    mesh = read_obj(wild, NamedFiles(wild.parents[1]))
     assert mesh.faces.tolist() == [[0, 1, 2], [0, 2, 3], [2, 4, 3], [0, 1, 4]]
     painted, plain = (mesh.materials[row] for row in mesh.material_index[[0, 2]])
     assert mesh.material_index[0] == mesh.material_index[1] != mesh.material_index[2]
@@ -69,34 +70,35 @@ def test_obj_of_the_wild(wild):
 def test_a_missing_texture_is_named(wild):
     shutil.rmtree(wild.parents[1] / "images")
     with pytest.raises(UsageError, match=r"My Materials\.mtl names .*Paint one") as caught:
-        read_obj(wild, folder=wild.parents[1])
+        read_obj(wild, NamedFiles(wild.parents[1]))
     assert "line" not in str(caught.value), "the mistake is not in the OBJ"
 
 
 def test_a_missing_texture_may_be_forgiven(wild):
     shutil.rmtree(wild.parents[1] / "images")
-    missing: list[str] = []
-    painted = read_obj(wild, missing, wild.parents[1]).materials[1]
-    assert missing == ["..\\IMAGES\\Paint one.PNG"]
+    files = NamedFiles(wild.parents[1], "kd")
+    painted = read_obj(wild, files).materials[1]
+    assert files.missing == ["..\\IMAGES\\Paint one.PNG"]
     assert painted.texture is None
     np.testing.assert_allclose(painted.color, srgb_to_linear(np.full(3, 0.588)))
 
 
 def test_a_present_texture_is_taken_where_missing_ones_are_forgiven(wild):
-    missing: list[str] = []
-    assert read_obj(wild, missing, wild.parents[1]).materials[1].texture is not None
-    assert missing == []
+    files = NamedFiles(wild.parents[1], "kd")
+    assert read_obj(wild, files).materials[1].texture is not None
+    assert files.missing == []
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("v 0 0 0\nf 1 2 3", "not there"),
-        ("v 0 0 0\nf 0 0 0", "not there"),
-        ("v 0 0 0\nf -2 -2 -2", "not there"),
+        ("v 0 0 0\nf 1 2 3", "line 2: a face names v 2, and the file has 1"),
+        ("v 0 0 0\nf 1/1 1/1 1/1", "line 2: a face names vt 1, and the file has 0"),
+        ("v 0 0 0\nf 0 0 0", "line 2.*count from 1"),
+        ("v 0 0 0\nf -2 -2 -2", "line 2.*back to before the first"),
         ("v 0 0 zero\n", "line 1"),
         ("v 0 0 0\n", "no face"),
-        ("mtllib a.mtl", "a.mtl"),
+        ("mtllib a.mtl\nv 0 0 0\nusemtl a\nf 1 1 1", "a.mtl"),
     ],
 )
 def test_broken_obj_files_are_named(tmp_path, text, message):

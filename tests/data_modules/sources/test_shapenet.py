@@ -25,7 +25,7 @@ def test_trees(tmp_path, model):
     assert mesh.vertices[0, 1] < mesh.vertices[1, 1]
     assert mesh.vertices[2, 2] > mesh.vertices[1, 2]
     assert record["file"] == f"02958343/abc/{model}"
-    assert record["missing_textures"] == []
+    assert record["missing_files"] == []
     with pytest.raises(UsageError, match="03001627"):
         ShapeNetSource(tmp_path, synset="03001627")
 
@@ -58,7 +58,7 @@ def test_missing_textures_are_listed(tmp_path):
     (folder / "models" / "model_normalized.mtl").write_text(text)
     Image.new("RGB", (2, 2), (9, 9, 9)).save(folder / "images" / "Texture0.JPG")
     mesh, record = ShapeNetSource(tmp_path).load("abc")
-    assert record["missing_textures"] == ["../images/texture1.jpg"]
+    assert record["missing_files"] == ["../images/texture1.jpg"]
     there, gone = mesh.materials[mesh.material_index[0]], mesh.materials[mesh.material_index[1]]
     assert there.texture is not None
     assert gone.texture is None
