@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import chain
 from typing import Any
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 
 from scaled_ig.autoencoders.pretrained import PretrainedAutoencoder
 from scaled_ig.errors import UsageError
-from scaled_ig.finite import is_finite
 
 _TANH_SCALE = 0.02  # raw latents are of order 10: 0.02 z lies where tanh is nearly linear (method 4)
 _TANH_LIMIT = 1 - 1e-4
@@ -58,10 +58,11 @@ class KLAutoencoder(PretrainedAutoencoder):
         self.sample_posterior, self.is_deterministic = sample_posterior, not sample_posterior
         self._open(pretrained, subfolder, variant, config)
         self.downsampling = 2 ** (len(self.config["block_out_channels"]) - 1)
-        shift = self._per_channel(self.config.get("latents_mean") or self.config.get("shift_factor") or 0.0)
-        factor = self.config["scaling_factor"] / self._per_channel(self.config.get("latents_std") or 1.0)
-        if not (is_finite(factor) and is_finite(shift) and (factor > 0).all()):
-            raise UsageError(f"the autoencoder's configuration scales latents by {factor.flatten().tolist()}")
+        shift = self._per_channel(
+            "shift_factor", self.config.get("latents_mean") or self.config.get("shift_factor") or 0.0
+        )
+        factor = self._per_channel("scaling_factor", self.config["scaling_factor"], positive=True)
+        factor = factor / self._per_channel("latents_std", self.config.get("latents_std") or 1.0, positive=True)
         self.register_buffer("shift", shift, persistent=False)
         self.register_buffer("scale", _TANH_SCALE * (factor / _PAPERS_FACTOR), persistent=False)
         self._build_small_decoder(small_decoder_channels)
@@ -77,9 +78,14 @@ class KLAutoencoder(PretrainedAutoencoder):
     def denormalise(self, latents: Tensor) -> Tensor:
         return torch.atanh(latents.clamp(-_TANH_LIMIT, _TANH_LIMIT)) / self.scale + self.shift
 
-    def _per_channel(self, values: float | list[float]) -> Tensor:
+    def _per_channel(self, key: str, values: Any, positive: bool = False) -> Tensor:
         """A number for all channels, or one of each as [C, 1, 1]."""
-        made = torch.tensor(values)
+        numbers = values if isinstance(values, list | tuple) else [values]
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers) or (
+            positive and min(numbers) <= 0
+        ):
+            raise UsageError(f"the autoencoder's configuration has the {key} {values!r:.80}: give finite numbers")
+        made = torch.tensor(values, dtype=torch.float32)
         if made.shape not in ((), (self.latent_channels,)):
             raise UsageError(
                 f"the autoencoder's configuration has {made.numel()} numbers for {self.latent_channels} channels"
