@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from multiprocessing.queues import Queue
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -28,7 +30,10 @@ from scaled_ig.distributed.agreement import together
 from scaled_ig.distributed.cores import usable_cpus
 from scaled_ig.distributed.ownership import owned_scenes, scenes_of_shard, shards_of_rank
 from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Count, PartBelowAll, Range, Seed, checked
 
+READ_AHEAD = 2
+"""Batches of each loader process that wait to be trained on."""
 Split = Literal["train", "val", "test"]
 
 
@@ -55,6 +60,7 @@ class PhaseData:
     with_masks: bool = False
 
 
+@checked
 class MultiViewDataModule(LightningDataModule):
     """Posed views of a pack, dealt to two stages, three splits and any number of ranks.
 
@@ -77,19 +83,18 @@ class MultiViewDataModule(LightningDataModule):
     def __init__(
         self,
         path: str,
-        stage1_scenes: int | SceneChoice = 500,
-        stage2_scenes: int | SceneChoice | None = None,
+        stage1_scenes: Annotated[int, Range(0, 1_000_000)] | SceneChoice = 500,
+        stage2_scenes: Count | SceneChoice | None = None,
         scenes: SceneChoice | None = None,
-        split_seed: int | None = 0,
-        batch_size: int = 32,
-        views_per_scene: int = 1,
-        val_fraction: float = 0.0,
-        num_workers: int | None = None,
+        split_seed: Seed | None = 0,
+        batch_size: Count = 32,
+        views_per_scene: Count = 1,
+        val_fraction: PartBelowAll = 0.0,
+        num_workers: Annotated[int, Range(0, 256)] | None = None,
         in_memory: bool | Literal["auto"] = "auto",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        _require_sense(vars())
         self.path, self.choice, self.split_seed = path, scenes, split_seed
         self.stage1_scenes, self.stage2_scenes = stage1_scenes, stage2_scenes
         self.batch_size, self.views_per_scene, self.val_fraction = batch_size, views_per_scene, val_fraction
@@ -196,7 +201,13 @@ class MultiViewDataModule(LightningDataModule):
 
     def _load(self, views: PackViews, owned: range) -> None:
         """Decodes what batches carry, where it fits."""
-        if self.in_memory is True or (self.in_memory == "auto" and self._fits(views.bytes_of(owned))):
+        needed = views.bytes_of(owned)
+        if self.in_memory is True and self.num_workers and needed > available_shared_bytes():
+            raise UsageError(
+                f"views of {needed:,} bytes have no room in shared memory (/dev/shm): enlarge it (docker --shm-size), "
+                "or give --data.num_workers 0 or --data.in_memory false"
+            )
+        if self.in_memory is True or (self.in_memory == "auto" and self._fits(needed)):
             views.load(owned, shared=bool(self.num_workers), quiet=not self._shows_progress())
 
     def _fits(self, needed: int) -> bool:
@@ -305,12 +316,14 @@ class MultiViewDataModule(LightningDataModule):
         """Training batches of the phase."""
         views = together(self._wanted_views)
         workers = self._workers(views) if views.with_images or views.with_masks else 0
+        workers = together(lambda: self._require_room(views, workers))
         return ResumableLoader(
             views,
             batch_sampler=self.sampler(),
             collate_fn=_as_is,
             num_workers=workers,
-            worker_init_fn=_outlive_signals,
+            worker_init_fn=_begin_worker,
+            prefetch_factor=READ_AHEAD if workers else None,
             persistent_workers=workers > 0,
             pin_memory=bool(self.trainer and self.trainer.strategy.root_device.type == "cuda"),
         )
@@ -330,6 +343,25 @@ class MultiViewDataModule(LightningDataModule):
         ranks = self.trainer.num_devices if self.trainer else 1
         return 0 if views.is_in_memory else min(4, usable_cpus() // ranks)
 
+    def _require_room(self, views: PackViews, workers: int) -> int:
+        """So many loader processes, or none where what they read ahead has no room and nobody has asked for them.
+
+        Raises:
+            UsageError: They were asked for.
+        """
+        size = self.index.image_size
+        view_bytes = size[0] * size[1] * (3 * 4 * views.with_images + views.with_masks)
+        needed = workers * (READ_AHEAD + 1) * self.batch_size // self._rank()[1] * view_bytes
+        room = available_shared_bytes() // (self.trainer.num_devices if self.trainer else 1)
+        if not workers or needed <= room:
+            return workers
+        if self.num_workers is None:
+            return 0
+        raise UsageError(
+            f"{workers} loader processes read {needed:,} bytes ahead, and shared memory (/dev/shm) has {room:,}: "
+            "enlarge it (docker --shm-size), or give --data.num_workers 0"
+        )
+
     def _refuse_leaks(self, views: PackViews) -> None:
         """No view may be trained on whose camera is that of a test view: it is the same picture."""
         train, test = (self.split(self.phase.stage, split) for split in ("train", "test"))
@@ -341,19 +373,6 @@ class MultiViewDataModule(LightningDataModule):
                     f"scene {name}: test view {same[1]} and training view {same[0]} have "
                     "the same camera: pack it without one of them, or leave it out with scaled-ig check --fix-drop"
                 )
-
-
-def _require_sense(arguments: dict[str, Any]) -> None:
-    """Raise UsageError for a number that means nothing."""
-    least = {"batch_size": 1, "views_per_scene": 1, "stage1_scenes": 0, "stage2_scenes": 1}
-    least |= {"num_workers": 0, "split_seed": 0, "seed": 0}
-    for name, low in least.items():
-        if isinstance(arguments[name], int) and arguments[name] < low:
-            raise UsageError(f"data.{name} {arguments[name]} must be {low} or more")
-    if not 0 <= arguments["val_fraction"] < 1:
-        raise UsageError(
-            f"data.val_fraction {arguments['val_fraction']} must be a part of the training views, 0 to below 1"
-        )
 
 
 def _spread(views: list[list[int]], count: int) -> list[ViewKey]:
@@ -369,8 +388,12 @@ def _as_is(batch):
     return batch
 
 
-def _outlive_signals(worker: int) -> None:
-    """Workers load on for a while: a signal to all processes of a job is its trainer's, which finishes its step."""
+def _begin_worker(worker: int) -> None:
+    """A worker that cannot hand over a batch ends, which its trainer notices: it would wait for ever otherwise.
+
+    Workers load on for a while: a signal to all processes of a job is its trainer's, which finishes its step.
+    """
+    Queue._on_queue_feeder_error = staticmethod(lambda error, batch: os._exit(1))  # type: ignore[attr-defined]
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))

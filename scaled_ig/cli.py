@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from scaled_ig import __version__
 from scaled_ig.distributed import cores
-from scaled_ig.errors import UsageError, explain
+from scaled_ig.errors import NotFiniteError, UsageError, explain, explain_room
 from scaled_ig.parsing import VerbParser
 
 VERBS = {
@@ -43,6 +43,7 @@ BANK_ACTIONS = {
 def overview() -> VerbParser:
     """Parser of a call that names no verb, or no action of the bank: for help, the version, and mistakes."""
     parser = VerbParser(prog="scaled-ig", description="Learn thousands of 3D scenes from posed images.")
+    parser.is_inner = False
     parser.add_argument("--version", action="version", version=f"scaled-ig {__version__}")
     verbs = parser.add_subcommands(dest="verb")
     for name, summary in VERBS.items():
@@ -91,7 +92,8 @@ def _give_up_output() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the program; leaves with 0 when done, 1 when failed, 2 for a mistake of the user."""
+    """Run the program; leaves with 0 when done, 1 when failed, 2 for a mistake of the user, 3 where training is
+    not finite."""
     cores.begin()
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
@@ -104,6 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             plain = "".join(sign if sign.isprintable() else "?" for sign in said)
             print(f"error: {plain}", file=sys.stderr)
         _give_up_output()
+        status = 3 if isinstance(error, NotFiniteError) else 2
+    except (RuntimeError, MemoryError) as error:
+        said = explain_room(error)
+        if not said:
+            raise
+        print(f"error: {said}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

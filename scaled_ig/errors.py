@@ -24,6 +24,10 @@ REASONS = FULL | {
     errno.EIO: "the disk does not answer as it should: look at it, or name another place",
     errno.ESTALE: "the file server has lost it: mount it again, then call again",
 }
+LOADER_ENDED = (
+    "a process that loads views has ended: shared memory (/dev/shm), memory or open files (ulimit -n) ran out: give "
+    "more of it (docker --shm-size for the first), or --data.num_workers 0"
+)
 DRAFT = r"(.+)\.\d+\.part"
 """Names of drafts, see :func:`scaled_ig.files.replacing`: the first group is the file that a draft is for."""
 
@@ -36,8 +40,26 @@ class UsageError(ValueError):
     """
 
 
+def explain_room(error: Exception) -> str:
+    """What this process or one of its loaders had no room for, and the way out; empty where an error is another one."""
+    said = str(error)
+    if "Too many open files" in said:
+        return f"{REASONS[errno.EMFILE]}, or give --data.num_workers 0"
+    if re.search(r"DataLoader worker .* exited unexpectedly|shared memory", said):
+        return LOADER_ENDED
+    if re.search(r"can't allocate memory|CUDA out of memory", said) or isinstance(error, MemoryError):
+        return f"memory is full ({' '.join(said.split())[:160]}): give smaller batches, fewer scenes or a smaller model"
+    return ""
+
+
+class NotFiniteError(UsageError):
+    """Training has come to a loss, a parameter or a moment that is not finite. Commands exit with status 3."""
+
+
 def explain(error: OSError) -> str:
     """What a user is told of an error of the system: the file, the reason in words, and the way out."""
+    if "No usable temporary directory" in str(error):
+        return "no temporary folder can be written: name one with TMPDIR"
     lines = [line for line in str(error.strerror or error).splitlines() if line.strip()]
     reason = REASONS.get(error.errno or 0, f"{lines[-1] if lines else 'it failed'}: look at it, then call again")
     name = os.fsdecode(error.filename2 or error.filename or "")  # of two, the one that was to be written

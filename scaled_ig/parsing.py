@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser
+from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace
 
 from scaled_ig.allowed import PACKAGES
-from scaled_ig.class_paths import explain, values
+from scaled_ig.class_paths import NO_CLASS, explain, loaded, out_of_range_below, values
+from scaled_ig.complaints import in_plain_words
 from scaled_ig.documents import LARGEST_INTEGER, DocumentError, parse_yaml
 from scaled_ig.errors import UsageError
+from scaled_ig.ranges import hints_of, refuse
 
 LONGEST_MESSAGE = 600
 
@@ -29,13 +31,16 @@ class VerbParser(ArgumentParser):
 
     Attributes:
         packages: Whose classes may be named.
+        is_inner: Whether it is one of a class within a configuration, whose mistakes the parser around it tells.
     """
 
     packages: tuple[str, ...] = PACKAGES
+    before_keys = "--"
 
     def __init__(self, verb: Callable[..., int] | None = None, skip: tuple[str, ...] = (), **options: Any) -> None:
         usual: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "conflict_handler": "resolve"}
         super().__init__(**usual | options)
+        self.is_inner, self.verb = verb is None, verb
         if verb is None:  # of a class within a configuration
             return
         self.description = (inspect.getdoc(verb) or "").partition("\n\nArgs:")[0]
@@ -56,19 +61,42 @@ class VerbParser(ArgumentParser):
         Raises:
             UsageError: The arguments are not understood.
         """
+        if self.is_inner:
+            return super().parse_args(*arguments, **options)
+        words = list(arguments[0])
         try:
-            config = super().parse_args(*arguments, **options)
+            try:
+                config = super().parse_args(words, *arguments[1:], **options)
+            except ArgumentError as error:
+                bracketed = _with_brackets(words, str(error))
+                if bracketed == words:
+                    raise
+                config = super().parse_args(bracketed, *arguments[1:], **options)
         except (ArgumentError, UnicodeDecodeError) as error:
             raise UsageError(self._mistake(str(error))) from None
         for key, value in values(config):
             if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
                 raise UsageError(f"{key}: {str(value)[:20]}… has no room in 64 bits: give a smaller number")
+        refuse(self.wrong_values(config))
         return config
+
+    def wrong_values(self, config: Namespace) -> Iterator[str]:
+        """What is said of each value that the annotation of its argument does not allow."""
+        for key, hint in self.hints().items():
+            if key in config:
+                yield from out_of_range_below(hint, config[key], self.before_keys + key)
+
+    def hints(self) -> dict[str, Any]:
+        """Annotations of the options by key, with ranges."""
+        hints = {action.dest: getattr(action, "_typehint", None) for action in self._actions}
+        return hints | (hints_of(self.verb) if self.verb else {})
 
     def _mistake(self, message: str) -> str:
         """What a file must not hold, the nearest known name for an unknown one, or the library's words: one line."""
-        message = " ".join(message.split())
+        plain, message = in_plain_words(message, loaded), " ".join(message.split())
         refused = self._refused_file(message) or explain(message, self.packages)
+        if plain and (not refused or refused.endswith(NO_CLASS)):
+            return plain
         short = f"{message[:LONGEST_MESSAGE]}{'…' * (len(message) > LONGEST_MESSAGE)}"
         words = re.findall(r"(?:--|ption ')([\w.-]+)", message)
         if refused or not words:
@@ -104,6 +132,17 @@ def _with_underscores(argument: str) -> str:
     """``--dry-run=x-y`` is ``--dry_run=x-y``."""
     name, equals, value = argument.partition("=")
     return "--" + name[2:].replace("-", "_") + equals + value if name.startswith("--") else argument
+
+
+def _with_brackets(words: list[str], message: str) -> list[str]:
+    """Lists that were given as ``0,30``, where a list was expected, as ``[0,30]``."""
+    lists = (
+        re.findall(r"value: ([-+\d.eE]+(?:, ?[-+\d.eE]+)+)(?=\s|$)", message) if "<class 'tuple'>" in message else []
+    )
+    parts = [word.rpartition("=") for word in words]
+    return [
+        f"{option}{equals}[{value}]" if value in lists else option + equals + value for option, equals, value in parts
+    ]
 
 
 def _options(parser: ArgumentParser, deep: int = 2) -> Iterator[str]:

@@ -14,6 +14,7 @@ from scaled_ig.autoencoders import Autoencoder, DecoderChoice, IdentityAutoencod
 from scaled_ig.cameras import Cameras, Rays, rows_and_columns
 from scaled_ig.errors import UsageError
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.ranges import Seed, Width, checked
 from scaled_ig.rendering.field_head import FieldHead
 from scaled_ig.rendering.kernels import KernelChoice
 from scaled_ig.rendering.renderer import Jitter, Opacity, Renderer, Rendering, TablePrecision
@@ -23,6 +24,7 @@ from scaled_ig.representations.occupancy import HULL_RESOLUTION
 from scaled_ig.representations.scene_table import HullTable, SceneTable
 
 
+@checked
 class SceneModel(nn.Module):
     """Scenes of one kind, rendered in latent space and decoded.
 
@@ -51,9 +53,9 @@ class SceneModel(nn.Module):
         sampling: SamplingPlan,
         kernel: KernelChoice = "auto",
         compile_autoencoder: bool = False,
-        hidden_channels: int = 64,
-        resolution: int | tuple[int, int] = 128,
-        seed: int = 0,
+        hidden_channels: Width = 64,
+        resolution: Width | tuple[Width, Width] = 128,
+        seed: Seed = 0,
         table_precision: TablePrecision = "float32",
         own_heads: bool = False,
     ) -> None:

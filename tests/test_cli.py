@@ -69,8 +69,8 @@ def test_an_unknown_action_of_the_bank_is_answered_with_all(capsys):
         ("chekc PACK", "argument verb: invalid choice: 'chekc' (choose from 'synthesize', 'pack', 'check', "),
         ("bank", 'expected "bank.action" to be one of {info,verify,remove,merge,refit}'),
         ("pack meshes", "the following arguments are required: path, out"),
-        ("pack mesh X --out Y", "Parser key \"source\": Expected a typing.Literal['meshes', 'shapenet', 'basel', "),
-        ("pack meshes X --out Y --yaw nan", 'Parser key "yaw": Does not validate against any of the Union subtypes '),
+        ("pack mesh X --out Y", "source mesh must be meshes or shapenet or basel or "),
+        ("pack meshes X --out Y --yaw nan", "yaw nan must be a number or null"),
         ("pack meshes X --out Y --veiws 3", "--veiws is not known: did you mean --views?"),
         ("pack meshes X --out Y --samples-per-pixl 3", "--samples_per_pixl is not known: did you mean --samples_per_"),
         ("pack meshes X --out Y --normalise", "--normalise is not known: did you mean --normalize?"),
@@ -130,19 +130,19 @@ def test_fit_takes_dashes_too(capsys, tiny_config, tmp_path):
     options = ("--run-dir", tmp_path / "run-a", "--eval-every-n-steps=2", "--data.batch-size", "all")
     status, said = leave(capsys, "fit", "--config", tiny_config, *options)
     assert status == 2
-    assert "Parser key \"batch_size\": Expected a <class 'int'>. Got value: all" in said
+    assert said == "error: data.batch_size all must be a whole number\n"
 
 
 @pytest.mark.parametrize(
     ("right", "wrong", "unknown", "near"),
     [
         ("rgb_alignment: {module: RgbAlignment, max_steps: 12}", "rgb_alignment: {module: RgbAlignment, max_step: 12}",
-         "max_step", "max_steps"),
+         "phases.rgb_alignment.max_step", "phases.rgb_alignment.max_steps"),
         ("rgb_alignment: {module: RgbAlignment,", "rgb_alignment: {module: {class_path: RgbAlignment, init_args: "
          "{learning_rates: {mikro: 0.1}}},", "mikro", "micro"),
         ("  rgb_alignment:", "  rgb_alinment:", "phases.rgb_alinment.module", "phases.rgb_alignment.module"),
-        ("num_bases: 3", "nun_bases: 3", "nun_bases", "num_bases"),
-        ("stage2_scenes: 4", "stage2_scene: 4", "stage2_scene", "stage2_scenes"),
+        ("num_bases: 3", "nun_bases: 3", "scene.representation.nun_bases", "scene.representation.num_bases"),
+        ("stage2_scenes: 4", "stage2_scene: 4", "data.stage2_scene", "data.stage2_scenes"),
     ],
 )  # fmt: skip
 def test_a_slip_stops_the_program_before_its_first_step(capsys, tiny_config, tmp_path, right, wrong, unknown, near):
@@ -151,7 +151,8 @@ def test_a_slip_stops_the_program_before_its_first_step(capsys, tiny_config, tmp
     (tmp_path / "slip.yaml").write_text(text.replace(right, wrong))
     status, said = leave(capsys, "fit", "--config", tmp_path / "slip.yaml", "--run_dir", tmp_path / "run")
     assert status == 2
-    assert said == f"error: {unknown} is not known: did you mean {near}?\n"
+    assert said.startswith(f"error: {unknown} is not known: did you mean {near}?")
+    assert len(said.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
 
@@ -170,24 +171,38 @@ def test_a_slip_stops_the_program_before_its_first_step(capsys, tiny_config, tmp
 def test_a_slip_in_an_option_is_answered_with_the_nearest_one(capsys, tiny_config, tmp_path, option, near):
     for spelled in (option, option.replace("module.", "module.init_args.").replace("data.", "data.init_args.")):
         status, said = leave(capsys, "fit", "--config", tiny_config, "--run_dir", tmp_path / "run", spelled, 3)
-        assert (status, said) == (2, f"error: {option} is not known: did you mean {near}?\n")
+        assert status == 2
+        assert f"{option[2:]} is not known: did you mean " in said
+        assert f"{near[2:]}?" in said
 
 
 @pytest.mark.parametrize(
     ("option", "value", "said_of_it"),
     [
-        ("--adam.clock", "sundial", ("adam.clock", "'exact_dense', 'per_scene'")),
-        ("--phases.rgb_alignment.max_steps", "many", ("phases.rgb_alignment", "max_steps", "<class 'int'>")),
-        ("--data.batch_size", "all", ("data", "batch_size", "<class 'int'>")),
-        ("--data.batch_size", "all --lpips off", ("data", "batch_size", "<class 'int'>")),
+        ("--adam.clock", "sundial", "adam.clock sundial must be exact_dense or per_scene"),
+        (
+            "--phases.rgb_alignment.max_steps",
+            "many",
+            "phases.rgb_alignment.max_steps many must be a whole number or null",
+        ),
+        ("--data.batch_size", "all", "data.batch_size all must be a whole number"),
+        ("--data.batch_size", "all --lpips off", "data.batch_size all must be a whole number"),
+        ("--data.stage1_scenes", "1.5", "data.stage1_scenes 1.5 must be a whole number"),
+        ("--data.scenes.range", "0,x", "data.scenes.range 0,x must be a list such as [1, 2] or null"),
+        (
+            "--phases.joint.module.learning_rates.micro",
+            "x",
+            "phases.joint.module.learning_rates.micro x must be a number",
+        ),
+        ("--scene.sampling", "InsideBal", "scene.sampling: InsideBal is no class: did you mean InsideBall? give "),
+        ("--hand_over.bases", "7", "hand_over.bases 7 must be true or false"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(capsys, tiny_config, tmp_path, option, value, said_of_it):
     status, said = leave(capsys, "fit", "--config", tiny_config, "--run_dir", tmp_path / "run", option, *value.split())
     assert status == 2
-    assert said.startswith("error: Parser key ")
+    assert said.startswith(f"error: {said_of_it}")
     assert len(said.splitlines()) == 1
-    assert all(part in said for part in (*said_of_it, value.split()[0]))
     assert not (tmp_path / "run").exists()
 
 

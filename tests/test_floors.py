@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 # Floors from the ground up: their rooms, a module or a folder of scaled_ig each, and what they may import beside torch,
 # numpy and, from floor to floor, all that is allowed below.
 GROUND = (
-    "errors", "allowed", "documents", "files", "randomness", "cameras", "batch", "finite", "distributed", "native",
+    "errors", "allowed", "ranges", "documents", "files", "randomness", "cameras", "batch", "finite", "distributed",
+    "native",
 )  # fmt: skip
 FLOORS = [
     (GROUND, {"yaml"}),
@@ -22,7 +23,7 @@ FLOORS = [
     (("callbacks",), {"wandb", "tqdm", "PIL", "imageio"}),
     (("runs",), {"data_modules"}),
     (("report",), {"matplotlib", "jinja2"}),
-    (("class_paths", "parsing", "commands", "cli"), {"jsonargparse"}),
+    (("class_paths", "complaints", "parsing", "commands", "cli"), {"jsonargparse"}),
 ]
 ORDERED = {0, 4, 8}  # floors where a room may also import those before it
 ONLY_THERE = {

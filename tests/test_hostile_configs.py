@@ -210,8 +210,7 @@ def test_nor_is_one_among_the_arguments_of_a_class(refused, text, what):
 
 
 PLUG_INS = (
-    "trainer: {max_time: {minutes: 3}, callbacks: [LearningRateMonitor, {class_path: ModelSummary}]}",
-    "trainer: {logger: {class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: x}}}",
+    "trainer: {devices: auto, callbacks: [LearningRateMonitor, {class_path: ModelSummary}]}",
     "trainer: {logger: {class_path: scaled_ig.callbacks.RunLogger, init_args: {mode: disabled}}}",
     "trainer: {strategy: {class_path: lightning.pytorch.strategies.DDPStrategy, init_args: {static_graph: true}}}",
     "trainer: {plugins: [{class_path: lightning.pytorch.plugins.environments.SLURMEnvironment}], profiler: simple}",

@@ -15,6 +15,9 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
+
+from tests.faults.injection import Operations
 
 PROGRAM = Path(sys.executable).parent / "scaled-ig"
 IMPORTS = """
@@ -35,10 +38,13 @@ class WarmProgram:
         self._server = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment, cwd=root)
         self._lock = threading.Lock()
 
-    def __call__(self, arguments: list[str], environment: dict[str, str], timeout: float) -> tuple[int, str]:
+    def __call__(
+        self, arguments: list[str], environment: dict[str, str], timeout: float, faults: dict[str, Any] | None = None
+    ) -> tuple[int, str]:
         """Exit status, negative for a signal, and what was printed by it and all that it has started.
 
-        It is killed, with what it has started, after ``timeout`` seconds.
+        It is killed, with what it has started, after ``timeout`` seconds. ``faults`` are arguments of
+        :class:`tests.faults.injection.Operations`.
         """
         assert self._server.stdin is not None
         with tempfile.TemporaryDirectory() as folder:
@@ -46,6 +52,7 @@ class WarmProgram:
             for pipe in pipes.values():
                 os.mkfifo(pipe)
             call = {"arguments": arguments, "environment": environment, "folder": os.getcwd(), "timeout": timeout}
+            call["faults"] = faults
             with self._lock:
                 self._server.stdin.write(json.dumps(call | pipes) + "\n")
                 self._server.stdin.flush()
@@ -70,6 +77,8 @@ def become(call: dict) -> None:
     sys.path[:0] = [folder for folder in call["environment"].get("PYTHONPATH", "").split(os.pathsep) if folder]
     sys.argv = [str(PROGRAM), *call["arguments"]]
     sys.modules["__main__"].__spec__ = None  # whoever starts this program again calls PROGRAM
+    if call["faults"]:
+        Operations(**call["faults"])
 
 
 def serve() -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from data_modules.layout import PackIndex
 from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Place, checked
 
 
+@checked
 @dataclass(frozen=True)
 class SceneChoice:
     """Some scenes of a pack; give one of the four, or a category together with one of the others.
@@ -22,7 +24,7 @@ class SceneChoice:
         category: All scenes of a category.
     """
 
-    range: tuple[int, int] | None = None
+    range: tuple[Place, Place] | None = None
     ids: list[str] | None = None
     file: str | None = None
     category: str | None = None

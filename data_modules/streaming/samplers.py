@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from scaled_ig.batch import ViewKey
 from scaled_ig.distributed.ownership import num_shards, owned_scenes, scenes_of_shard, shards_of_rank
-from scaled_ig.errors import UsageError
+from scaled_ig.errors import LOADER_ENDED, UsageError
 
 
 class SceneBatches:
@@ -152,6 +152,10 @@ class ResumableLoader(DataLoader):
                 yield batch
         except UsageError as error:  # a worker process wraps its traceback into the message
             raise UsageError(str(error).strip().rpartition("UsageError: ")[2]) from None
+        except (ConnectionError, EOFError):  # while it handed over a batch
+            if not self.num_workers:
+                raise
+            raise UsageError(LOADER_ENDED) from None
 
     def state_dict(self) -> dict[str, int]:
         return {"done": self._done}

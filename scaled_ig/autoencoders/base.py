@@ -83,7 +83,5 @@ class Autoencoder(nn.Module, ABC):
     def _build_small_decoder(self, channels: int | None) -> None:
         self.small_decoder_channels = channels
         self.small_decoder = None
-        if channels is not None and channels < 1:
-            raise UsageError(f"small_decoder_channels {channels} must be 1 or more, or null for no small decoder")
         if channels is not None:
             self.small_decoder = SmallDecoder(self.latent_channels, self.downsampling, channels)

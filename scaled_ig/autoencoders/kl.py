@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from scaled_ig.autoencoders.pretrained import PretrainedAutoencoder
 from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Width, checked
 
 _TANH_SCALE = 0.02  # raw latents are of order 10: 0.02 z lies where tanh is nearly linear (method 4)
 _TANH_LIMIT = 1 - 1e-4
 _PAPERS_FACTOR = 0.18215  # Stable Diffusion's, with whose latents the papers chose that scale
 
 
+@checked
 class KLAutoencoder(PretrainedAutoencoder):
     """AutoencoderKL with its raw posterior and the normaliser z_n = tanh(0.02 z) of the papers (method 4).
 
@@ -51,7 +53,7 @@ class KLAutoencoder(PretrainedAutoencoder):
         subfolder: str = "vae",
         sample_posterior: bool = False,
         config: dict[str, Any] | None = None,
-        small_decoder_channels: int | None = None,
+        small_decoder_channels: Width | None = None,
         variant: str | None = None,
     ) -> None:
         super().__init__()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scaled_ig.autoencoders.layers import residual_network
-from scaled_ig.autoencoders.ranges import RangeNormaliser
+from scaled_ig.autoencoders.range_normaliser import RangeNormaliser
+from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Range, Width, checked
 
 
+@checked
 class SmallAutoencoder(RangeNormaliser):
     """Linear map of patches, started from their PCA, plus a residual network on either side.
 
@@ -29,16 +33,21 @@ class SmallAutoencoder(RangeNormaliser):
 
     def __init__(
         self,
-        patch_size: int = 4,
-        latent_channels: int = 12,
-        width: int = 48,
-        blocks: int = 2,
-        small_decoder_channels: int | None = None,
+        patch_size: Annotated[int, Range(1, 64)] = 4,
+        latent_channels: Width = 12,
+        width: Width = 48,
+        blocks: Annotated[int, Range(0, 256)] = 2,
+        small_decoder_channels: Width | None = None,
     ) -> None:
         super().__init__()
+        pixels = 3 * patch_size**2
+        if latent_channels > pixels:
+            raise UsageError(
+                f"SmallAutoencoder.latent_channels {latent_channels} must be {pixels} or less: a patch of patch_size "
+                f"{patch_size} has no more values"
+            )
         self.downsampling, self.latent_channels = patch_size, latent_channels
         self.patch_size, self.width, self.blocks = patch_size, width, blocks
-        pixels = 3 * patch_size**2
         self.linear_encoder = nn.Conv2d(3, latent_channels, patch_size, patch_size)
         self.linear_decoder = nn.ConvTranspose2d(latent_channels, 3, patch_size, patch_size)
         self.residual_encoder = nn.Sequential(
@@ -66,7 +75,10 @@ class SmallAutoencoder(RangeNormaliser):
         deviation = deviation[:: max(1, len(deviation) // max_patches)]
         basis = torch.linalg.svd(deviation, full_matrices=False).Vh[:count]
         if len(basis) < count:
-            raise ValueError(f"{len(basis)} patches that are not white cannot give {count} principal components")
+            raise UsageError(
+                f"{len(basis)} patches of the training views are not white, too few for {count} latent channels: give "
+                "more views, or lower --scene.autoencoder.latent_channels"
+            )
         scale = (deviation @ basis.T).std(0).mean()
         shape = (count, 3, size, size)
         self.linear_encoder.weight.copy_((basis / scale).view(shape))

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from scaled_ig.autoencoders.pretrained import PretrainedAutoencoder
-from scaled_ig.autoencoders.ranges import RangeNormaliser
+from scaled_ig.autoencoders.range_normaliser import RangeNormaliser
 from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Width, checked
 
 
+@checked
 class TinyAutoencoder(PretrainedAutoencoder, RangeNormaliser):
     """AutoencoderTiny with its raw latents; the first phase measures their range on its training views (method 4).
 
@@ -40,7 +42,7 @@ class TinyAutoencoder(PretrainedAutoencoder, RangeNormaliser):
         pretrained: str = "madebyollin/taesd",
         subfolder: str = "",
         config: dict[str, Any] | None = None,
-        small_decoder_channels: int | None = None,
+        small_decoder_channels: Width | None = None,
         variant: str | None = None,
     ) -> None:
         super().__init__()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from lightning.pytorch import Callback
 
 from scaled_ig.callbacks.evaluation import Evaluation
-from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Count, Range, checked
 
 
+@checked
 @dataclass(frozen=True)
 class Plateau:
     """When a scene of stage 2 is learned: its watched (``val``) views no longer improve (method 6).
@@ -23,15 +24,8 @@ class Plateau:
         patience: Epochs in a row that brought less.
     """
 
-    min_gain_decibels: float = 0.02
-    patience: int = 2
-
-    def __post_init__(self) -> None:
-        if self.patience < 1 or self.min_gain_decibels < 0:
-            raise UsageError(
-                f"plateau.patience {self.patience} must be 1 or more, and plateau.min_gain_decibels "
-                f"{self.min_gain_decibels} not negative"
-            )
+    min_gain_decibels: Annotated[float, Range(0, 100)] = 0.02
+    patience: Count = 2
 
 
 class PlateauStop(Callback):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from scaled_ig.files import write_whole
+from scaled_ig.ranges import Range, checked
 
 
+@checked
 class RunLogger(WandbLogger):
     """One W&B run for all phases and all resumptions of a run folder.
 
@@ -38,7 +40,7 @@ class RunLogger(WandbLogger):
         mode: Literal["auto", "online", "offline", "disabled"] = "auto",
         id: str | None = None,
         save_dir: str | None = None,
-        init_timeout: float = 30.0,
+        init_timeout: Annotated[float, Range(0, 3600, without_low=True)] = 30.0,
     ) -> None:
         super().__init__(
             project=project,

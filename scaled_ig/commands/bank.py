@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from scaled_ig.commands import counted
 from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Count, checked
 
 if TYPE_CHECKING:
     from scaled_ig.commands.fit import TrainingCLI
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
 SHOWN_LINES = 200
 
 
-def info(bank: str, *, measure: bool = False, sample: int | None = None, pack: str | None = None) -> int:
+@checked
+def info(bank: str, *, measure: bool = False, sample: Count | None = None, pack: str | None = None) -> int:
     """Says what a bank holds.
 
     Args:
@@ -33,8 +35,6 @@ def info(bank: str, *, measure: bool = False, sample: int | None = None, pack: s
     opened = SceneBank.open(folder)
     if (sample is not None or pack is not None) and not measure:
         raise UsageError("--sample and --pack have no effect without --measure: leave them out")
-    if sample is not None and sample < 1:
-        raise UsageError(f"--sample {sample} must be positive")
     total = sum((folder / name).stat().st_size for name in files_of(folder))
     print(f"{folder}: {counted(len(opened), 'scene')}, {counted(len(opened.versions), 'version')}, {total:,} bytes")
     rows = []

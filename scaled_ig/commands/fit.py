@@ -11,10 +11,10 @@ import inspect
 import logging
 import warnings
 from argparse import Action
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import torch
 import torch.distributed as dist
@@ -38,14 +38,16 @@ from scaled_ig.autoencoders import Autoencoder, IdentityAutoencoder
 from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.callbacks import PhaseProgress, Plateau, RunLogger
 from scaled_ig.class_paths import allow, check_classes
-from scaled_ig.distributed.watch import Watch
+from scaled_ig.commands.without_effect import settings_without_effect
+from scaled_ig.distributed.watch import Silence, Watch
 from scaled_ig.documents import parse_yaml
 from scaled_ig.errors import FULL, UsageError
 from scaled_ig.files import write_whole
-from scaled_ig.metrics.images import load_lpips
+from scaled_ig.metrics.images import LpipsChoice, load_lpips
 from scaled_ig.optim.schedules import Schedule
 from scaled_ig.parsing import VerbParser
 from scaled_ig.phases import AdamSettings, Phase
+from scaled_ig.ranges import Count, Place, Range, Seed, Steps, StepsOrNone, hints_of, value_out_of_range
 from scaled_ig.rendering.sampling import SamplingPlan
 from scaled_ig.representations import SceneRepresentation
 from scaled_ig.runs.bank_writers import WriteVersion
@@ -65,6 +67,19 @@ MODEL_KINDS = (SceneRepresentation, Autoencoder, SamplingPlan, MultiViewDataModu
 PLUG_INS = (Precision, ClusterEnvironment, CheckpointIO, LayerSync)
 TRAINER_KINDS = (Callback, Logger, Profiler, Strategy, Accelerator, *PLUG_INS)
 """Kinds of classes that a configuration may name."""
+
+
+GROUPS = {"scene": SceneModel, "hand_over": HandOver, "waves": Waves, "adam": AdamSettings}
+"""Classes whose arguments are keys of a configuration."""
+LIBRARYS: dict[str, Any] = {
+    "seed_everything": Seed,
+    "trainer.devices": Annotated[int, Range(1, 1024), Range(-1, -1)] | list[Place],
+    "trainer.num_nodes": Annotated[int, Range(1, 65536)],
+    "trainer.log_every_n_steps": StepsOrNone,
+    "trainer.accumulate_grad_batches": Annotated[int, Range(1, 10_000)],
+    "trainer.gradient_clip_val": Annotated[float, Range(0, 1e6)],
+}
+"""Ranges of arguments of the library, which has none."""
 
 
 def _load(text: str, load: Callable[[str], Any] = get_loader("yaml")) -> Any:  # noqa: B008 - the library's
@@ -105,8 +120,12 @@ SET_BY_VERB: dict[str, Any] = {
 class TrainingParser(VerbParser, LightningArgumentParser):
     """Options of a verb and of training."""
 
+    before_keys = ""  # configurations have them, too
+
     def parse_args(self, *arguments: Any, **options: Any):
         """As the library does, ``--run`` first: the other options are laid over its configuration."""
+        if self.is_inner:
+            return super().parse_args(*arguments, **options)
         early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # no key that a file could have
         early.add_argument("--allow-package", "--allow_package", action="append", default=[], dest="packages")
         allowed, words = early.parse_known_args(list(arguments[0]))
@@ -116,6 +135,18 @@ class TrainingParser(VerbParser, LightningArgumentParser):
         config = super().parse_args([*words[place:end], *words[:place], *words[end:]], **options)
         check_classes(config, MODEL_KINDS + TRAINER_KINDS, self.packages)
         return config
+
+    def hints(self) -> dict[str, Any]:
+        """As above, with those of constructors that the library has taken the ranges from."""
+        fields = {f"{key}.{name}": hint for key, kind in GROUPS.items() for name, hint in hints_of(kind).items()}
+        return super().hints() | fields | LIBRARYS
+
+    def wrong_values(self, config: Namespace) -> Iterator[str]:
+        yield from super().wrong_values(config)
+        yield from settings_without_effect(self, config)
+        devices = config.get("trainer.devices")
+        if isinstance(devices, str) and devices.lstrip("-").isdecimal():  # the library leaves numbers as text
+            yield from value_out_of_range(LIBRARYS["trainer.devices"], int(devices), "trainer.devices")
 
     def _parse_optional(self, arg_string: str):
         """Where a run brings its own data module, ``--data`` is the pack, as it was called in versions before."""
@@ -213,18 +244,19 @@ class TrainingCLI(LightningCLI):
         parser.add_class_arguments(Waves, "waves")
         parser.add_class_arguments(AdamSettings, "adam")
         parser.add_argument(
-            "--eval_every_n_steps", type=int, default=0, help="steps between looks at val views; 0: none"
+            "--eval_every_n_steps", type=StepsOrNone, default=0, help="steps between looks at val views; 0: none"
         )
         parser.add_argument("--plateau", type=Plateau | None, default=None, help="leave scenes out that are learned")
-        parser.add_argument("--checkpoint_every_n_steps", type=int | None, default=None, help="default: every epoch")
-        parser.add_argument("--keep_checkpoints", type=int, default=2, help="so many last.ckpt of a phase are kept")
+        parser.add_argument("--checkpoint_every_n_steps", type=Steps | None, default=None, help="default: every epoch")
+        parser.add_argument("--keep_checkpoints", type=Count, default=2, help="so many last.ckpt of a phase are kept")
         parser.add_argument(
-            "--rank_timeout", type=float, default=60.0, help="seconds of silence after which a rank is given up"
+            "--rank_timeout",
+            type=Silence,
+            default=60.0,
+            help="seconds of silence after which a rank is given up",
         )
         parser.add_argument("--bank_encoding", type=Encoding, default="float32", help="form of the scenes in the bank")
-        parser.add_argument(
-            "--lpips", type=Literal["auto", "require", "off"], default="auto", help="what to do without its weights"
-        )
+        parser.add_argument("--lpips", type=LpipsChoice, default="auto", help="what to do without its weights")
         parser.add_argument("--lpips_weights", type=str | None, default=None, help="file of the AlexNet backbone")
 
     def instantiate_classes(self) -> None:
@@ -242,7 +274,10 @@ class TrainingCLI(LightningCLI):
             config.init_from = str(Path(config.init_from).resolve())  # whoever reads config.yaml may stand elsewhere
             source = Source(finished_stage1(RunFolder(config.init_from)), "stage1")
         self._choose_autoencoder(source)
-        self.config_init = self.parser.instantiate(config)
+        try:
+            self.config_init = self.parser.instantiate(config)
+        except ValueError as error:  # the library tries alternatives, and lists what was wrong with each
+            raise _mistake_behind(error) or error from None
         training = adjust(self._training(source))
         with training.watch as watch:
             try:
@@ -256,6 +291,8 @@ class TrainingCLI(LightningCLI):
                 raise
             except Exception as error:
                 watch.explain(error)
+                if isinstance(error, MisconfigurationException):
+                    raise UsageError(f"the trainer cannot do that: {str(error).splitlines()[0]}") from None
                 raise
             finally:
                 if dist.is_available() and dist.is_initialized():
@@ -318,7 +355,7 @@ class TrainingCLI(LightningCLI):
                 checkpoint_every_n_steps=config.checkpoint_every_n_steps,
                 keep_checkpoints=config.keep_checkpoints,
                 plateau=made.plateau,
-                lpips=load_lpips(config.lpips, config.lpips_weights),
+                lpips=load_lpips(config.lpips, config.lpips_weights, min(made.scene.image_size)),
                 logger=logger,
             ),
             source=source,
@@ -332,6 +369,13 @@ class TrainingCLI(LightningCLI):
         config = training.run.path / "config.yaml"
         text = self.parser.dump(self.config, skip_validation=True, skip_unset=False)  # null is a choice, too
         write_whole(config, text)
+
+
+def _mistake_behind(error: BaseException | None) -> UsageError | None:
+    """The user's mistake that an error was raised for."""
+    while error is not None and not isinstance(error, UsageError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _is_independent(config: Namespace) -> bool:

@@ -6,11 +6,12 @@ import importlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from scaled_ig.commands import counted
 from scaled_ig.distributed.cores import usable_cpus
 from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Angle, Count, Distance, Elevation, Range, Seed, checked
 
 if TYPE_CHECKING:
     from data_modules.layout import PackIndex
@@ -28,6 +29,8 @@ class Format:
     is_rendered: bool
 
 
+Side = Annotated[int, Range(1, 8192)]
+"""Pixels along a side of views."""
 POSED = ("camera_convention", "resolution", "normalize", "yaw", "masks", "category")
 FORMATS = {
     "meshes": Format("meshes:MeshSource", ("category", "up", "yaw", "missing_files"), True),
@@ -47,36 +50,37 @@ DECIDED_BY = {
 MASKS_FROM = {"alpha": "from alpha or mask files", "from_white": "from white", None: "none"}
 
 
+@checked
 def pack(
     source: Literal["meshes", "shapenet", "basel", "transforms", "srn", "eg3d"],
     path: str,
     *,
     out: str,
-    views: int | None = None,
-    resolution: int | tuple[int, int] | None = None,
-    samples_per_pixel: int | None = None,
-    camera_distance: float | None = None,
-    azimuth: tuple[float, float] | None = None,
-    elevation: tuple[float, float] | None = None,
-    seed: int | None = None,
+    views: Count | None = None,
+    resolution: Side | tuple[Side, Side] | None = None,
+    samples_per_pixel: Annotated[int, Range(1, 4096)] | None = None,
+    camera_distance: Distance | None = None,
+    azimuth: tuple[Angle, Angle] | None = None,
+    elevation: tuple[Elevation, Elevation] | None = None,
+    seed: Seed | None = None,
     up: Literal["y", "z"] | None = None,
-    yaw: float | None = None,
+    yaw: Angle | None = None,
     missing_files: Literal["leave_out", "grey", "kd"] | None = None,
     synset: str | None = None,
-    scenes: int | None = None,
-    expression: float | None = None,
+    scenes: Count | None = None,
+    expression: Annotated[float, Range(0, 1000)] | None = None,
     camera_convention: Literal["opencv", "opengl", "opencv_w2c", "opengl_w2c"] | None = None,
     normalize: bool = False,
     masks: Literal["auto", "none", "from_white"] | None = None,
-    views_per_scene: int | None = None,
+    views_per_scene: Count | None = None,
     category: str | None = None,
     split: Literal["first", "every_tenth"] = "first",
     append: bool = False,
     strict: bool = False,
     dry_run: bool = False,
-    processes: int | None = None,
-    memory_per_process: float = 4.0,
-    scene_timeout: float = 300.0,
+    processes: Annotated[int, Range(1, 1024)] | None = None,
+    memory_per_process: Annotated[float, Range(0, 1e6, without_low=True)] = 4.0,
+    scene_timeout: Annotated[float, Range(0, 1e7, without_low=True)] = 300.0,
 ) -> int:
     """Turns meshes or posed images into a pack, the files that training reads.
 

@@ -1,9 +1,10 @@
 """``scaled-ig render``: scenes of a bank from a circle of viewpoints."""
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Angle, Count, Distance, Range, checked
 
 if TYPE_CHECKING:
     from scaled_ig.bank.scene_bank import SceneBank
@@ -12,16 +13,17 @@ KINDS = (".mp4", ".gif", ".png")
 MOST_SCENES = 24
 
 
+@checked
 def render(
     bank: str,
     *,
     scene: str | None = None,
     out: str = "orbit.mp4",
-    views: int | None = None,
-    elevation_degrees: float = 27.0,
-    azimuth_degrees: tuple[float, float] = (0.0, 360.0),
-    distance: float = 1.3,
-    frames_per_second: int = 20,
+    views: Count | None = None,
+    elevation_degrees: Annotated[float, Range(-90, 90, without_low=True, without_high=True)] = 27.0,
+    azimuth_degrees: tuple[Angle, Angle] = (0.0, 360.0),
+    distance: Distance = 1.3,
+    frames_per_second: Annotated[int, Range(1, 1000)] = 20,
 ) -> int:
     """Renders a scene, or many side by side, while the camera goes round.
 
@@ -55,7 +57,7 @@ def render(
     path = Path(out)
     is_grid = path.suffix.lower() == ".png"
     count = (8 if is_grid else 60) if views is None else views
-    _check(path, count, elevation_degrees, distance, frames_per_second)
+    _check(path, distance)
     opened = SceneBank.open(find_bank(bank))
     ids = spread(_newest(opened), MOST_SCENES) if scene is None else [scene]
     focal = focal_of(opened[ids[0]].model.image_size)
@@ -71,13 +73,9 @@ def render(
     return 0
 
 
-def _check(path, views: int, elevation_degrees: float, distance: float, frames_per_second: int) -> None:
+def _check(path, distance: float) -> None:
     if path.suffix.lower() not in KINDS:
         raise UsageError(f"--out {path} is no film and no picture: let it end with {', '.join(KINDS)}")
-    if views < 1 or frames_per_second < 1:
-        raise UsageError(f"--views {views} and --frames_per_second {frames_per_second} must be at least 1")
-    if not -90 < elevation_degrees < 90:
-        raise UsageError(f"--elevation_degrees {elevation_degrees} must lie between -90 and 90, not included")
     if distance <= 0.5:
         raise UsageError(f"--distance {distance} stands inside the scene: give more than its radius, 0.5")
 

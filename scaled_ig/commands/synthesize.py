@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Count, Seed, checked
 
 DEFAULT_CARS = 24
 
 
-def synthesize(kind: Literal["cars", "faces"], *, out: str, scenes: int | None = None, seed: int = 0) -> int:
+@checked
+def synthesize(kind: Literal["cars", "faces"], *, out: str, scenes: Count | None = None, seed: Seed = 0) -> int:
     """Write procedural cars (a ShapeNetCore v2 tree) or a morphable head (Basel h5 layout).
 
     Args:
@@ -36,10 +38,6 @@ def _synthesize_cars(out: Path, scenes: int | None, seed: int) -> int:
     from data_modules.synthesize.cars import write_cars
 
     count = DEFAULT_CARS if scenes is None else scenes
-    if count < 1:
-        raise UsageError(f"--scenes {count} makes nothing; give 1 or more")
-    if seed < 0:
-        raise UsageError(f"--seed {seed} is negative; give 0 or more")
     written = write_cars(out, count, seed)
     kept = f", kept {count - written}" if written < count else ""
     print(f"wrote {written} cars{kept} below {out}; next: scaled-ig pack shapenet {out} --out PACK")

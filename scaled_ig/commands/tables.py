@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Range, checked
 
 
+@checked
 def tables(
     folders: list[str],
     *,
     out: str | None = None,
-    num_scenes: int = 2000,
+    num_scenes: Annotated[int, Range(1, 1_000_000_000)] = 2000,
     wandb: Literal["auto", "online", "offline", "disabled"] = "disabled",
 ) -> int:
     """Builds a page of tables from the files of finished runs; each table also as CSV, and a chart of it as PNG.
@@ -36,8 +38,6 @@ def tables(
     from scaled_ig.report.cost_table import csv_lines
 
     page = Path(out) if out else Path(folders[0]) / "results.md"
-    if num_scenes < 1:
-        raise UsageError(f"--num_scenes {num_scenes} must be 1 or more")
     rows_by_folder = {
         "-".join(Path(folder).resolve().parts[-2:]): results.read_rows(Path(folder)) for folder in folders
     }

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Count, Seed, checked
 
 QUANTITIES = {
     "num_scenes": "scenes",
@@ -25,14 +25,15 @@ QUANTITIES = {
 WORST = 5
 
 
+@checked
 def test(
     run: str,
     *,
     scenes: str = "all",
-    seed: int = 0,
-    batch_size: int = 32,
+    seed: Seed = 0,
+    batch_size: Count = 32,
     pack: str | None = None,
-    lpips: Literal["auto", "require", "off"] = "auto",
+    lpips: Literal["auto", "require", "off", "download"] = "auto",
     lpips_weights: str | None = None,
     rgb: str | None = None,
 ) -> int:
@@ -49,7 +50,8 @@ def test(
         seed: Of the draw; the same draw for all runs with the same data settings.
         batch_size: Views that are rendered and decoded at once.
         pack: Folder of the pack, if it is no longer where the run read it.
-        lpips: What to do where the weights of LPIPS are not on this machine: go on without, or stop.
+        lpips: What to do where the weights of LPIPS are not on this machine: go on without (``auto``), stop
+            (``require``), or fetch them (``download``); ``off`` does not measure it.
         lpips_weights: File of the AlexNet backbone of LPIPS.
         rgb: Run of RGB tri-planes on the same stage-2 scenes, whose PSNR is put beside.
 
@@ -66,16 +68,15 @@ def test(
     from scaled_ig.runs.outcomes import with_quality
     from scaled_ig.runs.record import RunRecord
 
-    if batch_size < 1 or seed < 0:
-        raise UsageError(f"--batch_size {batch_size} must be 1 or more, --seed {seed} 0 or more")
     record = RunRecord.open(run, measured=False)
     data = record.open_data(pack)
     rival = RunRecord.open(rgb) if rgb else None
     if rival is not None:
         record.check_same_scenes(rival)
     chosen = choose_scenes(record, scenes, seed)
+    metric = load_lpips(lpips, lpips_weights, min(data.index.image_size))
     with ranks() as (rank, _):
-        measured = measure_scenes(record, data, chosen, batch_size, load_lpips(lpips, lpips_weights))
+        measured = measure_scenes(record, data, chosen, batch_size, metric)
     if rank:
         return 0
     metrics, name, ids = record.metrics, "metrics", {scene.id for scene in chosen}

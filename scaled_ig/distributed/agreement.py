@@ -20,20 +20,21 @@ def together(action: Callable[[], T]) -> T:
     Raises:
         UsageError: The first rank's that has one.
     """
-    result, mistake = None, None
+    result: Any = None
+    mistake: UsageError | None = None
     try:
         result = action()
     except UsageError as error:
-        mistake = str(error)
+        mistake = error
     except OSError as error:
-        mistake = explain(error)
+        mistake = UsageError(explain(error))
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        mistakes: list[str | None] = [None] * dist.get_world_size()
+        mistakes: list[UsageError | None] = [None] * dist.get_world_size()
         dist.all_gather_object(mistakes, mistake)
         mistake = next(filter(None, mistakes), None)
     if mistake:
-        raise UsageError(mistake)
-    return result  # type: ignore[return-value]
+        raise mistake from None
+    return result  # type: ignore[no-any-return]
 
 
 def on_first_rank(action: Callable[[], Any]) -> None:

@@ -15,13 +15,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from scaled_ig.distributed.heartbeat import BEAT, LATE, Heartbeat
-from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Range, checked
 
 T = TypeVar("T")
 
@@ -30,6 +30,8 @@ STARTED_BY = "SCALED_IG_STARTED_BY"  # variable that tells a rank whose child it
 PATIENCE = 8.0  # seconds for the step in progress, within the 10 in which a process that was asked to stop must end
 TOGETHER = 0.5  # seconds: a launcher and the terminal may both pass on one signal
 TICK = 0.1  # seconds between two looks at the other ranks
+Silence = Annotated[float, Range(4 * BEAT, 1e6)]
+"""Seconds."""
 WAY_OUT = "go on with --resume true"
 
 
@@ -40,6 +42,7 @@ class Stopped(SystemExit):
         super().__init__(128 + number)
 
 
+@checked
 class Watch:
     """Listens while it is entered, and to the end of the process once it is asked to stop.
 
@@ -58,9 +61,7 @@ class Watch:
         children: Ranks that this process has started, in their order.
     """
 
-    def __init__(self, rank_timeout: float = 60.0) -> None:
-        if not rank_timeout >= 4 * BEAT:
-            raise UsageError(f"rank_timeout {rank_timeout:g} must be {4 * BEAT:g} or more: seconds")
+    def __init__(self, rank_timeout: Silence = 60.0) -> None:
         self.rank_timeout = rank_timeout
         self.phase, self.step = "", None  # type: str, int | None
         self.can_finish = self.is_saving = False

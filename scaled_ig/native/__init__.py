@@ -110,6 +110,28 @@ def pointer(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
+def require_shape(name: str, tensor: Tensor, *shape: int | None) -> None:
+    """Raise ValueError where a tensor has not the shape that C reads; None stands for any length.
+
+    Args:
+        name: Of the tensor.
+        tensor: What will be read.
+        shape: What is expected.
+    """
+    fits = len(shape) == tensor.dim() and all(
+        length in (None, actual) for length, actual in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits:
+        expected = ", ".join("any" if length is None else str(length) for length in shape)
+        raise ValueError(f"{name} has shape {list(tensor.shape)}, and compiled code reads [{expected}]")
+
+
+def require_rows(name: str, rows: Tensor, count: int) -> None:
+    """Raise ValueError where integers name rows that a table of ``count`` rows does not have."""
+    if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < count):
+        raise ValueError(f"{name} must be 0 to {count - 1}, and is {int(rows.min())} to {int(rows.max())}")
+
+
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)

@@ -73,6 +73,7 @@ class SceneAdam(Adam):
             table: Parameter [N, ..., F] of a row group.
             texels: [N, ...] bool.
         """
+        native.require_shape("texels", texels, *table.shape[:-1])
         self._texel_masks[table] = texels.contiguous()
 
     @torch.no_grad()

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
 
+from scaled_ig.ranges import Place, Share, checked
+
 
 class Schedule(ABC):
     """A factor by epoch or by progress."""
@@ -29,6 +31,7 @@ class Constant(Schedule):
         return 1.0
 
 
+@checked
 class MultiStep(Schedule):
     """× ``gamma`` at each milestone.
 
@@ -37,13 +40,14 @@ class MultiStep(Schedule):
         gamma: Factor.
     """
 
-    def __init__(self, milestones: tuple[int, ...] = (20, 40), gamma: float = 0.3) -> None:
+    def __init__(self, milestones: tuple[Place, ...] = (20, 40), gamma: Share = 0.3) -> None:
         self.milestones, self.gamma = milestones, gamma
 
     def factor(self, epoch: int, progress: float) -> float:
         return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
 
 
+@checked
 class Exponential(Schedule):
     """× ``gamma`` after each epoch.
 
@@ -51,13 +55,14 @@ class Exponential(Schedule):
         gamma: Factor.
     """
 
-    def __init__(self, gamma: float = 0.941) -> None:
+    def __init__(self, gamma: Share = 0.941) -> None:
         self.gamma = gamma
 
     def factor(self, epoch: int, progress: float) -> float:
         return self.gamma**epoch
 
 
+@checked
 class WarmUpCosine(Schedule):
     """Linear warm-up, then a cosine, by progress.
 
@@ -66,7 +71,7 @@ class WarmUpCosine(Schedule):
         end: Factor at the end.
     """
 
-    def __init__(self, warm_up: float = 0.02, end: float = 0.05) -> None:
+    def __init__(self, warm_up: Share = 0.02, end: Share = 0.05) -> None:
         self.warm_up, self.end = warm_up, end
 
     def factor(self, epoch: int, progress: float) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scaled_ig.autoencoders import SmallAutoencoder
 from scaled_ig.batch import ViewBatch
+from scaled_ig.errors import UsageError
 from scaled_ig.optim.schedules import Schedule, WarmUpCosine
 from scaled_ig.phases.base import LearningRates, Phase, RunSettings
 from scaled_ig.phases.losses import reconstruction_loss
@@ -43,6 +44,7 @@ class AutoencoderTraining(Phase):
     ) -> None:
         super().__init__(scene, settings, learning_rates, schedule or WarmUpCosine())
         self.augment = augment
+        self._autoencoder()
 
     def on_train_start(self) -> None:
         """Start from the principal components of patches."""
@@ -68,7 +70,9 @@ class AutoencoderTraining(Phase):
     def _autoencoder(self) -> SmallAutoencoder:
         autoencoder = self.scene.autoencoder
         if not isinstance(autoencoder, SmallAutoencoder):
-            raise ValueError(f"the autoencoder phase trains a SmallAutoencoder, not a {type(autoencoder).__name__}")
+            raise UsageError(
+                f"phases.autoencoder trains a SmallAutoencoder, not a {type(autoencoder).__name__}: set it to null"
+            )
         return autoencoder
 
     def _training_images(self, count: int) -> Tensor:

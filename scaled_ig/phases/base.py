@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from scaled_ig.autoencoders import TinyAutoencoder
 from scaled_ig.batch import ViewBatch
 from scaled_ig.distributed.agreement import together
-from scaled_ig.errors import UsageError
+from scaled_ig.errors import NotFiniteError
 from scaled_ig.finite import is_finite
 from scaled_ig.optim import Clock, SceneAdam, coalesced
 from scaled_ig.optim.schedules import PresentRates, Schedule
@@ -28,11 +28,13 @@ from scaled_ig.phases.hulls import carve_hulls
 from scaled_ig.phases.losses import total_variation
 from scaled_ig.phases.not_finite import explain_parts, name_scenes, parts_not_finite
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.ranges import PartBelowAll, Range, Rate, checked
 from scaled_ig.rendering.renderer import Jitter
 from scaled_ig.representations import PlaneRepresentation
 from scaled_ig.scene_model import SceneModel
 
 
+@checked
 @dataclass(frozen=True)
 class LearningRates:
     """Adam's rate of each part; the papers' Tables 7 and 8.
@@ -49,15 +51,16 @@ class LearningRates:
     A part whose rate is 0 is not trained: there is no cost of its gradients.
     """
 
-    micro: float = 1e-2
-    mixing: float = 1e-2
-    bases: float = 1e-2
-    head: float = 1e-2
-    encoder: float = 1e-4
-    decoder: float = 1e-4
-    small_decoder: float = 3e-3
+    micro: Rate = 1e-2
+    mixing: Rate = 1e-2
+    bases: Rate = 1e-2
+    head: Rate = 1e-2
+    encoder: Rate = 1e-4
+    decoder: Rate = 1e-4
+    small_decoder: Rate = 3e-3
 
 
+@checked
 @dataclass(frozen=True)
 class AdamSettings:
     """Adam as in the papers.
@@ -72,10 +75,10 @@ class AdamSettings:
     """
 
     clock: Clock = "exact_dense"
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    scene_rate: float = 1.0
+    beta1: PartBelowAll = 0.9
+    beta2: PartBelowAll = 0.999
+    eps: Annotated[float, Range(1e-30, 1)] = 1e-8
+    scene_rate: Annotated[float, Range(0, 1e6, without_low=True)] = 1.0
 
 
 @dataclass(frozen=True)
@@ -336,7 +339,7 @@ class Phase(LightningModule, ABC):
         The optimiser waits for a GPU here in any case, to learn which rows have a gradient.
 
         Raises:
-            UsageError: The loss is not finite.
+            NotFiniteError: The loss is not finite.
         """
         assert self._unchecked is not None
         batch, noise, loss = self._unchecked
@@ -348,20 +351,21 @@ class Phase(LightningModule, ABC):
 
     @torch.no_grad()
     def _losses_not_finite(self, batch: ViewBatch, noise: CounterNoise) -> list[str]:
-        """Scenes of a batch whose own loss is not finite, in words."""
-        scenes = []
+        """Scenes of a batch whose own loss is not finite, with the views of it in the batch, in words."""
+        views: dict[int, list[int]] = {}
         for scene in batch.scene_index.unique().tolist():
+            part = batch[batch.scene_index == scene]
             with self.trainer.precision_plugin.forward_context():
-                terms = self.terms(batch[batch.scene_index == scene], noise).values()
+                terms = self.terms(part, noise).values()
             if not all(is_finite(weight * value) for weight, value in terms):
-                scenes.append(scene)
-        return [f"the loss of {name_scenes(scenes, self._scene_ids())}"] if scenes else []
+                views[scene] = part.view_index.tolist()
+        return [f"the loss of {name_scenes(views, self._scene_ids(), views)}"] if views else []
 
     def require_finite(self) -> None:
         """Refuse to go on, or to save, what is not finite. Collective.
 
         Raises:
-            UsageError: Parameters of scenes or shared ones, or moments of the optimiser, are not finite.
+            NotFiniteError: Parameters of scenes or shared ones, or moments of the optimiser, are not finite.
         """
         state = {
             "state_dict": self.state_dict(),
@@ -374,10 +378,10 @@ class Phase(LightningModule, ABC):
         return self.trainer.datamodule.scene_ids(self.stage)  # type: ignore[attr-defined]
 
     def _refuse(self, parts: list[str]) -> None:
-        """Raise UsageError where parts that are not finite are named."""
+        """Raise NotFiniteError where parts that are not finite are named."""
         if parts:
             folder = self._checkpoint_folder() if self.trainer.checkpoint_callback else None
-            raise UsageError(explain_parts(parts, self.name, self.global_step, self.stage, folder))
+            raise NotFiniteError(explain_parts(parts, self.name, self.global_step, self.stage, folder))
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 

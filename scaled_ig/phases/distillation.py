@@ -14,9 +14,11 @@ from scaled_ig.optim.schedules import Schedule, WarmUpCosine
 from scaled_ig.phases.base import LearningRates, Phase, RunSettings, jitter
 from scaled_ig.phases.losses import rgb_loss
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.ranges import Weight, checked
 from scaled_ig.scene_model import SceneModel
 
 
+@checked
 @dataclass(frozen=True)
 class DistillationWeights:
     """λ of each loss.
@@ -26,8 +28,8 @@ class DistillationWeights:
         image: Mean squared error to the true images.
     """
 
-    decoder: float = 1.0
-    image: float = 0.1
+    decoder: Weight = 1.0
+    image: Weight = 0.1
 
 
 class Distillation(Phase):

@@ -13,9 +13,11 @@ from scaled_ig.optim.schedules import MultiStep, Schedule
 from scaled_ig.phases.base import LearningRates, Phase, RunSettings, jitter
 from scaled_ig.phases.losses import latent_loss, reconstruction_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.ranges import Steps, Weight, checked
 from scaled_ig.scene_model import SceneModel
 
 
+@checked
 @dataclass(frozen=True)
 class JointWeights:
     """λ of each loss.
@@ -27,12 +29,13 @@ class JointWeights:
         total_variation: The planes' total variation.
     """
 
-    latent: float = 1.0
-    rgb: float = 1.0
-    reconstruction: float = 0.1
-    total_variation: float = 0.0
+    latent: Weight = 1.0
+    rgb: Weight = 1.0
+    reconstruction: Weight = 0.1
+    total_variation: Weight = 0.0
 
 
+@checked
 class Joint(Phase):
     """λ_latent L_latent + λ_RGB L_RGB + λ_ae L_ae on stage 1's scenes: makes the autoencoder 3D-aware (method 5).
 
@@ -57,7 +60,7 @@ class Joint(Phase):
         learning_rates: LearningRates = LearningRates(micro=1e-4, head=1e-4),  # noqa: B008
         schedule: Schedule | None = None,
         weights: JointWeights = JointWeights(),
-        background_every: int = 10,
+        background_every: Steps = 10,
     ) -> None:
         super().__init__(scene, settings, learning_rates, schedule or MultiStep())
         self.weights, self.background_every = weights, background_every

@@ -13,9 +13,11 @@ from scaled_ig.phases.base import LearningRates, Phase, RunSettings
 from scaled_ig.phases.cached_latents import CachedLatents
 from scaled_ig.phases.latent_cache import Precision
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.ranges import Count, Weight, checked
 from scaled_ig.scene_model import SceneModel
 
 
+@checked
 class LatentFitting(Phase):
     """L_latent on scenes: planes, bases and head learn the frozen autoencoder's latents, or pixels where there is none.
 
@@ -40,10 +42,10 @@ class LatentFitting(Phase):
         settings: RunSettings = RunSettings(),  # noqa: B008
         learning_rates: LearningRates = LearningRates(),  # noqa: B008
         schedule: Schedule | None = None,
-        rays_per_view: int | None = None,
-        opacity_weight: float = 0.0,
+        rays_per_view: Count | None = None,
+        opacity_weight: Weight = 0.0,
         cache: Precision = "float32",
-        total_variation: float = 0.0,
+        total_variation: Weight = 0.0,
     ) -> None:
         super().__init__(scene, settings, learning_rates, schedule or self.papers_schedule())
         self.target, self.total_variation = CachedLatents(rays_per_view, cache, opacity_weight), total_variation

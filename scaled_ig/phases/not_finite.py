@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from scaled_ig.finite import names_not_finite, rows_not_finite
@@ -41,10 +42,23 @@ def parts_not_finite(
     return scene_parts + shorten(names_not_finite(shared))
 
 
-def name_scenes(scenes: Collection[int], ids: Sequence[str]) -> str:
-    """Scenes in words: their ids, the first of them where they are many."""
+def name_scenes(
+    scenes: Collection[int], ids: Sequence[str], views: Mapping[int, Sequence[int]] = MappingProxyType({})
+) -> str:
+    """Scenes in words: their ids, the first of them where they are many.
+
+    Args:
+        scenes: Places in the list of ids.
+        ids: Of all scenes.
+        views: Of each scene, where it matters which.
+    """
     word = "scene" if len(scenes) == 1 else "scenes"
-    return f"{word} {', '.join(shorten(repr(ids[scene]) for scene in scenes))}"
+    named = (repr(ids[scene]) + _name_views(views.get(scene, ())) for scene in scenes)
+    return f"{word} {', '.join(shorten(named))}"
+
+
+def _name_views(views: Sequence[int]) -> str:
+    return f" (view{'s' * (len(views) > 1)} {', '.join(shorten(map(str, views)))})" if views else ""
 
 
 def shorten(names: Iterable[str]) -> list[str]:

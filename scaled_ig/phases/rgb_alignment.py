@@ -15,9 +15,11 @@ from scaled_ig.phases.base import LearningRates, Phase, RunSettings, jitter
 from scaled_ig.phases.cached_latents import CachedLatents
 from scaled_ig.phases.losses import latent_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
+from scaled_ig.ranges import PartBelowAll, checked
 from scaled_ig.scene_model import SceneModel
 
 
+@checked
 class RgbAlignment(Phase):
     """L_RGB on stage 2's scenes: scenes and decoder are aligned with the images; the encoder stays frozen (method 5).
 
@@ -30,10 +32,10 @@ class RgbAlignment(Phase):
         learning_rates: All but ``encoder`` count.
         schedule: Change of the rates over the phase.
         decoder: What renderings are decoded with; the small one is not trained, nor is then the full one.
-        latent_weight: t in [0, 1).
+        latent_weight: t in [0, 1); for the latents alone, train latent supervision and no alignment.
 
     Raises:
-        UsageError: There is no small decoder, or ``latent_weight`` is out of its range.
+        UsageError: There is no small decoder.
     """
 
     name: ClassVar[str] = "rgb_alignment"
@@ -48,15 +50,10 @@ class RgbAlignment(Phase):
         learning_rates: LearningRates = LearningRates(micro=1e-3, head=1e-3),  # noqa: B008
         schedule: Schedule | None = None,
         decoder: DecoderChoice = "full",
-        latent_weight: float = 0.0,
+        latent_weight: PartBelowAll = 0.0,
     ) -> None:
         super().__init__(scene, settings, learning_rates, schedule or Exponential())
         self.decoder, self.latent_weight, self.target = decoder, latent_weight, CachedLatents()
-        if not 0 <= latent_weight < 1:
-            raise UsageError(
-                f"rgb_alignment.latent_weight {latent_weight} must be at least 0 and less than 1: for the latents "
-                "alone, train latent_supervision and set rgb_alignment to null"
-            )
         if decoder == "small":
             scene.autoencoder.require_small_decoder()
 

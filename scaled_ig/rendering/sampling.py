@@ -7,12 +7,15 @@ is absent, so that evaluation is deterministic. Letters: R rays, S samples, B bi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from scaled_ig.cameras import Rays
+from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Channels, Distance, Range, Width, checked
 
 SCENE_RADIUS = 0.5  # of the ball that holds every object, world units
 
@@ -88,6 +91,7 @@ class SamplingPlan(ABC):
         """Samples of the first pass."""
 
 
+@checked
 class FullRay(SamplingPlan):
     """The papers' plan: samples over a fixed range, then as many by importance (method 3).
 
@@ -101,11 +105,13 @@ class FullRay(SamplingPlan):
 
     def __init__(
         self,
-        num_stratified: int = 48,
-        num_importance: int = 48,
-        t_near: float | None = 0.5,
-        t_far: float | None = 2.1,
+        num_stratified: Width = 48,
+        num_importance: Channels = 48,
+        t_near: Annotated[float, Range(0, 1000)] | None = 0.5,
+        t_far: Distance | None = 2.1,
     ) -> None:
+        if t_near is not None and t_far is not None and t_near >= t_far:
+            raise UsageError(f"FullRay.t_far {t_far:g} must be more than t_near {t_near:g}")
         self.num_stratified, self.num_importance, self.t_near, self.t_far = (
             num_stratified,
             num_importance,
@@ -128,6 +134,7 @@ class FullRay(SamplingPlan):
         return near, far
 
 
+@checked
 class InsideBall(SamplingPlan):
     """One pass, only where a ray meets the ball that holds every object; other rays see the background (method 6).
 
@@ -136,7 +143,7 @@ class InsideBall(SamplingPlan):
         radius: Radius of the ball, world units.
     """
 
-    def __init__(self, num_samples: int = 24, radius: float = 0.5) -> None:
+    def __init__(self, num_samples: Width = 24, radius: Distance = 0.5) -> None:
         self.num_samples, self.radius = num_samples, radius
 
     @property
@@ -148,6 +155,7 @@ class InsideBall(SamplingPlan):
         return t_near.clamp(min=0), t_far  # a camera inside the ball does not see what is behind it
 
 
+@checked
 class InsideHull(InsideBall):
     """One pass, from the first to the last cell of the scene's visual hull that a ray meets (method 6).
 
@@ -160,5 +168,5 @@ class InsideHull(InsideBall):
 
     in_hulls = True
 
-    def __init__(self, num_samples: int = 16, radius: float = 0.5) -> None:
+    def __init__(self, num_samples: Width = 16, radius: Distance = 0.5) -> None:
         super().__init__(num_samples, radius)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from scaled_ig.errors import UsageError
 from scaled_ig.randomness import CounterNoise, Stream
+from scaled_ig.ranges import Deviation, Distance, Layers, Range, Width, checked
 from scaled_ig.representations.base import SceneRepresentation
 from scaled_ig.representations.scene_table import SceneTable
 
 
+@checked
 class InstantNgp(SceneRepresentation):
     """A multiresolution hash encoding a scene (Müller et al. 2022, §3 and E.2).
 
@@ -46,16 +50,18 @@ class InstantNgp(SceneRepresentation):
 
     def __init__(
         self,
-        levels: int = 16,
-        log2_table_size: int = 19,
-        channels: int = 2,
-        coarsest: int = 16,
-        finest: int = 2048,
-        extent: float = 1.0,
-        table_std: float = 1e-4,
-        density_resolution: int = 128,
+        levels: Layers = 16,
+        log2_table_size: Annotated[int, Range(1, 24)] = 19,
+        channels: Width = 2,
+        coarsest: Width = 16,
+        finest: Annotated[int, Range(1, 65536)] = 2048,
+        extent: Distance = 1.0,
+        table_std: Deviation = 1e-4,
+        density_resolution: Annotated[int, Range(1, 512)] = 128,
     ) -> None:
         super().__init__()
+        if finest < coarsest:
+            raise UsageError(f"InstantNgp.finest {finest} must be coarsest {coarsest} or more")
         self.levels, self.log2_table_size, self.channels = levels, log2_table_size, channels
         self.coarsest, self.finest, self.extent, self.table_std = coarsest, finest, extent, table_std
         growth = (finest / coarsest) ** (1 / max(1, levels - 1))

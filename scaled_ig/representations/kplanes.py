@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Deviation, Distance, Factor, Mean, Width, checked
 from scaled_ig.representations.base import SceneRepresentation
 from scaled_ig.representations.scene_table import SceneTable
 
 
+@checked
 class KPlanes(SceneRepresentation):
     """f(x) = ∪_s Π_c ψ(P_c^s, π_c(x)), c in {xy, xz, yz} (Fridovich-Keil et al. 2023, equations 1 and 2).
 
@@ -32,14 +35,16 @@ class KPlanes(SceneRepresentation):
 
     def __init__(
         self,
-        channels: int = 32,
-        resolution: int = 128,
-        scales: tuple[int, ...] = (1, 2, 4),
-        extent: float = 1.0,
-        plane_mean: float = 0.3,
-        plane_std: float = 0.115,
+        channels: Width = 32,
+        resolution: Width = 128,
+        scales: tuple[Factor, ...] = (1, 2, 4),
+        extent: Distance = 1.0,
+        plane_mean: Mean = 0.3,
+        plane_std: Deviation = 0.115,
     ) -> None:
         super().__init__()
+        if not scales:
+            raise UsageError("KPlanes.scales is empty: give some, such as [1, 2, 4]")
         self.channels, self.resolution, self.scales, self.extent = channels, resolution, tuple(scales), extent
         self.plane_mean, self.plane_std = plane_mean, plane_std
         sides = [scale * resolution for scale in self.scales]

@@ -7,11 +7,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Channels, Deviation, Distance, Seed, Width, checked
 from scaled_ig.representations.base import PlaneRepresentation
 from scaled_ig.representations.mixture import mix
 from scaled_ig.representations.scene_table import SceneTable
 
 
+@checked
 class MicroMacro(PlaneRepresentation):
     """T_i = T_i^mic ⊕ Σ_k w_i^k B_k, concatenated on features, micro first (method 2).
 
@@ -29,19 +32,19 @@ class MicroMacro(PlaneRepresentation):
 
     def __init__(
         self,
-        micro_channels: int = 10,
-        macro_channels: int = 22,
-        num_bases: int = 50,
-        plane_resolution: int = 64,
-        extent: float = 1.0,
+        micro_channels: Channels = 10,
+        macro_channels: Channels = 22,
+        num_bases: Width = 50,
+        plane_resolution: Width = 64,
+        extent: Distance = 1.0,
         plane_axes: Literal["xy-xz-yz", "xy-xz-zx"] = "xy-xz-yz",
-        plane_std: float = 1.0,
-        mixing_std: float = 1.0,
-        seed: int = 0,
+        plane_std: Deviation = 1.0,
+        mixing_std: Deviation = 1.0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__(plane_resolution, extent, plane_axes)
         if micro_channels + macro_channels == 0:
-            raise ValueError("micro_channels and macro_channels are both 0: a scene needs features")
+            raise UsageError("MicroMacro.micro_channels and macro_channels are both 0: a scene needs features")
         self.micro_channels, self.macro_channels, self.num_bases = micro_channels, macro_channels, num_bases
         self.plane_std, self.mixing_std, self.seed = plane_std, mixing_std, seed
         k = plane_resolution

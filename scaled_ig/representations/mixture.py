@@ -78,6 +78,11 @@ def mix(micro: Tensor, mixing: Tensor, bases: Tensor, texels: Tensor | None = No
         texels: [S, 3, K, K] bool, those that are read; None: all.
     """
     inputs = micro, mixing, bases
+    native.require_shape("bases", bases, None, 3, None, None, None)
+    native.require_shape("mixing", mixing, None, len(bases))
+    native.require_shape("micro", micro, len(mixing), *bases.shape[1:-1], None)
+    if texels is not None:
+        native.require_shape("texels", texels, len(mixing), *bases.shape[1:-1])
     if all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in inputs) and native.works():
         return _Mix.apply(texels, *inputs)  # type: ignore[no-any-return]
     planes = torch.cat([micro, (mixing @ bases.flatten(1)).unflatten(1, bases.shape[1:])], -1)

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from scaled_ig.ranges import Deviation, Distance, Width, checked
 from scaled_ig.representations.base import SceneRepresentation
 from scaled_ig.representations.scene_table import SceneTable
 
 
+@checked
 class TensoRF(SceneRepresentation):
     """A vector–matrix decomposition a scene (Chen et al. 2022, §3 and §4).
 
@@ -38,12 +40,12 @@ class TensoRF(SceneRepresentation):
 
     def __init__(
         self,
-        density_components: int = 16,
-        appearance_components: int = 48,
-        appearance_channels: int = 27,
-        resolution: int = 300,
-        extent: float = 1.0,
-        component_std: float = 0.1,
+        density_components: Width = 16,
+        appearance_components: Width = 48,
+        appearance_channels: Width = 27,
+        resolution: Width = 300,
+        extent: Distance = 1.0,
+        component_std: Deviation = 0.1,
     ) -> None:
         super().__init__()
         self.density_components, self.appearance_components = density_components, appearance_components

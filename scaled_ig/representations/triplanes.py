@@ -6,10 +6,12 @@ from typing import Literal
 
 from torch import Tensor
 
+from scaled_ig.ranges import Deviation, Distance, Width, checked
 from scaled_ig.representations.base import PlaneRepresentation
 from scaled_ig.representations.scene_table import SceneTable
 
 
+@checked
 class TriPlanes(PlaneRepresentation):
     """Three planes of F features a scene.
 
@@ -23,11 +25,11 @@ class TriPlanes(PlaneRepresentation):
 
     def __init__(
         self,
-        channels: int = 32,
-        plane_resolution: int = 64,
-        extent: float = 1.0,
+        channels: Width = 32,
+        plane_resolution: Width = 64,
+        extent: Distance = 1.0,
         plane_axes: Literal["xy-xz-yz", "xy-xz-zx"] = "xy-xz-yz",
-        plane_std: float = 1.0,
+        plane_std: Deviation = 1.0,
     ) -> None:
         super().__init__(plane_resolution, extent, plane_axes)
         self.channels, self.plane_std = channels, plane_std

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
+from scaled_ig.errors import UsageError
+from scaled_ig.ranges import Distance, Layers, Place, Range, Width, checked
 from scaled_ig.representations.base import SceneRepresentation
 from scaled_ig.representations.scene_table import SceneTable
 
 
+@checked
 class VanillaNerf(SceneRepresentation):
     """A perceptron a scene, whose last layer goes to the field head (Mildenhall et al. 2020, §5.1 and figure 7).
 
@@ -25,11 +30,16 @@ class VanillaNerf(SceneRepresentation):
     """
 
     def __init__(
-        self, depth: int = 8, width: int = 256, skip: int = 4, frequencies: int = 10, extent: float = 1.0
+        self,
+        depth: Layers = 8,
+        width: Width = 256,
+        skip: Place = 4,
+        frequencies: Annotated[int, Range(0, 32)] = 10,
+        extent: Distance = 1.0,
     ) -> None:
         super().__init__()
-        if not 0 <= skip < depth - 1:
-            raise ValueError(f"skip {skip} must be a layer before the last of {depth}: 0 to {depth - 2}")
+        if skip >= depth - 1:
+            raise UsageError(f"VanillaNerf.skip {skip} must be 0 to {depth - 2}, a layer before the last of {depth}")
         self.depth, self.width, self.skip, self.frequencies, self.extent = depth, width, skip, frequencies, extent
         encoded = 3 + 6 * frequencies
         inputs = [encoded, *[width] * (depth - 1)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from data_modules.base import MultiViewDataModule
+from data_modules.streaming.memory import available_bytes
 from scaled_ig.bank.description import describe
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.errors import UsageError
@@ -32,7 +34,8 @@ def check_phases(phases: dict[str, PhaseConfig], model: SceneModel, data: MultiV
             raise UsageError(f"phases.{name} needs either max_epochs or max_steps: set the other one to null")
         module = phase.module(model, RunSettings())  # which says what it lacks
         if not any(parameters for part, parameters in module.parts().items() if part in module.trained):
-            raise UsageError(f"phases.{name} trains nothing: all its learning rates are 0; set it to null instead")
+            rates = ", ".join(module.trains)
+            raise UsageError(f"phases.{name} trains nothing: all its rates ({rates}) are 0; set it to null instead")
         if getattr(module, "decoder", None) == "small" and "joint" in phases and "distillation" not in phases:
             raise UsageError(
                 f"phases.{name} goes through the small decoder, which nothing has trained: add phases.distillation "
@@ -42,6 +45,21 @@ def check_phases(phases: dict[str, PhaseConfig], model: SceneModel, data: MultiV
             raise UsageError(
                 f"{data.path}: a scene of stage {stage_of(name)} has no test view: it needs 10 views, or a pack made "
                 "with --split every_tenth"
+            )
+
+
+def check_memory(stages: set[int], model: SceneModel, data: MultiViewDataModule, waves: Waves) -> None:
+    """Raise UsageError where the parameters of this rank's scenes have no room, moments of the optimiser left aside."""
+    tables = model.representation.scene_tables().values()
+    scene_bytes = sum(math.prod(table.row_shape) * table.weight.element_size() for table in tables)
+    for stage in stages:
+        count = len(data.own_scenes(stage))
+        count = min(count, waves.scenes or count) if stage == 2 else count
+        room = available_bytes()
+        if count * scene_bytes > room:
+            raise UsageError(
+                f"{count} scenes of stage {stage} take {count * scene_bytes / 1e9:.1f} GB, and {room / 1e9:.1f} GB of "
+                f"memory are free: lower --data.stage{stage}_scenes, or make scene.representation smaller"
             )
 
 

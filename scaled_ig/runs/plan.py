@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from scaled_ig.errors import UsageError
 from scaled_ig.phases import AdamSettings, Phase, RunSettings
+from scaled_ig.ranges import Count, Steps, checked
 from scaled_ig.scene_model import SceneModel
 
 PHASES = ("autoencoder", "warm_up", "joint", "distillation", "latent_supervision", "rgb_alignment")
 STAGE1_PHASES = PHASES[:4]
 
 
+@checked
 @dataclass
 class PhaseConfig:
     """One training phase.
@@ -28,10 +29,10 @@ class PhaseConfig:
     """
 
     module: Callable[[SceneModel, RunSettings], Phase]
-    max_epochs: int | None = None
-    max_steps: int | None = None
-    batch_size: int | None = None
-    views_per_scene: int | None = None
+    max_epochs: Count | None = None
+    max_steps: Steps | None = None
+    batch_size: Count | None = None
+    views_per_scene: Count | None = None
 
 
 def for_scenes(phase: PhaseConfig, num_scenes: int, meant_for: int) -> PhaseConfig:
@@ -55,6 +56,7 @@ def for_scenes(phase: PhaseConfig, num_scenes: int, meant_for: int) -> PhaseConf
     return replace(phase, batch_size=smaller, max_steps=steps)
 
 
+@checked
 @dataclass(frozen=True)
 class Waves:
     """Stage 2 over more scenes than memory holds: scenes are learned in waves, and lie in the bank before and after.
@@ -65,12 +67,8 @@ class Waves:
             it (``carry``), so that the bank keeps a version of it for every wave.
     """
 
-    scenes: int | None = None
+    scenes: Count | None = None
     shared: Literal["freeze", "carry"] = "freeze"
-
-    def __post_init__(self) -> None:
-        if self.scenes is not None and self.scenes < 1:
-            raise UsageError(f"waves.scenes {self.scenes} must be 1 or more, or null for all at once")
 
     def ranges(self, num_scenes: int) -> list[range]:
         """Scenes of each wave, as even as they can be."""

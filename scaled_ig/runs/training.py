@@ -22,16 +22,24 @@ from scaled_ig.metrics.images import Lpips
 from scaled_ig.phases import RunSettings
 from scaled_ig.phases.checkpoint_files import Saved
 from scaled_ig.phases.checkpoints import AtomicCheckpointIO, KeepLast, save
+from scaled_ig.ranges import Count, Steps, StepsOrNone, checked
 from scaled_ig.rendering.kernels import describe_kernel
 from scaled_ig.rendering.renderer import Renderer
 from scaled_ig.runs.bank_writers import BankWriter
 from scaled_ig.runs.changes import Progress, flat, list_changes, log_changes, refuse_changes
-from scaled_ig.runs.checks import check_phases, check_plateau, check_visible, refuse_other_scenes, scenes_of
+from scaled_ig.runs.checks import (
+    check_memory,
+    check_phases,
+    check_plateau,
+    check_visible,
+    refuse_other_scenes,
+    scenes_of,
+)
 from scaled_ig.runs.launch import agree, digest_of, meet
 from scaled_ig.runs.model_state import ModelState, Source
 from scaled_ig.runs.outcomes import write_costs, write_quality
 from scaled_ig.runs.phase_runs import PhaseRun, find_start, forget_finished_waves, forget_wave, list_phase_runs
-from scaled_ig.runs.plan import TrainingPlan
+from scaled_ig.runs.plan import TrainingPlan, stage_of
 from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
 
@@ -42,6 +50,7 @@ class MakeTrainer(Protocol):
     def __call__(self, callbacks: list[Callback], **arguments: Any) -> Trainer: ...
 
 
+@checked
 @dataclass(frozen=True)
 class Monitoring:
     """What watches training and saves it on the way; nothing of it changes what is learned but ``plateau``.
@@ -55,16 +64,12 @@ class Monitoring:
         logger: The W&B logger, where there is one.
     """
 
-    eval_every_n_steps: int = 0
-    checkpoint_every_n_steps: int | None = None
-    keep_checkpoints: int = 2
+    eval_every_n_steps: StepsOrNone = 0
+    checkpoint_every_n_steps: Steps | None = None
+    keep_checkpoints: Count = 2
     plateau: Plateau | None = None
     lpips: Lpips | None = None
     logger: RunLogger | None = None
-
-    def __post_init__(self) -> None:
-        if self.keep_checkpoints < 1:
-            raise UsageError(f"keep_checkpoints {self.keep_checkpoints} must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ class Training:
         read_saved: Callable[[], dict[str, Any] | None],
         before: Callable[[], None],
     ) -> None:
-        done = together(partial(self._finished, phase_runs, resume, scenes))
+        done = together(partial(self._finished, phase_runs, resume))
         agree({"finished phases": len(done)}, f"put {self.run.path} on storage that all nodes see")
         num_done, start = len(done), None
         if resume and num_done < len(phase_runs):
@@ -155,6 +160,8 @@ class Training:
         saved = together(read_saved)
         changes = list_changes(saved, settings) if saved is not None else []
         together(partial(refuse_changes, self.run, changes, progress))
+        if resume:  # the same settings may find other scenes
+            together(partial(refuse_other_scenes, self.run, scenes))
         on_first_rank(lambda: forget_finished_waves(self.run, phase_runs, num_done))
         if num_done == len(phase_runs):
             _say(trainer, f"{self.run.path}: all phases are done")
@@ -182,15 +189,15 @@ class Training:
 
     def _check(self) -> dict[str, Any]:
         check_phases(self.plan.phases, self.model, self.data)
+        check_memory({stage_of(name) for name in self.plan.phases}, self.model, self.data, self.plan.waves)
         if self.monitoring.plateau is not None:
             check_plateau(self.data.val_fraction, self.plan.adam)
         self.check()
         return scenes_of(self.data, self.plan.phases, self.plan.waves) | self.plan.terms
 
-    def _finished(self, phase_runs: list[PhaseRun], resume: bool, scenes: dict[str, Any]) -> list[PhaseRun]:
-        if resume:
-            refuse_other_scenes(self.run, scenes)
-        elif any((self.run.path / "checkpoints").glob("*/*.ckpt")) or (self.run.path / "waves").is_dir():
+    def _finished(self, phase_runs: list[PhaseRun], resume: bool) -> list[PhaseRun]:
+        is_begun = any((self.run.path / "checkpoints").glob("*/*.ckpt")) or (self.run.path / "waves").is_dir()
+        if is_begun and not resume:
             raise UsageError(f"{self.run.path} already holds checkpoints: give --resume true or another --run_dir")
         return list(takewhile(lambda phase_run: resume and phase_run.is_finished, phase_runs))
 
@@ -248,10 +255,9 @@ class Training:
         _say(trainer, _announcement(phase_run, data))
         trainer.fit(module, datamodule=data, ckpt_path=start_file, weights_only=True)
         self.watch.can_finish = False
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
         cut_at_the_end = not evaluation.scenes  # between its last step and its finish: there was nothing left to train
         if cut_at_the_end:
+            _count_last_epoch(trainer)
             module.finish()
         self.model.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
         if cut_at_the_end:
@@ -283,6 +289,14 @@ def _progress(phase_runs: list[PhaseRun], num_done: int, start: Saved | None) ->
     if start is None:
         return Progress(done, done - left, phase)
     return Progress(done | {phase}, done - left, phase, start.step, start.epoch)
+
+
+def _count_last_epoch(trainer: Trainer) -> None:
+    """Bring Lightning's counters to the end of the phase: it has saved them in the course of the last step."""
+    trainer.fit_loop.epoch_loop.batch_progress.increment_completed()
+    trainer.fit_loop.epoch_loop._batches_that_stepped += 1
+    trainer.fit_loop.epoch_progress.increment_processed()
+    trainer.fit_loop.epoch_progress.increment_completed()
 
 
 def _say(trainer: Trainer, sentence: str) -> None:

@@ -278,7 +278,7 @@ def test_auto_streams_what_does_not_fit(variants, monkeypatch):
     ],
 )  # fmt: skip
 def test_numbers_that_mean_nothing_are_refused(variants, name, value):
-    with pytest.raises(UsageError, match=rf"^data\.{name} {value} must be "):
+    with pytest.raises(UsageError, match=rf"^ShapeNetCars\.{name} {value} must be "):
         ShapeNetCars(variants, **{name: value})
 
 

@@ -31,6 +31,30 @@ def _readable(name: str, tensor: Tensor, dtype: torch.dtype = torch.float32) -> 
     return tensor.contiguous()
 
 
+def _require_shapes(
+    plane_rays: PlaneRays, t: Tensor, planes: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor
+) -> None:
+    """Raise ValueError where C would read beyond a tensor."""
+    native.require_shape("t", t, None, None)
+    native.require_shape("planes", planes, None, 3, None, None, None)
+    rays, scenes, side, hidden = len(t), len(planes), planes.shape[2], len(b1)
+    shapes: dict[str, tuple[Tensor, tuple[int | None, ...]]] = {
+        "planes": (planes, (None, 3, side, side, None)),
+        "slot": (plane_rays.slot, (rays,)),
+        "origins": (plane_rays.rays.origins, (rays, 3)),
+        "directions": (plane_rays.rays.directions, (rays, 3)),
+        "background": (plane_rays.background, (len(b2) - 1,)),
+        "hidden weights": (w1, (hidden, planes.shape[-1])),
+        "output weights": (w2, (len(b2), hidden)),
+    }
+    if plane_rays.hulls:
+        cells = plane_rays.hulls.resolution
+        shapes["hulls"] = plane_rays.hulls.bits, (scenes, cells, cells, cells // 8)
+    for name, (tensor, shape) in shapes.items():
+        native.require_shape(name, tensor, *shape)
+    native.require_rows("slot", plane_rays.slot, scenes)
+
+
 class _Inputs(ctypes.Structure):
     """``Inputs`` of march.c, and the tensors that it points into."""
 
@@ -48,6 +72,7 @@ class _Inputs(ctypes.Structure):
     def of(cls, plane_rays: PlaneRays, t: Tensor, planes: Tensor, *head: Tensor) -> _Inputs:
         """Planes and head as :func:`_parameters` has them."""
         w1, b1, w2, b2 = (parameter.detach() for parameter in head)
+        _require_shapes(plane_rays, t, planes, w1, b1, w2, b2)
         fill = (0, -len(b2) % 8)
         hulls = plane_rays.hulls
         inputs = cls(samples=t.shape[1], resolution=planes.shape[2])
@@ -91,6 +116,11 @@ class _Inputs(ctypes.Structure):
             pixels = _readable("target", target.pixels)
         else:
             opacity, pixels = None, _readable("gradient", target_or_gradient)
+        native.require_shape("target", pixels, len(self.tensors["t"]), self.sizes["C"])
+        if opacity is not None:
+            native.require_shape("opacity", opacity, len(self.tensors["t"]))
+        if bool((self.tensors["slot"].diff() < 0).any()):
+            raise ValueError("slot must ascend: the rays of a scene follow one another")
         planes, (features, hidden, values) = self.tensors["texels"], self.sizes.values()
         d_planes = torch.empty_like(planes) if of_planes else None
         error = torch.empty(self.num_scenes, dtype=torch.float64)
@@ -176,6 +206,10 @@ def densities(plane_rays: PlaneRays, t: Tensor) -> Tensor:
 def resample(t: Tensor, raw_densities: Tensor, num_samples: int, u: Tensor | None) -> Tensor:
     """As :func:`scaled_ig.rendering.kernels.reference.resample`; raises as :func:`march`."""
     inputs = _readable("t", t), _readable("raw_densities", raw_densities), None if u is None else _readable("u", u)
+    native.require_shape("t", t, None, None)
+    native.require_shape("raw_densities", raw_densities, *t.shape)
+    if u is not None:
+        native.require_shape("u", u, len(t), num_samples)
     depths = torch.empty(len(t), t.shape[1] + num_samples)
     function = native.library("march", F=_LANES, H=_LANES, C=1).march_resample
 

@@ -1,4 +1,4 @@
-"""Bit rot and spoiled files, as the real program meets them: see ``tests/faults.py``."""
+"""Bit rot and spoiled files, as the real program meets them: see ``tests/faults/packs.py``."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ from data_modules import layout
 from data_modules.packing.pack import write_pack
 from tests.conftest import BallScenes
 from tests.data_modules.checking.packs import make_pack, noisy_views
-from tests.faults import CRASHED, HUNG, SILENT, check_verdicts, draw_flips, training_verdicts
+from tests.faults.packs import CRASHED, HUNG, SILENT, check_verdicts, draw_flips, training_verdicts
 
 SEED = 20
 BAD = (SILENT, CRASHED, HUNG)

@@ -6,6 +6,7 @@ import torch
 
 from scaled_ig.autoencoders import SmallAutoencoder
 from scaled_ig.cameras import orbit
+from scaled_ig.errors import UsageError
 from tests.conftest import see_balls
 
 
@@ -73,5 +74,5 @@ def test_every_parameter_belongs_to_encoder_or_decoder():
 
 
 def test_images_of_nothing_but_white_cannot_start_it():
-    with pytest.raises(ValueError, match="0 patches that are not white cannot give 5 principal components"):
+    with pytest.raises(UsageError, match="0 patches of the training views are not white, too few for 5 "):
         SmallAutoencoder(4, 5).start_from_pca(torch.ones(2, 3, 32, 32))

@@ -187,10 +187,10 @@ def test_banks_are_merged_and_encoded_again(run, say, tmp_path, tiny_scene):
         ("merge NOWHERE --encoding int8", "NOWHERE is no scene bank"),
         (
             "merge RUN --encoding int4",
-            'Parser key "encoding": Does not validate against any of the Union subtypes ',
+            "encoding int4 must be float32 or bfloat16 or ",
         ),
         ("info RUN --sample 3", "--sample and --pack have no effect without --measure"),
-        ("info RUN --measure --sample 0", "--sample 0 must be positive"),
+        ("info RUN --measure --sample 0", "--sample 0 must be 1 to 1,000,000"),
         ("info ALONE --measure", "--measure needs the views of a run, and ALONE is in none"),
         ("info RUN --measure --pack NOWHERE", "the views of RUN are needed"),
     ],

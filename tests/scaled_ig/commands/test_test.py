@@ -137,7 +137,7 @@ def test_seeds_draw_different_scenes_in_order(tiny_run):
         ({"scenes": "ten"}, "--scenes ten is not known: give all, or numbers"),
         ({"scenes": "1+-1"}, "is not known"),
         ({"scenes": "0+0"}, "chooses none of the 8 scenes"),
-        ({"batch_size": 0}, "--batch_size 0 must be 1 or more"),
+        ({"batch_size": 0}, "--batch_size 0 must be 1 to 1,000,000"),
     ],
 )
 def test_what_cannot_be_measured_is_one_sentence(tiny_run, options, said):

@@ -1,12 +1,25 @@
 """Metrics of each image against their definitions in NumPy, float64."""
 
+import hashlib
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from scaled_ig.batch import to_unit_range
 from scaled_ig.errors import UsageError
-from scaled_ig.metrics.images import ALEXNET, Lpips, find_lpips_backbone, psnr, ssim, ssim_signed
+from scaled_ig.metrics.images import (
+    ALEXNET,
+    LPIPS_LEAST_SIDE,
+    Lpips,
+    download_lpips_backbone,
+    find_lpips_backbone,
+    load_lpips,
+    psnr,
+    ssim,
+    ssim_signed,
+)
 
 
 def pairs(count: int = 3, size: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,3 +142,42 @@ def test_the_hubs_cache_is_searched(backbone, tmp_path, monkeypatch):
     cached.parent.mkdir(parents=True)
     backbone.rename(cached)
     assert find_lpips_backbone() == cached
+
+
+@pytest.mark.parametrize(
+    "content", [b"<html>sorry</html>", b"", {"features.0.weight": 1}, {"conv1.weight": torch.ones(2)}, 7]
+)
+def test_a_wrong_backbone_is_named(tmp_path, content):
+    file = tmp_path / "weights.pth"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(UsageError, match=rf"^{file} is not {re.escape(ALEXNET)}, .*--lpips_weights"):
+        load_lpips("auto", str(file))
+
+
+@pytest.mark.parametrize("mode", ["require", "download"])
+def test_images_too_small_for_lpips_are_measured_without_it(backbone, capsys, mode):
+    assert load_lpips("auto", str(backbone), side=30) is None
+    assert "LPIPS is left out: images of 30 pixels are too small" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="too small"):
+        load_lpips(mode, str(backbone), side=30)
+    lpips, (images, targets) = load_lpips("auto", str(backbone), side=LPIPS_LEAST_SIDE), pairs(2, size=LPIPS_LEAST_SIDE)
+    assert lpips(images, targets).isfinite().all()
+
+
+def test_the_backbone_is_fetched_when_asked_for(backbone, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    file = tmp_path / "hub" / "checkpoints" / ALEXNET
+    with pytest.raises(UsageError, match=r"cannot be fetched .*--lpips_weights"):
+        download_lpips_backbone(backbone.as_uri())  # whose digest is not that of its name
+    assert not file.exists()
+    assert "BSD 3-Clause" in capsys.readouterr().out
+    digest = hashlib.sha256(backbone.read_bytes()).hexdigest()[:8]
+    monkeypatch.setattr("scaled_ig.metrics.images.ALEXNET", f"alexnet-{digest}.pth")
+    download_lpips_backbone(backbone.as_uri())
+    assert isinstance(load_lpips("download"), Lpips)
+    monkeypatch.setattr("scaled_ig.metrics.images.ALEXNET", ALEXNET)
+    with pytest.raises(UsageError, match="cannot be fetched"):
+        download_lpips_backbone((tmp_path / "nowhere").as_uri())

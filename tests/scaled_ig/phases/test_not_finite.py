@@ -89,7 +89,7 @@ def test_it_stops_a_run_and_replaces_nothing(
 ):
     before, options = content(cut_run), ("fit", "--config", tiny_config, "--run_dir", cut_run, "--resume", "true")
     status, output = run_scaled_ig(*options, *spoilt(tmp_path, what, step, place), PYTHONPATH=str(tmp_path))
-    assert status == 2, output[-3000:]
+    assert status == 3, output[-3000:]
     last = cut_run / "checkpoints" / PHASE / "last.ckpt"
     error, spoilt_scene = the_error(output), SceneBank.open(tiny_run / "bank").scenes("stage2")[3].id
     assert f"error: not finite {named.format(spoilt_scene)}" in error
@@ -112,7 +112,7 @@ def test_what_one_rank_finds_ends_all(tmp_path, run_scaled_ig, tiny_config, tiny
     before, step = content(cut_run), 10 if place == "before" else 12
     options = ("--run_dir", cut_run, "--resume", "true", *on(2), *spoilt(tmp_path, what, step, place))
     status, output = run_scaled_ig("fit", "--config", tiny_config, *options, PYTHONPATH=str(tmp_path))
-    assert status == 2, output[-3000:]
+    assert status == 3, output[-3000:]
     assert named.format(SceneBank.open(tiny_run / "bank").scenes("stage2")[3].id) in the_error(output)
     assert content(cut_run) == before
 
@@ -130,7 +130,9 @@ def test_a_loss_that_is_not_finite_is_not_applied(tmp_path, monkeypatch, tiny_pa
     data, scene = ShapeNetCars(str(tiny_pack), stage1_scenes=4, stage2_scenes=4, batch_size=36), tiny_scene()
     before = {name: value.clone() for name, value in scene.state_dict().items() if "background" not in name}
     name = data.scene_ids(1)[2]
-    with pytest.raises(UsageError, match=f"after step 0 of phase warm_up: the loss of scene '{name}'; nothing"):
+    with pytest.raises(
+        UsageError, match=rf"after step 0 of phase warm_up: the loss of scene '{name}' \(views \d.*\); nothing"
+    ):
         train(Unlearnable(scene), data, 3)
     assert all(torch.equal(scene.state_dict()[name], value) for name, value in before.items())
 
@@ -145,4 +147,5 @@ def test_what_is_named():
     assert not is_finite(torch.tensor([torch.inf, -torch.inf]))
     assert names_not_finite({"a": rows[0], "b": rows[1], "c": torch.ones(2, dtype=torch.long)}) == ["b"]
     assert name_scenes([1], "ab") == "scene 'b'"
+    assert name_scenes([0, 1], "ab", {0: [7], 1: [3, 4]}) == "scenes 'a' (view 7), 'b' (views 3, 4)"
     assert name_scenes(range(8), "abcdefgh") == "scenes 'a', 'b', 'c', 'd', 'e', 3 more"

@@ -284,7 +284,7 @@ def test_no_weight_of_the_latents_is_alignment_by_images_to_the_bit(scene, data)
 
 @pytest.mark.parametrize("weight", [-0.1, 1.0, float("nan")])
 def test_a_weight_of_the_latents_out_of_range_is_one_sentence(scene, weight):
-    with pytest.raises(UsageError, match=r"rgb_alignment\.latent_weight .* less than 1: .*latent_supervision"):
+    with pytest.raises(UsageError, match=r"^RgbAlignment\.latent_weight \S+ must be at least 0 and less than 1$"):
         RgbAlignment(scene, latent_weight=weight)
 
 

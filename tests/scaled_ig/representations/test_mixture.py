@@ -83,3 +83,19 @@ def test_parts_without_gradients_and_any_number_of_threads():
     scenes.planes(torch.tensor([4, 1, 5])).square().sum().backward()
     assert scenes.bases.grad is None
     assert torch.equal(scenes.micro.weight.grad.to_dense(), results[0][names.index("micro.weight")])
+
+
+@pytest.mark.parametrize(
+    ("micro", "mixing", "bases", "texels"),
+    [
+        ((2, 3, 4, 4, 1), (2, 4), (5, 3, 4, 4, 2), None),
+        ((3, 3, 4, 4, 1), (2, 5), (5, 3, 4, 4, 2), None),
+        ((2, 3, 4, 3, 1), (2, 5), (5, 3, 4, 4, 2), None),
+        ((2, 3, 4, 4, 1), (2, 5), (5, 3, 4, 4), None),
+        ((2, 3, 4, 4, 1), (2, 5), (5, 3, 4, 4, 2), (2, 3, 4, 5)),
+    ],
+)
+def test_what_does_not_fit_is_refused(micro, mixing, bases, texels):
+    parts = [torch.zeros(shape) for shape in (micro, mixing, bases)]
+    with pytest.raises(ValueError, match="has shape"):
+        mix(*parts, None if texels is None else torch.ones(texels, dtype=torch.bool))

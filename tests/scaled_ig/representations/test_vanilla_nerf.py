@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from scaled_ig.errors import UsageError
 from scaled_ig.representations import VanillaNerf
 
 
@@ -59,5 +60,5 @@ def test_layers_start_with_the_spread_of_their_fan_in():
 
 
 def test_the_input_joins_before_the_last_layer():
-    with pytest.raises(ValueError, match="skip 3 must be a layer before the last of 4: 0 to 2"):
+    with pytest.raises(UsageError, match="skip 3 must be 0 to 2, a layer before the last of 4"):
         VanillaNerf(depth=4, skip=3)

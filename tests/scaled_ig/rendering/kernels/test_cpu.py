@@ -339,3 +339,41 @@ def test_where_one_source_does_not_compile_the_plain_loop_serves(broken, monkeyp
         assert f"cannot be compiled ({broken}.c: unknown type)" in capsys.readouterr().err
     finally:
         native._compiles.cache_clear()
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        ("slot", lambda right: right + 4),
+        ("slot", lambda right: right - 1),
+        ("slot", lambda right: right[:-1]),
+        ("planes", lambda right: right[:, :2]),
+        ("planes", lambda right: right[:, :, 1:]),
+        ("planes", lambda right: right[..., 1:]),
+        ("background", lambda right: right[1:]),
+        ("rays", lambda right: Rays(right.origins[1:], right.directions)),
+        ("rays", lambda right: Rays(right.origins, right.directions[:, :2])),
+        ("hulls", lambda right: Hulls(torch.zeros(3, 16, 16, 2, dtype=torch.uint8))),
+    ],
+)
+def test_what_c_would_read_beyond_is_refused(part, wrong):
+    plane_rays, t = inputs()
+    spoilt = replace(plane_rays, **{part: wrong(getattr(plane_rays, part))})
+    for call in (cpu.march, cpu.densities, cpu.samples_read):
+        with pytest.raises(ValueError, match=r"has shape|must be 0 to"):
+            call(spoilt, t)
+
+
+@needs_compiler
+def test_depths_and_targets_have_to_fit():
+    plane_rays, t = inputs()
+    with pytest.raises(ValueError, match="raw_densities has shape"):
+        cpu.resample(t, torch.zeros(len(t), 3), 4, None)
+    with pytest.raises(ValueError, match="u has shape"):
+        cpu.resample(t, torch.zeros_like(t), 4, torch.zeros(len(t), 5))
+    with pytest.raises(ValueError, match="t has shape"):
+        cpu.march(plane_rays, t[0])
+    backwards = replace(plane_rays, slot=plane_rays.slot.flip(0), planes=plane_rays.planes.requires_grad_())
+    with pytest.raises(ValueError, match="slot must ascend"):
+        cpu.march(backwards, t).pixels.sum().backward()

@@ -1,34 +1,37 @@
-"""Bit rot: single bits of a pack are flipped, and nobody may read something else than was packed without notice.
+"""A row of the campaign that flips single bits of a pack: nobody may read something else than was packed.
 
-``python -m tests.faults`` (``make faults``) flips 2,000 bits of a small pack, one at a time, in its data, headers,
-attributes and index, and asks two readers: the check, and the data module that trains. The same flips are then made
-behind the back of the digests in ``pack.json``, to show what the checksums within the files catch alone.
+Bits of its data, headers, attributes and index, one at a time; two readers are asked: the check, and the data module
+that trains. The same flips can be made behind the back of the digests in ``pack.json``, to see what the checksums
+within the files catch alone.
 """
 
-import argparse
 import hashlib
 import json
 import shutil
 import tempfile
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from data_modules import layout
 from data_modules.checking.check import check_pack
 from data_modules.layout import PackIndex
 from data_modules.packing import shards
+from data_modules.packing.pack import write_pack
 from data_modules.processes import DONE, Lost, run_tasks
 from scaled_ig.errors import UsageError
-from scaled_ig.files import write_json
+from tests.conftest import BallScenes
+from tests.faults.laboratory import Laboratory, Trial
 
 PLACES = ("data", "headers", "attributes", "index")
 SILENT, CRASHED, HUNG = "SILENTLY WRONG", "CRASHED", "HUNG"
@@ -174,13 +177,13 @@ def ask_training(job: tuple[Path, tuple[Flip, ...], bool]) -> Iterator[str]:
             (own / layout.INDEX_FILE).write_bytes(index)
 
 
-def check_verdicts(original: Path, flips: list[Flip], rehash: bool, quiet: bool = True) -> list[str]:
+def check_verdicts(original: Path, flips: list[Flip], rehash: bool) -> list[str]:
     """What the check says of each flip."""
     verdicts = []
     with tempfile.TemporaryDirectory() as scratch:
         pack = Path(shutil.copytree(original, Path(scratch) / "pack"))
         index = (pack / layout.INDEX_FILE).read_bytes()
-        for flip in tqdm(flips, desc="check", unit="flip", disable=quiet):
+        for flip in flips:
             before = apply_flip(pack, flip, rehash)
             verdicts.append(ask_check(pack, original))
             (pack / flip.file).write_bytes(before)
@@ -188,74 +191,28 @@ def check_verdicts(original: Path, flips: list[Flip], rehash: bool, quiet: bool 
     return verdicts
 
 
-def training_verdicts(original: Path, flips: list[Flip], rehash: bool, quiet: bool = True) -> list[str]:
+def training_verdicts(original: Path, flips: list[Flip], rehash: bool) -> list[str]:
     """What training says of each flip; a crash or a hang of its process costs one flip."""
     verdicts: list[str] = []
-    with tqdm(total=len(flips), desc="training", unit="flip", disable=quiet) as progress:
-        while len(verdicts) < len(flips):
-            some = tuple(flips[len(verdicts) : len(verdicts) + FLIPS_OF_A_CHILD])
-            with closing(
-                run_tasks(ask_training, deque([(original, some, rehash)]), 1, 60.0, disposable=True)
-            ) as answers:
-                for answer in (message for _, message in answers if message != DONE):
-                    verdicts.append(f"{CRASHED} {answer.reason}" if isinstance(answer, Lost) else answer)
-                    progress.update()
+    while len(verdicts) < len(flips):
+        some = tuple(flips[len(verdicts) : len(verdicts) + FLIPS_OF_A_CHILD])
+        with closing(run_tasks(ask_training, deque([(original, some, rehash)]), 1, 60.0, disposable=True)) as answers:
+            for answer in (message for _, message in answers if message != DONE):
+                verdicts.append(f"{CRASHED} {answer.reason}" if isinstance(answer, Lost) else answer)
     return verdicts
 
 
-def campaign(original: Path, count: int, seed: int, quiet: bool = True) -> dict[str, Any]:
-    """Flips bits and asks both readers; then once more with the digests of the index following the damage."""
-    flips = draw_flips(original, count, seed)
-    inner = [flip for flip in flips if flip.place != "index"]
-    report: dict[str, Any] = {"flips": count, "seed": seed, "readers": {}}
-    for name, some, rehash in (("as it is", flips, False), ("without the sha256 of files", inner, True)):
-        for reader, verdicts_of in (("check", check_verdicts), ("training", training_verdicts)):
-            start = time.monotonic()
-            verdicts = verdicts_of(original, some, rehash, quiet)
-            counts: dict[str, Counter[str]] = {}
-            for flip, verdict in zip(some, verdicts, strict=True):
-                counts.setdefault(verdict, Counter())[flip.place] += 1
-            report["readers"][f"{reader}, {name}"] = {
-                "seconds": round(time.monotonic() - start, 1),
-                "verdicts": {verdict: dict(places) for verdict, places in sorted(counts.items())},
-            }
-    return report
+def pack_flips(laboratory: Laboratory, random: Random, count: int) -> Iterator[Trial]:
+    """A bit of a pack flips: the check reports it, and training refuses it."""
+    pack = laboratory.folder / "spoilt"
+    write_pack(BallScenes(8, 10, 32, masked=4), pack, render=None)
+    flips = draw_flips(pack, count, random.randrange(2**32))
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(verdicts, pack, flips, rehash=False) for verdicts in (check_verdicts, training_verdicts)]
 
+    def trial(verdicts: tuple[str, str], folder: Path) -> None:
+        assert not any(verdict.startswith((SILENT, CRASHED, HUNG)) for verdict in verdicts), verdicts
 
-def print_table(report: dict[str, Any]) -> int:
-    """Prints counts by verdict and place; returns how many flips ended badly where digests are in force."""
-    bad = 0
-    for title, part in report["readers"].items():
-        print(f"\n{title}  ({part['seconds']} s)")
-        print(f"{'':48}" + "".join(f"{place:>12}" for place in PLACES))
-        for verdict, places in part["verdicts"].items():
-            print(f"{verdict[:46]:48}" + "".join(f"{places.get(place, 0):12,}" for place in PLACES))
-            if "as it is" in title and verdict.startswith((SILENT, CRASHED, HUNG)):
-                bad += sum(places.values())
-    return bad
-
-
-def main() -> int:
-    """Packs eight small scenes, four of them with masks, runs the campaign, prints the table and writes the report."""
-    from data_modules.packing.pack import write_pack
-    from tests.conftest import BallScenes
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--flips", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/bench/faults.json"))
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        pack = Path(scratch) / "pack"
-        write_pack(BallScenes(8, 10, 32, masked=4), pack, render=None)
-        report = campaign(pack, arguments.flips, arguments.seed, quiet=False)
-    bad = print_table(report)
-    print(f"\n{report['flips']:,} flips, {bad} silently wrong, crashed or hung")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(arguments.out, report)
-    print(arguments.out)
-    return 1 if bad else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    answers = zip(*(future.result() for future in asked), strict=True)
+    for flip, verdicts in zip(flips, answers, strict=True):
+        yield Trial(f"bit {flip.bit} of byte {flip.byte} of {flip.file}", partial(trial, verdicts))
