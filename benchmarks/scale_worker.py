@@ -65,8 +65,7 @@ class SharedLatents:
 
     def __init__(self, keys: list[ViewKey], model: SceneModel) -> None:
         self._keys = torch.tensor([(scene << 32) | view for scene, view in keys])
-        size = model.latent_resolution
-        self._latents = torch.rand(LATENTS, model.autoencoder.latent_channels, size, size) * 2 - 1
+        self._latents = torch.rand(LATENTS, model.autoencoder.latent_channels, *model.latent_size) * 2 - 1
 
     def __call__(self, batch: ViewBatch) -> Tensor:
         rows = torch.searchsorted(self._keys, (batch.scene_index << 32) | batch.view_index)

@@ -125,11 +125,11 @@ def naive_steps(given: list[str]) -> dict[str, Any]:
     model, generator = build(given).model, torch.Generator().manual_seed(0)
     model.representation.new_scenes(SCENES)
     scenes = NaiveScenes(model)
-    size, channels = model.latent_resolution, model.autoencoder.latent_channels
+    size, channels = model.latent_size[0], model.autoencoder.latent_channels
     index, cameras = torch.arange(BATCH) % SCENES, orbit(BATCH)
     rays = cameras.rays(size)
     u = tuple(torch.rand(BATCH, size**2, 48, generator=generator) for _ in range(2))
-    latents, images = torch.zeros(BATCH, size**2, channels), torch.zeros(BATCH, 3, model.resolution, model.resolution)
+    latents, images = torch.zeros(BATCH, size**2, channels), torch.zeros(BATCH, 3, *model.image_size)
     shared = torch.optim.Adam([*scenes.parameters()], lr=1e-2)
     everything = torch.optim.Adam([*scenes.parameters(), *model.autoencoder.decoder_parameters()], lr=1e-2)
 

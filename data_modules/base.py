@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from data_modules.layout import PackIndex, split_views
+from data_modules.layout import PackIndex
 from data_modules.streaming.choice import SceneChoice
 from data_modules.streaming.memory import available_bytes, available_shared_bytes
 from data_modules.streaming.samplers import ResumableLoader, SceneBatches
@@ -165,18 +165,23 @@ class MultiViewDataModule(LightningDataModule):
         return [self.index.digests[scene] for scene in self.scenes(stage)]
 
     def split(self, stage: int, split: Split) -> list[list[int]]:
-        """Views of each scene of a stage in a split. Scenes with as many views share a list."""
-        counts = self.index.num_views[self.scenes(stage)]
-        of_count = {int(count): self._split_scene(int(count), split) for count in np.unique(counts)}
-        return [of_count[count] for count in counts.tolist()]
+        """Views of each scene of a stage in a split. Scenes that are split alike share a list."""
+        scenes, shared = self.scenes(stage), {}
+        alike = [(int(self.index.num_views[scene]), self.index.held_out[scene]) for scene in scenes]
+        for scene, key in zip(scenes, alike, strict=True):
+            if key not in shared:
+                shared[key] = self._split_scene(scene, split)
+        return [shared[key] for key in alike]
 
-    def _split_scene(self, num_views: int, split: Split) -> list[int]:
-        train, test = split_views(num_views, self.index.split_rule)
+    def _split_scene(self, scene: int, split: Split) -> list[int]:
+        """Views of a scene of the pack in a split."""
+        train, test = self.index.split(scene)
         if split == "test":
             return test.tolist()
         watched = -(-len(train) * self.val_fraction // 1)
         every = len(train) / watched if watched else 0
-        val = {int(train[int(i * every)]) for i in range(int(watched))}
+        named = self.index.held_out[scene][1]
+        val = set(train[:named].tolist()) if named else {int(train[int(i * every)]) for i in range(int(watched))}
         return [view for view in train.tolist() if (view in val) == (split == "val")]
 
     # -- streams -----------------------------------------------------------------------------------------------------
@@ -263,7 +268,7 @@ class MultiViewDataModule(LightningDataModule):
             return None
         views = copy.copy(self.views(stage))
         views.with_images, views.with_masks = False, True
-        train = self._split_scene(int(self.index.num_views[row]), "train")
+        train = self._split_scene(row, "train")
         batch = views.__getitems__([(scene, view) for view in train])
         assert batch.masks is not None
         return batch.masks, batch.cameras

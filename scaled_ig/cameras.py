@@ -2,18 +2,21 @@
 
 World: right-handed, +Z up, objects in the ball of radius 0.5 around the origin. Camera: OpenCV axes (x right, y down,
 z forward). Intrinsics are divided by the image size, so that one camera serves every resolution: the 16×16 latent
-camera *is* the 128×128 camera (method 3). Letters: B cameras, R rays, S samples of each, P points.
+camera *is* the 128×128 camera (method 3). Images may be rectangles. Letters: B cameras, R rays, S samples of each,
+P points.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from scaled_ig.errors import UsageError
 
 PAPER_FOCAL = 525 / 512
 """Focal length over image width of the papers' renderings."""
@@ -103,33 +106,35 @@ class Cameras:
         near_far = None if self.near_far is None else change(self.near_far)
         return Cameras(change(self.camera_to_world), change(self.intrinsics), near_far)
 
-    def rays(self, resolution: int) -> Rays:
-        """Rays through the pixel centres (i + ½) / resolution, row by row.
+    def rays(self, size: int | tuple[int, int]) -> Rays:
+        """Rays through the pixel centres (i + ½) / size, row by row.
 
         Args:
-            resolution: Pixels along each side of the square image.
+            size: Rows H and columns W of the image; one number of a square one.
 
         Returns:
-            Rays with origins and directions [B, resolution², 3].
+            Rays with origins and directions [B, H · W, 3].
         """
-        centres = (
-            torch.arange(resolution, device=self.intrinsics.device, dtype=self.intrinsics.dtype) + 0.5
-        ) / resolution
-        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        y, x = (
+            (torch.arange(side, device=self.intrinsics.device, dtype=self.intrinsics.dtype) + 0.5) / side
+            for side in rows_and_columns(size)
+        )
+        y, x = torch.meshgrid(y, x, indexing="ij")
         return self._through(x.reshape(1, -1), y.reshape(1, -1))
 
-    def rays_at(self, pixels: Tensor, resolution: int) -> Rays:
+    def rays_at(self, pixels: Tensor, size: int | tuple[int, int]) -> Rays:
         """Rays through chosen pixels.
 
         Args:
-            pixels: [B, R] long, row · resolution + column.
-            resolution: Pixels along each side of the square image.
+            pixels: [B, R] long, row · W + column.
+            size: Rows H and columns W of the image; one number of a square one.
 
         Returns:
             Rays with origins and directions [B, R, 3].
         """
-        rows, columns = pixels // resolution, pixels % resolution
-        return self._through((columns + 0.5) / resolution, (rows + 0.5) / resolution)
+        height, width = rows_and_columns(size)
+        rows, columns = pixels // width, pixels % width
+        return self._through((columns + 0.5) / width, (rows + 0.5) / height)
 
     def _through(self, x: Tensor, y: Tensor) -> Rays:
         fx, fy, cx, cy = self.intrinsics[:, :, None].unbind(1)
@@ -154,19 +159,40 @@ class Cameras:
         return torch.stack([fx * x / depth + cx, fy * y / depth + cy, depth], -1)
 
 
-def look_at_origin(positions: Tensor, focal: float = PAPER_FOCAL) -> Cameras:
+def rows_and_columns(size: int | Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of an image; one number stands for both.
+
+    Raises:
+        UsageError: These are no two whole numbers.
+    """
+    sides = [size, size] if isinstance(size, int) else size
+    if not isinstance(sides, list | tuple) or len(sides) != 2 or not all(type(side) is int for side in sides):
+        raise UsageError(f"resolution {size!r:.40} is no size of images: give one number, or [rows, columns]")
+    return sides[0], sides[1]
+
+
+def focal_of(size: tuple[int, int], focal: float = PAPER_FOCAL) -> tuple[float, float]:
+    """Focal length over width and over height of an image of H rows and W columns, whose shorter side sees as much as
+    a square image of this focal length over its side.
+    """
+    height, width = size
+    return focal * min(size) / width, focal * min(size) / height
+
+
+def look_at_origin(positions: Tensor, focal: float | tuple[float, float] = PAPER_FOCAL) -> Cameras:
     """Upright cameras that look at the origin.
 
     Args:
         positions: [B, 3] camera centres, world units; not on the Z axis.
-        focal: Focal length over image width.
+        focal: Focal length over image width and over image height; one number of a square image.
     """
+    fx, fy = focal if isinstance(focal, tuple) else (focal, focal)
     forward = F.normalize(-positions, dim=-1)
     right = F.normalize(torch.linalg.cross(forward, positions.new_tensor([0.0, 0.0, 1.0]).expand_as(forward)), dim=-1)
     down = torch.linalg.cross(forward, right)
     pose = torch.eye(4, dtype=positions.dtype).repeat(len(positions), 1, 1)
     pose[:, :3, :4] = torch.stack([right, down, forward, positions], -1)
-    return Cameras(pose, positions.new_tensor([focal, focal, 0.5, 0.5]).expand(len(positions), 4).clone())
+    return Cameras(pose, positions.new_tensor([fx, fy, 0.5, 0.5]).expand(len(positions), 4).clone())
 
 
 def orbit(
@@ -174,7 +200,7 @@ def orbit(
     elevation_radians: float = 0.3 * math.pi / 2,
     radius: float = 1.3,
     azimuth_range_radians: tuple[float, float] = (0.0, 2 * math.pi),
-    focal: float = PAPER_FOCAL,
+    focal: float | tuple[float, float] = PAPER_FOCAL,
 ) -> Cameras:
     """Cameras on a circle around the Z axis (the papers' videos: 40 views, elevation 0.3 · π/2, radius 1.3).
 

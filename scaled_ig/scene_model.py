@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scaled_ig.autoencoders import Autoencoder, DecoderChoice, IdentityAutoencoder
-from scaled_ig.cameras import Cameras, Rays
+from scaled_ig.cameras import Cameras, Rays, rows_and_columns
 from scaled_ig.errors import UsageError
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.ranges import Seed, Width, checked
@@ -37,7 +37,7 @@ class SceneModel(nn.Module):
         kernel: Version of the inner loop: ``fast`` or ``reference``; ``auto`` takes the fast one where there is one.
         compile_autoencoder: Run the autoencoder's networks through torch.compile; a minute at the start.
         hidden_channels: Width of the field head.
-        resolution: Pixels along each side of the images.
+        resolution: Pixels along each side of the images, or their rows and columns.
         seed: Seed of the field head's first weights.
         table_precision: What planes are rounded to before they are rendered; parameters stay float32.
         own_heads: Every scene has a field head of its own, so that scenes are independent (the papers' baselines);
@@ -54,15 +54,18 @@ class SceneModel(nn.Module):
         kernel: KernelChoice = "auto",
         compile_autoencoder: bool = False,
         hidden_channels: Width = 64,
-        resolution: Width = 128,
+        resolution: Width | tuple[Width, Width] = 128,
         seed: Seed = 0,
         table_precision: TablePrecision = "float32",
         own_heads: bool = False,
     ) -> None:
         super().__init__()
-        if resolution % autoencoder.downsampling:
+        self.image_size = rows_and_columns(resolution)
+        if min(self.image_size) < 1:
+            raise UsageError(f"resolution {resolution} must be positive, e.g. 128")
+        if any(side % autoencoder.downsampling for side in self.image_size):
             raise UsageError(f"resolution {resolution} is no multiple of the autoencoder's {autoencoder.downsampling}")
-        self.representation, self.autoencoder, self.resolution = representation, autoencoder, resolution
+        self.representation, self.autoencoder = representation, autoencoder
         if compile_autoencoder:
             autoencoder.compile()
         with torch.random.fork_rng(devices=[]):
@@ -79,9 +82,10 @@ class SceneModel(nn.Module):
         self.register_buffer("background", torch.ones(autoencoder.latent_channels))
 
     @property
-    def latent_resolution(self) -> int:
-        """Pixels along each side of a latent image."""
-        return self.resolution // self.autoencoder.downsampling
+    def latent_size(self) -> tuple[int, int]:
+        """Rows and columns of a latent image."""
+        height, width = self.image_size
+        return height // self.autoencoder.downsampling, width // self.autoencoder.downsampling
 
     @property
     def own_heads(self) -> bool:
@@ -111,7 +115,7 @@ class SceneModel(nn.Module):
     @torch.no_grad()
     def measure_background(self) -> None:
         """Set the value behind everything to the encoding of a white image; to be repeated when the encoder changes."""
-        white = torch.ones(1, 3, self.resolution, self.resolution, device=self.background.device)
+        white = torch.ones(1, 3, *self.image_size, device=self.background.device)
         self.background.copy_(self.encode(white)[0].mean((1, 2)))
 
     def render(
@@ -161,12 +165,12 @@ class SceneModel(nn.Module):
             self.representation.refresh(scene_index, densities, noise)
 
     def _rays(self, cameras: Cameras, pixels: Tensor | None) -> Rays:
-        size = self.latent_resolution
+        size = self.latent_size
         return cameras.rays(size) if pixels is None else cameras.rays_at(pixels, size)
 
     def render_latent(self, cameras: Cameras, scene_index: Tensor, jitter: Jitter | None = None) -> Tensor:
         """Rendered latents z̃ [B, C, h, w]."""
-        return to_image(self.render(cameras, scene_index, jitter).pixels)
+        return to_image(self.render(cameras, scene_index, jitter).pixels, self.latent_size)
 
     def render_image(self, cameras: Cameras, scene_index: Tensor) -> Tensor:
         """Decoded renderings x̃ [B, 3, H, W], clamped to [-1, 1]."""
@@ -184,7 +188,6 @@ def _float32(anything: Tensor) -> torch.autocast:
     return torch.autocast(anything.device.type, enabled=False)
 
 
-def to_image(pixels: Tensor) -> Tensor:
-    """[B, R, C] → [B, C, h, w] of square images."""
-    size = round(pixels.shape[1] ** 0.5)
-    return pixels.transpose(1, 2).unflatten(2, (size, size))
+def to_image(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """[B, h · w, C] → [B, C, h, w] of images of h rows and w columns."""
+    return pixels.transpose(1, 2).unflatten(2, size)

@@ -15,7 +15,7 @@ from data_modules.packing.pack import write_pack
 from data_modules.raycast import draw_cameras
 from data_modules.sources.base import PosedViews, SceneEntry, SceneSource
 from scaled_ig.autoencoders import IdentityAutoencoder, SmallAutoencoder
-from scaled_ig.cameras import Cameras
+from scaled_ig.cameras import Cameras, Rays
 from scaled_ig.phases import Phase
 from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import MicroMacro
@@ -32,7 +32,12 @@ LEAKS = ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_
 
 def see_balls(cameras: Cameras, resolution: int, centres, radii, colours, grid: int = 3) -> torch.Tensor:
     """Flat-coloured balls on white by the quadratic formula: images [B, 3, H, W] in [0, 1], grid² samples a pixel."""
-    rays = cameras.rays(resolution * grid)
+    fine = colours_of_balls(cameras.rays(resolution * grid), centres, radii, colours)
+    return torch.nn.functional.avg_pool2d(fine.transpose(1, 2).unflatten(2, (resolution * grid, -1)), grid)
+
+
+def colours_of_balls(rays: Rays, centres, radii, colours) -> torch.Tensor:
+    """What rays [B, R] see of flat-coloured balls on white, [B, R, 3]."""
     origin, direction = rays.origins[:, :, None], rays.directions[:, :, None]
     offset = origin - torch.as_tensor(centres, dtype=origin.dtype)
     along = (offset * direction).sum(-1)
@@ -40,8 +45,7 @@ def see_balls(cameras: Cameras, resolution: int, centres, radii, colours, grid: 
     depth = torch.where(chord > 0, -along - chord.clamp(min=0).sqrt(), torch.inf)
     palette = torch.cat([torch.as_tensor(colours, dtype=origin.dtype), torch.ones(1, 3, dtype=origin.dtype)])
     nearest = torch.where(depth.min(-1).values < torch.inf, depth.argmin(-1), len(palette) - 1)
-    fine = palette[nearest].transpose(1, 2).unflatten(2, (resolution * grid, -1))
-    return torch.nn.functional.avg_pool2d(fine, grid)
+    return palette[nearest]
 
 
 class BallScenes(SceneSource):

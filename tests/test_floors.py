@@ -26,8 +26,12 @@ FLOORS = [
     (("class_paths", "complaints", "parsing", "commands", "cli"), {"jsonargparse"}),
 ]
 ORDERED = {0, 4, 8}  # floors where a room may also import those before it
-ONLY_THERE = {"autoencoders": {"diffusers"}, "rendering": {"triton"}, "metrics": {"torchmetrics", "lpips"}}
-DATA_MODULES = {"lightning", "h5py", "PIL", "mapbox_earcut", "DracoPy", "embreex", "tqdm"}
+ONLY_THERE = {
+    "autoencoders": {"diffusers", "huggingface_hub", "safetensors"},
+    "rendering": {"triton"},
+    "metrics": {"torchmetrics", "lpips"},
+}
+DATA_MODULES = {"lightning", "h5py", "PIL", "mapbox_earcut", "DracoPy", "embreex", "tqdm", "cv2"}
 # The same of data_modules, which stands beside the house on its ground floor.
 DATA_FLOORS = [
     {"sources", "synthesize", "processes"},

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_modules.checking.findings import LEAVE_OUT, Finding
-from data_modules.layout import INDEX_FILE, PackIndex, split_views
+from data_modules.layout import INDEX_FILE, PackIndex
 
 FEW_VIEWS = 0.5  # of the views that most scenes have
 
@@ -21,7 +21,7 @@ def shared_findings(index: PackIndex, sound: set[int]) -> Iterator[tuple[int, Fi
         The number of the scene, and the finding.
     """
     usual_views = float(np.median(index.num_views))
-    splits = [split_views(views, index.split_rule) for views in index.num_views.tolist()]
+    splits = [index.split(scene) for scene in range(index.num_scenes)]
     any_test = any(len(test) for _, test in splits)
     by_id: dict[str, int] = {}
     by_digest: dict[str, int] = {}
@@ -48,6 +48,6 @@ def shared_findings(index: PackIndex, sound: set[int]) -> Iterator[tuple[int, Fi
 def untested_findings(index: PackIndex) -> Iterator[Finding]:
     """One line where no scene at all has a test view, as with few views and a rule made for many."""
     most = int(index.num_views.max())
-    if most and not len(split_views(most, index.split_rule)[1]):
+    if most and not any(len(index.split(scene)[1]) for scene in range(index.num_scenes)):
         what = f"split rule {index.split_rule} leaves no scene a view to test on (at most {most} views a scene)"
         yield Finding(INDEX_FILE, None, None, what, "pack it again with --split every_tenth, or with 10 views or more")

@@ -167,6 +167,8 @@ class PackIndex:
         masked: bool [S], whether a scene has masks.
         image_size: H, W.
         split_rule: see ``split_views``.
+        held_out: of every scene, how many of its first views its files keep for tests, and how many after these to be
+            watched; 0 and 0 where they do not say, and ``split_rule`` decides.
         scene_radius: radius of the ball around the origin that holds every object.
         warnings: of every scene, what the views do not show as the files say; mostly none.
         left_out: scenes that could not be packed, or were dropped since: ``id`` and ``reason``.
@@ -183,6 +185,7 @@ class PackIndex:
     masked: NDArray[np.bool_]
     image_size: tuple[int, int]
     split_rule: str
+    held_out: tuple[tuple[int, int], ...]
     scene_radius: float
     warnings: tuple[tuple[str, ...], ...]
     left_out: tuple[dict[str, str], ...]
@@ -197,6 +200,11 @@ class PackIndex:
     def num_views(self) -> NDArray[np.int64]:
         """Number of views of every scene, int64 [S]."""
         return np.diff(self.offsets)
+
+    def split(self, scene: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Views of a scene that may be trained on, those to be watched first where its files name some, and tests."""
+        views, (test, _) = int(self.num_views[scene]), self.held_out[scene]
+        return (np.arange(test, views), np.arange(test)) if test else split_views(views, self.split_rule)
 
     @cached_property
     def _first_scenes(self) -> NDArray[np.int64]:
@@ -237,6 +245,7 @@ class PackIndex:
             masked=np.array([scene.get("masks", False) for scene in scenes]),
             image_size=(height, width),
             split_rule=document["split"],
+            held_out=tuple((scene.get("test_views", 0), scene.get("val_views", 0)) for scene in scenes),
             scene_radius=document["scene_radius"],
             warnings=tuple(tuple(scene.get("warnings", ())) for scene in scenes),
             left_out=tuple(document["left_out"]),

@@ -46,7 +46,7 @@ def json_sha256(document: dict[str, Any]) -> str:
 
 
 def split_views(num_views: int, rule: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which views of a scene are trained on and which are held out.
+    """Which views of a scene whose files do not say so are trained on and which are held out.
 
     Args:
         num_views: number of views V of the scene.
@@ -128,6 +128,11 @@ def _scene_faults(scene: Any, keys: Kinds) -> Iterator[str]:
             yield f"the {key} {short(scene[key])} of a scene has characters that cannot be printed"
     if not 0 <= scene["views"] <= MOST_VIEWS:
         yield f"scene {scene['id']} has {short(scene['views'])} views"
+    test_views, val_views = (scene.get(key, 0) for key in ("test_views", "val_views"))
+    if not (type(test_views) is type(val_views) is int and test_views >= 0 and val_views >= 0):
+        yield f"the held out views of scene {scene['id']} are {short((test_views, val_views))}"
+    elif test_views + val_views > scene["views"]:
+        yield f"scene {scene['id']} holds out {test_views + val_views} of {scene['views']} views"
     warnings = scene.get("warnings", [])
     if not isinstance(warnings, list) or not all(isinstance(text, str) and is_name(text) for text in warnings):
         yield f"the warnings of scene {scene['id']} are {short(warnings)}"

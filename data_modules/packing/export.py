@@ -19,20 +19,23 @@ from scaled_ig.errors import UsageError
 from scaled_ig.files import write_json
 
 TRANSFORMS_FILE = "transforms.json"
+OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # from its axes to OpenCV's, and back
 
 
-def export_transforms(index: PackIndex, out: Path, scene_ids: list[str] | None = None) -> int:
+def export_transforms(index: PackIndex, out: Path, scene_ids: list[str] | None = None, nerfstudio: bool = False) -> int:
     """Writes ``<id>/transforms.json`` and ``<id>/rgb/000000.png`` of every scene, and the categories of all.
 
     Masks are grey images, ``<id>/masks/000000.png``: alpha within the views would not give back the colours of pixels
-    that the object covers in part. Packing the folder again as it is gives the same pixels, masks, poses and intrinsics
-    bit for bit. Where ``pack`` had
-    normalized the cameras of posed images, they stand in the photographs' own world again.
+    that the object covers in part. Packing the folder again as it is gives the same pixels, masks, poses, intrinsics
+    and held out views, bit for bit. Where ``pack`` had normalized the cameras of posed images, they stand in the
+    photographs' own world again.
 
     Args:
         index: an opened pack.
         out: a folder that is not there or empty.
         scene_ids: scenes to write; None writes all.
+        nerfstudio: write what nerfstudio reads: OpenGL axes, and which views are trained on, watched and tested on.
+            Masks are left out: there, they would say which pixels are learned.
 
     Returns:
         Number of scenes written.
@@ -56,7 +59,8 @@ def export_transforms(index: PackIndex, out: Path, scene_ids: list[str] | None =
                 for scene in members:
                     views = layout.read_scene(file, index, scene)
                     folder = out / index.scene_ids[scene]
-                    _write_scene(folder, views, records[scene - shard.first_scene], index.shapes[scene])
+                    record = records[scene - shard.first_scene] | {"shape": index.shapes[scene]}
+                    _write_scene(folder, views, record, _lists(index, scene, nerfstudio), nerfstudio)
                     bar.update()
     categories: dict[str, list[str]] = {}
     for scene in scenes:
@@ -83,17 +87,40 @@ def _require_path(scene_id: str) -> None:
         raise UsageError(f"scene {scene_id!r} cannot be a folder below --out: leave it out by --scenes")
 
 
-def _write_scene(folder: Path, views: PosedViews, record: SourceRecord, shape: str) -> None:
+def _lists(index: PackIndex, scene: int, nerfstudio: bool) -> dict[str, list[str]]:
+    """Which images are for what: all that nerfstudio asks for, or what the files of the scene had said."""
+    train, test = index.split(scene)
+    test_views, val_views = index.held_out[scene]
+    if not nerfstudio and not test_views:
+        return {}
+    val = train[:val_views]
+    if nerfstudio and not val_views:
+        val = test  # it does without none of the three
+    parts = {"train_filenames": train[val_views:], "val_filenames": val, "test_filenames": test}
+    return {key: [_image(row) for row in views.tolist()] for key, views in parts.items() if len(views)}
+
+
+def _image(row: int) -> str:
+    return f"rgb/{row:06d}.png"
+
+
+def _write_scene(
+    folder: Path, views: PosedViews, record: SourceRecord, lists: dict[str, list[str]], nerfstudio: bool
+) -> None:
     poses: NDArray[Any] = views.camera_to_world
     near_far: NDArray[Any] | None = views.near_far
     normalization = record.get("normalization") or {}
     if "rotation" in normalization:  # that of cameras; a mesh has another one, and no cameras to take back
         poses, near_far = denormalize_cameras(poses, near_far, normalization)
+    if nerfstudio:
+        views, poses = replace(views, masks=None), poses @ OPENGL.astype(poses.dtype)
     document = {
-        "camera_convention": "opencv",
+        "camera_convention": "opengl" if nerfstudio else "opencv",
+        **({"camera_model": "PINHOLE"} if nerfstudio else {}),
         "license": record.get("license"),
-        "shape": shape,
+        "shape": record["shape"],
         **({} if views.masks is None else {"images_on_white": True}),
+        **lists,
         "frames": _frames(folder, replace(views, camera_to_world=poses, near_far=near_far)),
     }
     (folder / TRANSFORMS_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -109,7 +136,7 @@ def _frames(folder: Path, views: PosedViews) -> list[dict[str, Any]]:
     pixels = views.intrinsics.astype(np.float64) * (width, height, width, height)
     frames = []
     for row, image in enumerate(views.images):
-        name = f"rgb/{row:06d}.png"
+        name = _image(row)
         Image.fromarray(image).save(folder / name)
         mask = {}
         if views.masks is not None:

@@ -15,6 +15,7 @@ from data_modules.packing.disk import new_hdf5
 from data_modules.sources.base import PosedViews, SourceRecord
 from scaled_ig.files import file_sha256, replacing, write_json
 
+OPTIONAL_KEYS = ("test_views", "val_views", "warnings")  # of records, which the index repeats
 CAMERAS = (layout.CAMERA_TO_WORLD, layout.INTRINSICS, layout.NEAR_FAR)
 
 
@@ -133,12 +134,12 @@ def index_row(file: Path) -> dict[str, Any]:
         ids, categories = (shard[name].asstr()[:].tolist() for name in (layout.SCENE_ID, layout.CATEGORY))
         records = [json.loads(text) for text in shard[layout.SOURCE][:]]
         shapes = [str(record.get("shape") or name) for record, name in zip(records, ids, strict=True)]
-        warnings = [{"warnings": record["warnings"]} if "warnings" in record else {} for record in records]
+        optional = [{key: record[key] for key in OPTIONAL_KEYS if key in record} for record in records]
         digests = [digest.decode() for digest in shard[layout.SHA256][:]]
         masked = shard[layout.MASKED][:].astype(bool).tolist() if layout.MASKED in shard else [False] * len(ids)
     keys = ("id", "category", "shape", "views", "sha256", "masks")
     columns = zip(ids, categories, shapes, views, digests, masked, strict=True)
-    scenes = [dict(zip(keys, values, strict=True)) | warned for values, warned in zip(columns, warnings, strict=True)]
+    scenes = [dict(zip(keys, values, strict=True)) | more for values, more in zip(columns, optional, strict=True)]
     return {"file": file.name, "bytes": file.stat().st_size, "sha256": file_sha256(file), "scenes": scenes}
 
 

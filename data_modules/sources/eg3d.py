@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.sources.base import SceneEntry, is_name
-from data_modules.sources.pictures import read_picture
+from data_modules.sources.pictures import is_turned, read_picture
 from data_modules.sources.posed import Capture, Frame, PosedSource
 from scaled_ig.documents import parse_json, read_file
 from scaled_ig.errors import UsageError
@@ -76,9 +76,10 @@ class Eg3dSource(PosedSource):
     def _frames(self, labels: Labels, rows: list[int]) -> Iterator[Frame]:
         for row in rows:
             name, label = labels.names[row], labels.values[row]
-            pixels = read_picture(io.BytesIO(_read_bytes(self.path, name)), f"{name} of {self.path}")
-            lens = label[16:].tolist()
-            yield Frame(name, pixels, label[:16], (lens[0], lens[4], lens[2], lens[5]))
+            content = _read_bytes(self.path, name)
+            pixels = read_picture(io.BytesIO(content), f"{name} of {self.path}")
+            lens, turned = label[16:].tolist(), is_turned(io.BytesIO(content))
+            yield Frame(name, pixels, label[:16], (lens[0], lens[4], lens[2], lens[5]), is_turned=turned)
 
 
 @lru_cache(maxsize=2)

@@ -1,13 +1,16 @@
-"""Lens keys of ``transforms.json``: focal lengths, principal points, fields of view; what is no pinhole is refused."""
+"""Lens keys of ``transforms.json``: focal lengths, principal points, fields of view, distortion."""
 
 import math
 from typing import Any
 
+from data_modules.sources.files import short
+from data_modules.sources.undistort import BY_HAND, Distortion
 from scaled_ig.errors import UsageError
 
-PINHOLES = ("", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "OPENCV", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV")
-DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "distortion_params")
-UNDISTORT = "undistort the images first, e.g. by COLMAP's image_undistorter"
+PERSPECTIVE = ("", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "OPENCV", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV")
+FISHEYE = ("OPENCV_FISHEYE", "FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+COEFFICIENTS = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")  # in OpenCV's order
+IN_A_LIST = ("k1", "k2", "k3", "k4", "p1", "p2")  # nerfstudio's order of distortion_params
 
 
 def read_lens(
@@ -28,12 +31,10 @@ def read_lens(
         fx / w, fy / h, cx / w, cy / h.
 
     Raises:
-        UsageError: no focal length, a value that is no number, a distorted or fisheye lens, or ``w`` x ``h`` of another
-            shape than the image.
+        UsageError: no focal length, a value that is no number, or ``w`` x ``h`` of another shape than the image.
     """
     camera = document | frame
     try:
-        _refuse_distortion(camera, where)
         width, height = float(camera.get("w", size[1])), float(camera.get("h", size[0]))
         if width <= 0 or height <= 0:
             raise ValueError("w and h must be positive")
@@ -41,14 +42,53 @@ def read_lens(
         fy = _focal(frame, document, "y", height)
         cx, cy = float(camera.get("cx", width / 2)), float(camera.get("cy", height / 2))
     except (TypeError, ValueError, ArithmeticError) as error:
-        if isinstance(error, UsageError):
-            raise
         raise UsageError(f"{where}: its lens cannot be read ({error}): repair it") from None
     _refuse_other_shape((height, width), size, where)
     focals = [focal for focal in (fx, fy) if focal is not None]
     if not focals:
         raise UsageError(f"{where}: its focal length is not there: give fl_x or camera_angle_x")
     return focals[0] / width, focals[-1] / height, cx / width, cy / height
+
+
+def read_distortion(camera: dict[str, Any], where: str) -> Distortion | None:
+    """How a lens differs from a pinhole, by ``camera_model``, ``is_fisheye``, ``k1`` to ``k6``, ``p1`` and ``p2``.
+
+    A list ``distortion_params`` has nerfstudio's order, k1 k2 k3 k4 p1 p2. Only ``FULL_OPENCV`` divides by 1 + k4 r^2 +
+    k5 r^4 + k6 r^6; the other perspective models know no k4.
+
+    Args:
+        camera: keys of the file and of the frame.
+        where: file and frame, for the message.
+
+    Returns:
+        The distortion, or None of a pinhole.
+
+    Raises:
+        UsageError: another model, a value that is no number, or one that the model does not know.
+    """
+    model = str(camera.get("camera_model") or "").upper()
+    is_fisheye = model in FISHEYE or bool(camera.get("is_fisheye"))
+    if model not in PERSPECTIVE + FISHEYE:
+        raise UsageError(f"{where}: its camera is of the model {short(model)}, which is not read: {BY_HAND}")
+    values = dict(zip(IN_A_LIST, _listed(camera, where), strict=False)) | camera
+    try:
+        numbers = {key: float(values.get(key) or 0.0) for key in COEFFICIENTS}
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"{where}: its lens cannot be read ({error}): repair it") from None
+    read = ("k1", "k2", "k3", "k4") if is_fisheye else COEFFICIENTS if model == "FULL_OPENCV" else COEFFICIENTS[:5]
+    for key, number in numbers.items():
+        if not math.isfinite(number) or (number and key not in read):
+            lens = "fisheye lens" if is_fisheye else f"lens {model}".rstrip()
+            raise UsageError(f"{where}: {key} is {number:g}, which its {lens} cannot have: {BY_HAND}")
+    coefficients = tuple(numbers[key] for key in (read if is_fisheye else COEFFICIENTS))
+    return Distortion(coefficients, is_fisheye) if is_fisheye or any(coefficients) else None
+
+
+def _listed(camera: dict[str, Any], where: str) -> list[Any]:
+    values = camera.get("distortion_params") or []
+    if not isinstance(values, list) or len(values) not in (0, len(IN_A_LIST)):
+        raise UsageError(f"{where}: its distortion_params must be k1, k2, k3, k4, p1, p2: repair them")
+    return values
 
 
 def read_limits(camera: dict[str, Any], where: str) -> tuple[float, float] | None:
@@ -76,16 +116,6 @@ def _focal(frame: dict[str, Any], document: dict[str, Any], axis: str, size: flo
         if f"camera_angle_{axis}" in camera:
             return size / (2 * math.tan(float(camera[f"camera_angle_{axis}"]) / 2))
     return None
-
-
-def _refuse_distortion(camera: dict[str, Any], where: str) -> None:
-    model = str(camera.get("camera_model") or "").upper()
-    if model not in PINHOLES or camera.get("is_fisheye"):
-        raise UsageError(f"{where}: its camera is of the model {model or 'fisheye'}, no pinhole: {UNDISTORT}")
-    for key in DISTORTION:
-        values = camera.get(key) or 0.0
-        if any(float(value) != 0.0 for value in (values if isinstance(values, list) else [values])):
-            raise UsageError(f"{where}: its lens is distorted ({key} is {values}): {UNDISTORT}")
 
 
 def _refuse_other_shape(spoken: tuple[float, float], size: tuple[int, int], where: str) -> None:

@@ -1,6 +1,6 @@
-"""People's own photographs: images brought to one square size, cameras of any world brought into this project's.
+"""People's own photographs: images brought to one size, cameras of any world brought into this project's.
 
-Letters: V views, H rows and W columns of pixels, R pixels along a side of the packed images.
+Letters: V views, H rows and W columns of pixels.
 """
 
 from typing import Any
@@ -19,31 +19,31 @@ STRAY_IMAGES = 0.05  # share of images in which the object may reach a corner
 
 
 def fit_image(
-    image: NDArray[np.uint8], intrinsics: NDArray[np.float64], resolution: int
+    image: NDArray[np.uint8], intrinsics: NDArray[np.float64], size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Crops an image to the centred square of its shorter side and resizes it.
+    """Crops an image to the largest rectangle of a shape in its middle, and resizes it.
 
     Whole ratios take the mean over areas; others a kernel that shifts nothing, and does not ring when it shrinks.
 
     Args:
         image: uint8 [h, w, 3] or [h, w].
         intrinsics: [4], fx / w, fy / h, cx / w, cy / h; pixel centres at +0.5.
-        resolution: height and width R of the result.
+        size: height H and width W of the result.
 
     Returns:
-        uint8 [R, R, 3] or [R, R], and the intrinsics [4] of the square.
+        uint8 [H, W, 3] or [H, W], and the intrinsics [4] of the rectangle.
     """
     height, width = image.shape[:2]
-    side = min(height, width)
-    left, top = (width - side) // 2, (height - side) // 2
+    scale = min(height / size[0], width / size[1])
+    rows, columns = min(height, max(1, round(scale * size[0]))), min(width, max(1, round(scale * size[1])))
+    left, top = (width - columns) // 2, (height - rows) // 2
     fx, fy, cx, cy = intrinsics
-    cropped = np.array([fx * width, fy * height, cx * width - left, cy * height - top]) / side
-    square = Image.fromarray(np.ascontiguousarray(image[top : top + side, left : left + side]))
-    factor, rest = divmod(side, resolution)
-    if factor and not rest:
-        return np.asarray(square.reduce(factor)), cropped
-    kernel = Image.Resampling.HAMMING if factor else Image.Resampling.BICUBIC
-    return np.asarray(square.resize((resolution, resolution), kernel)), cropped
+    cropped = np.array([fx * width, fy * height, cx * width - left, cy * height - top]) / (columns, rows, columns, rows)
+    part = Image.fromarray(np.ascontiguousarray(image[top : top + rows, left : left + columns]))
+    if scale >= 1 and scale.is_integer():
+        return np.asarray(part.reduce(int(scale))), cropped
+    kernel = Image.Resampling.HAMMING if scale >= 1 else Image.Resampling.BICUBIC
+    return np.asarray(part.resize(size[::-1], kernel)), cropped
 
 
 def normalize_cameras(

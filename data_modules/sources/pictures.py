@@ -1,13 +1,14 @@
 """Image files of posed views: as stored, eight bits, on white."""
 
 import io
+import struct
 import warnings
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from scaled_ig.errors import UsageError
 
@@ -93,6 +94,15 @@ def read_picture(file: Path | IO[bytes], where: str) -> NDArray[np.uint8]:
         raise
     except BROKEN as error:
         raise UsageError(f"the image {where} cannot be read ({error}): restore it") from None
+
+
+def is_turned(file: Path | IO[bytes]) -> bool:
+    """Whether a readable image has an EXIF orientation that is not applied; Pillow applies that of TIFF files."""
+    with open_picture(file) as image:
+        try:
+            return image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        except (*BROKEN, LookupError, TypeError, EOFError, struct.error):  # broken metadata tell nothing
+            return False
 
 
 def decode_picture(image: Image.Image) -> NDArray[np.uint8]:

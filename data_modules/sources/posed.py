@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from data_modules.sources.base import PosedViews, SceneSource, SourceRecord, Viewpoints
 from data_modules.sources.conventions import choose_convention, opencv_camera_to_world, read_pose, require_convention
-from data_modules.sources.files import walk
+from data_modules.sources.files import short, walk
 from data_modules.sources.masks import choose_masks, require_option
 from data_modules.sources.photographs import fit_image, normalize_cameras
 from data_modules.sources.pictures import split_alpha
+from data_modules.sources.undistort import Distortion, undistort
+from scaled_ig.cameras import rows_and_columns
 from scaled_ig.errors import UsageError
 from scaled_ig.files import file_sha256
 
@@ -32,6 +34,8 @@ class Frame:
         near_far: distances between which the scene lies, or None.
         mask: uint8 [h, w], how much of each pixel the object covers, where the pixels are on white already; else the
             mask is their alpha.
+        distortion: of the lens; None for a pinhole.
+        is_turned: whether the file says that the image is to be shown turned or mirrored.
     """
 
     name: str
@@ -40,6 +44,8 @@ class Frame:
     intrinsics: tuple[float, float, float, float] | NDArray[np.float64]
     near_far: tuple[float, float] | None = None
     mask: NDArray[np.uint8] | None = None
+    distortion: Distortion | None = None
+    is_turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Capture:
         record: ``file``, ``sha256``, ``license``, ``shape``.
         convention_rule: camera convention of the format.
         convention_key: camera convention that the file names, or None.
+        warnings: what the file says and the views do not show, one clause each.
     """
 
     file: Path
@@ -59,6 +66,7 @@ class Capture:
     record: SourceRecord
     convention_rule: str = "opencv"
     convention_key: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -70,8 +78,8 @@ class PosedSource(SceneSource):
         camera_convention: ``opencv``, ``opengl``, ``opencv_w2c`` or ``opengl_w2c`` for all scenes; None takes what the
             file says, else the rule of the format.
         category: category of scenes whose files name none.
-        resolution: images are cropped to the centred square and resized to this many pixels a side, one at a time;
-            None copies the pixels as they are.
+        resolution: images are cropped in their middle and resized to this many pixels a side, or to these rows and
+            columns, one at a time; None copies the pixels as they are.
         normalize: whether the cameras are brought into the world: up +Z, the scene in the ball of radius 0.5 around
             the origin; else the scenes must already stand there.
         yaw: degrees about +Z that bring the front to -Y, once the cameras are in the world; photographs do not tell
@@ -88,7 +96,7 @@ class PosedSource(SceneSource):
     path: Path
     camera_convention: str | None = None
     category: str = "object"
-    resolution: int | None = None
+    resolution: int | tuple[int, int] | None = None
     normalize: bool = False
     yaw: float = 0.0
     masks: str = "auto"
@@ -96,7 +104,7 @@ class PosedSource(SceneSource):
     def __post_init__(self) -> None:
         if self.camera_convention is not None:
             require_convention(self.camera_convention, "--camera_convention")
-        if self.resolution is not None and self.resolution < 1:
+        if self.resolution is not None and min(rows_and_columns(self.resolution)) < 1:
             raise UsageError(f"--resolution {self.resolution} must be positive, e.g. 128")
         if not math.isfinite(self.yaw):
             raise UsageError(f"--yaw {self.yaw} is no angle: give degrees, e.g. 90")
@@ -113,8 +121,9 @@ class PosedSource(SceneSource):
 
         Returns:
             The views, and the record: ``file``, ``sha256``, ``license``, ``shape``, the ``camera_convention`` and who
-            decided it (``camera_convention_from``: ``option``, ``key`` or ``format``), the ``normalization``
-            (``photographs.normalize_cameras``) or None, and what ``masks.choose_masks`` says.
+            decided it (``camera_convention_from``: ``option``, ``key`` or ``format``), ``undistorted`` where images
+            were, the ``normalization`` (``photographs.normalize_cameras``) or None, and what ``masks.choose_masks``
+            says.
 
         Raises:
             UsageError: a file is missing or malformed, or the images differ in size and no resolution is given.
@@ -138,7 +147,9 @@ class PosedSource(SceneSource):
         views = PosedViews(views.images, poses, intrinsics, near_far)
         masks, origin = choose_masks(self.masks, views, alphas, [frame.name for frame in frames])
         record = capture.record | {"camera_convention": convention, "camera_convention_from": decided_by}
-        return replace(views, masks=masks), record | {"normalization": normalization, **origin}
+        record |= {"undistorted": True} if any(frame.distortion for frame in frames) else {}
+        warnings = (*capture.warnings, *_turned([frame.name for frame in frames if frame.is_turned], len(frames)))
+        return replace(views, masks=masks, warnings=warnings), record | {"normalization": normalization, **origin}
 
     def _fit(self, file: Path, frame: Frame) -> Frame:
         """A frame at the resolution asked for, on white and with its mask, pose float64 [4, 4], intrinsics [4]."""
@@ -147,10 +158,17 @@ class PosedSource(SceneSource):
         if not np.isfinite(intrinsics).all() or (intrinsics[:2] <= 0).any():
             raise UsageError(f"{where}: its focal length or principal point is no size: repair it")
         pixels, mask = split_alpha(frame.pixels) if frame.mask is None else (frame.pixels, frame.mask)
+        if frame.distortion is not None:
+            try:
+                mask = None if mask is None else undistort(mask, intrinsics, frame.distortion)[0]
+                pixels, intrinsics = undistort(pixels, intrinsics, frame.distortion)
+            except UsageError as error:
+                raise UsageError(f"{where}: {error}") from None
         if self.resolution is not None:
-            mask = None if mask is None else fit_image(mask, intrinsics, self.resolution)[0]
-            pixels, intrinsics = fit_image(pixels, intrinsics, self.resolution)
-        return Frame(frame.name, pixels, pose, intrinsics, frame.near_far, mask)
+            size = rows_and_columns(self.resolution)
+            mask = None if mask is None else fit_image(mask, intrinsics, size)[0]
+            pixels, intrinsics = fit_image(pixels, intrinsics, size)
+        return replace(frame, pixels=pixels, pose=pose, intrinsics=intrinsics, mask=mask)
 
     def record(self, file: Path, scene_id: str) -> SourceRecord:
         """Where a scene came from: the file of its cameras."""
@@ -183,6 +201,17 @@ def find_scenes(
     if not files:
         raise UsageError(f"{path} holds no {expected}: name a folder of scenes")
     return dict(sorted(files.items()))
+
+
+def _turned(names: list[str], count: int) -> list[str]:
+    """A warning where files say that images are to be turned."""
+    if not names:
+        return []
+    return [
+        f"{len(names)} of its {count} images, e.g. {short(names[0])}, have an EXIF orientation, which is not applied: "
+        "poses must be those of the pixels as they are stored, as nerfstudio reads them; if they are those of the "
+        "turned images, turn the files first, e.g. by mogrify -auto-orient"
+    ]
 
 
 def _stack(file: Path, frames: list[Frame], convention: str) -> PosedViews:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_modules.sources.base import SceneEntry
-from data_modules.sources.pictures import SUFFIXES, read_picture
+from data_modules.sources.pictures import SUFFIXES, is_turned, read_picture
 from data_modules.sources.posed import Capture, Frame, PosedSource, find_scenes
 from scaled_ig.documents import read_file
 from scaled_ig.errors import UsageError
@@ -67,7 +67,8 @@ def _frames(folder: Path, lens: tuple[float, float, float], size: tuple[float, f
         pixels = read_picture(images[name], str(images[name]))
         height, width = size or ((USUAL_WIDTH, USUAL_WIDTH) if cx > pixels.shape[1] else pixels.shape[:2])
         intrinsics = (focal / width, focal / height, cx / width, cy / height)
-        yield Frame(images[name].name, pixels, _read_numbers(poses[name]), intrinsics)
+        pose, turned = _read_numbers(poses[name]), is_turned(images[name])
+        yield Frame(images[name].name, pixels, pose, intrinsics, is_turned=turned)
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -79,7 +80,7 @@ def _listed(folder: Path) -> list[Path]:
 def _read_intrinsics(file: Path) -> tuple[tuple[float, float, float], tuple[float, float] | None, str | None]:
     """f, cx, cy in pixels; the height and width that they speak of; the convention of the poses."""
     try:
-        text = read_file(file, LARGEST_TEXT).decode()
+        text = read_file(file, LARGEST_TEXT).decode("utf-8-sig")
         lines = [[float(word) for word in line.split()] for line in text.splitlines() if line.strip()]
         focal, cx, cy = lines[0][:3]
         size = (lines[3][0], lines[3][1]) if len(lines) > 3 else None
@@ -95,6 +96,6 @@ def _read_intrinsics(file: Path) -> tuple[tuple[float, float, float], tuple[floa
 
 def _read_numbers(file: Path) -> list[float]:
     try:
-        return [float(word) for word in read_file(file, LARGEST_TEXT).decode().split()]
+        return [float(word) for word in read_file(file, LARGEST_TEXT).decode("utf-8-sig").split()]
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read ({error}): a pose is 16 numbers") from None

@@ -10,16 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scaled_ig.autoencoders.base import Autoencoder
 from scaled_ig.autoencoders.layers import residual_network
+from scaled_ig.autoencoders.range_normaliser import RangeNormaliser
 from scaled_ig.errors import UsageError
 from scaled_ig.ranges import Range, Width, checked
 
-_MARGIN = 1.15  # renderings may overshoot the latents that the range was measured on
-
 
 @checked
-class SmallAutoencoder(Autoencoder):
+class SmallAutoencoder(RangeNormaliser):
     """Linear map of patches, started from their PCA, plus a residual network on either side.
 
     A PCA start beats a minute of training from noise. Its latents are not of order 10 as Stable Diffusion's are, so
@@ -32,9 +30,6 @@ class SmallAutoencoder(Autoencoder):
         blocks: Residual blocks on either side.
         small_decoder_channels: Width of a small decoder to distil; none where it is None.
     """
-
-    centre: Tensor
-    half_range: Tensor
 
     def __init__(
         self,
@@ -61,8 +56,7 @@ class SmallAutoencoder(Autoencoder):
         self.residual_decoder = nn.Sequential(
             *residual_network(latent_channels, pixels, width, blocks), nn.PixelShuffle(patch_size)
         )
-        self.register_buffer("centre", torch.zeros(latent_channels, 1, 1))
-        self.register_buffer("half_range", torch.ones(latent_channels, 1, 1))
+        self._build_range()
         self._build_small_decoder(small_decoder_channels)
         self.to(memory_format=torch.channels_last)
 
@@ -94,16 +88,6 @@ class SmallAutoencoder(Autoencoder):
         self.linear_decoder.weight.copy_((basis * scale).view(shape))
         self.linear_decoder.bias.fill_(1.0)
 
-    @torch.no_grad()
-    def measure_range(self, latents: Tensor) -> None:
-        """Set the normaliser from raw latents [B, C, h, w] of training views: centre and half-range per channel."""
-        values = latents.transpose(0, 1).flatten(1).float()
-        values = values[:, :: max(1, values.shape[1] // 1_000_000)].sort(1).values
-        outliers = int(0.0005 * values.shape[1])
-        low, high = values[:, outliers], values[:, -1 - outliers]
-        self.centre.copy_(((low + high) / 2)[:, None, None])
-        self.half_range.copy_(((high - low) / 2 * _MARGIN).clamp(min=1e-3)[:, None, None])
-
     def encode(self, images: Tensor) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
         return (self.linear_encoder(images) + self.residual_encoder(images)).float()
@@ -111,12 +95,6 @@ class SmallAutoencoder(Autoencoder):
     def decode(self, latents: Tensor) -> Tensor:
         latents = latents.contiguous(memory_format=torch.channels_last)
         return (self.linear_decoder(latents) + self.residual_decoder(latents)).float()
-
-    def normalise(self, latents: Tensor) -> Tensor:
-        return (latents - self.centre) / self.half_range
-
-    def denormalise(self, latents: Tensor) -> Tensor:
-        return latents * self.half_range + self.centre
 
     def encoder_parameters(self) -> Iterable[nn.Parameter]:
         return chain(self.linear_encoder.parameters(), self.residual_encoder.parameters())

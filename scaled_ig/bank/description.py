@@ -47,7 +47,9 @@ def describe(model: SceneModel) -> dict[str, Any]:
     }
     described = {name: {"class": type(part).__name__, "arguments": _arguments(part)} for name, part in parts.items()}
     hidden = model.renderer.head.hidden.out_features
-    return {**described, "hidden_channels": hidden, "resolution": model.resolution, "own_heads": model.own_heads}
+    height, width = model.image_size
+    resolution = height if height == width else [height, width]
+    return {**described, "hidden_channels": hidden, "resolution": resolution, "own_heads": model.own_heads}
 
 
 def build(description: dict[str, Any]) -> SceneModel:

@@ -131,8 +131,8 @@ def picture_grid(model: SceneModel, batch: ViewBatch, rendered: bool = True) -> 
     truth, encoded = to_unit_range(images), model.encode(images)
     if not rendered:
         return _tile([truth, to_unit_range(model.decode(encoded))])
-    rendering = model.render(batch.cameras, batch.scene_index)
-    latent = to_image(rendering.pixels)
+    rendering, size = model.render(batch.cameras, batch.scene_index), model.latent_size
+    latent = to_image(rendering.pixels, size)
     image = to_unit_range(model.decode(latent))
     distance = batch.cameras.camera_to_world[:, :3, 3].norm(dim=1)
     nearness = (distance[:, None] + 0.5 - rendering.depth).clamp(0, 1) * rendering.accumulation
@@ -143,8 +143,8 @@ def picture_grid(model: SceneModel, batch: ViewBatch, rendered: bool = True) -> 
             ERROR_GAIN * (image - truth).abs(),
             _first_three(to_unit_range(latent)),
             _first_three(to_unit_range(encoded)),
-            _first_three(to_image(rendering.accumulation[..., None])),
-            _first_three(to_image(nearness[..., None])),
+            _first_three(to_image(rendering.accumulation[..., None], size)),
+            _first_three(to_image(nearness[..., None], size)),
         ]
     )
 
@@ -163,8 +163,8 @@ def orbit_frames(model: SceneModel, batch: ViewBatch, num_views: int, chunk: int
     elevation = (positions[:, 2] / distance).asin().mean()
     # Straight from above there is no upright picture.
     elevation = elevation.clamp(-0.49 * math.pi, 0.49 * math.pi)
-    focal = float(batch.cameras.intrinsics[0, 0])
-    cameras = orbit(num_views, float(elevation), float(distance.mean()), focal=focal).to(batch.scene_index.device)
+    fx, fy = batch.cameras.intrinsics[0, :2].tolist()
+    cameras = orbit(num_views, float(elevation), float(distance.mean()), focal=(fx, fy)).to(batch.scene_index.device)
     first = batch.scene_index[:1]
     parts = [cameras[start : start + chunk] for start in range(0, num_views, chunk)]
     images = torch.cat([model.render_image(part, first.expand(len(part))) for part in parts])

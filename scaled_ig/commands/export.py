@@ -7,15 +7,21 @@ from scaled_ig.errors import UsageError
 
 
 def export(
-    pack: str, *, out: str, format: Literal["transforms"] = "transforms", scenes: list[str] | str | None = None
+    pack: str,
+    *,
+    out: str,
+    format: Literal["transforms", "nerfstudio"] = "transforms",
+    scenes: list[str] | str | None = None,
 ) -> int:
     """Writes the scenes of a pack as folders of lossless images, each with a transforms.json.
 
     Args:
         pack: folder of the pack.
         out: folder to write, which must not be there or be empty; a scene's id is its path below it.
-        format: transforms: cameras with OpenCV axes, as the key camera_convention says; where pack --normalize had
-            moved the cameras of photographs, they are where they were. scaled-ig pack transforms reads it.
+        format: transforms: cameras with OpenCV axes, as the key camera_convention says, and masks; packed again it is
+            the same to the bit. nerfstudio: cameras with OpenGL axes, as nerfstudio, instant-ngp and Blender's readers
+            take them, and lists of the images to train and to test on; no masks. Where pack --normalize had moved the
+            cameras of photographs, they are where they were.
         scenes: ids of scenes with commas between, or a JSON list where ids have commas of their own; all unless given.
 
     Returns:
@@ -30,9 +36,13 @@ def export(
         scenes = [scene.strip() for scene in scenes.removeprefix("[").removesuffix("]").split(",")]
     index = PackIndex.open(pack)
     try:
-        count = export_transforms(index, Path(out), scenes)
+        count = export_transforms(index, Path(out), scenes, nerfstudio=format == "nerfstudio")
     except OSError as error:
         reason = error.strerror or error
         raise UsageError(f"--out {out} cannot be written ({reason}): name another folder, or make room") from None
-    print(f"{out}: {counted(count, 'scene')}; to pack them again: scaled-ig pack transforms {out} --out PACK")
+    if format == "nerfstudio":
+        without = ", without their masks" if index.masked.any() else ""
+        print(f"{out}: {counted(count, 'scene')} with OpenGL axes{without}; a scene is a folder below it")
+    else:
+        print(f"{out}: {counted(count, 'scene')}; to pack them again: scaled-ig pack transforms {out} --out PACK")
     return 0

@@ -355,7 +355,7 @@ class TrainingCLI(LightningCLI):
                 checkpoint_every_n_steps=config.checkpoint_every_n_steps,
                 keep_checkpoints=config.keep_checkpoints,
                 plateau=made.plateau,
-                lpips=load_lpips(config.lpips, config.lpips_weights, made.scene.resolution),
+                lpips=load_lpips(config.lpips, config.lpips_weights, min(made.scene.image_size)),
                 logger=logger,
             ),
             source=source,

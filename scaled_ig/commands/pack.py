@@ -29,6 +29,8 @@ class Format:
     is_rendered: bool
 
 
+Side = Annotated[int, Range(1, 8192)]
+"""Pixels along a side of views."""
 POSED = ("camera_convention", "resolution", "normalize", "yaw", "masks", "category")
 FORMATS = {
     "meshes": Format("meshes:MeshSource", ("category", "up", "yaw", "missing_files"), True),
@@ -55,7 +57,7 @@ def pack(
     *,
     out: str,
     views: Count | None = None,
-    resolution: Annotated[int, Range(1, 8192)] | None = None,
+    resolution: Side | tuple[Side, Side] | None = None,
     samples_per_pixel: Annotated[int, Range(1, 4096)] | None = None,
     camera_distance: Distance | None = None,
     azimuth: tuple[Angle, Angle] | None = None,
@@ -89,8 +91,9 @@ def pack(
         path: folder of the scenes; for meshes also a JSON manifest, for basel the HDF5 file.
         out: folder of the pack. Repeating an interrupted call goes on where it stopped.
         views: views a scene; 160 unless given, faces 50.
-        resolution: height and width of the views in pixels; 128 unless given. Posed images are cropped to the centred
-            square and resized, or copied as they are where it is not given.
+        resolution: height and width of the views in pixels; 128 unless given. Posed images are cropped in their middle
+            and resized, also to rows and columns that differ ('[96, 128]'), or copied as they are where it is not
+            given.
         samples_per_pixel: rays a pixel, a square number; 16 unless given.
         camera_distance: distance of the cameras from the centre; the objects fill a ball of radius 0.5; 1.3 unless
             given.
@@ -162,6 +165,7 @@ def pack(
         reason = error.strerror or error
         raise UsageError(f"--out {out} cannot be written ({reason}): name another folder, or make room") from None
     _say_summary(out, index)
+    _say_held_out(index)
     _say_warnings(index)
     if render is None:
         records = list(_records(index, {scene.id for scene in reader.scenes()}))
@@ -175,6 +179,10 @@ def _refuse_idle_options(source: str, chosen: dict[str, Any]) -> None:
     for name in chosen:
         if name not in form.options + (RENDER_OPTIONS if form.is_rendered else ()):
             raise UsageError(f"--{name} has no effect on {source}: leave it out")
+    if form.is_rendered and isinstance(chosen.get("resolution"), tuple):
+        raise UsageError(
+            f"--resolution {list(chosen['resolution'])}: {source} are rendered as squares: give one number"
+        )
 
 
 def _reader(source: str, path: Any, chosen: dict[str, Any]) -> SceneSource:
@@ -211,6 +219,15 @@ def _say_summary(out: str, index: PackIndex) -> None:
     lost = f"; {len(index.left_out)} left out, see pack.json" if index.left_out else ""
     scenes, views = counted(index.num_scenes, "scene"), counted(index.offsets[-1], "view")
     print(f"{out}: {scenes}, {views}, {size} in {counted(len(index.shards), 'file')}{lost}")
+
+
+def _say_held_out(index: PackIndex) -> None:
+    held_out = [test for test, _ in index.held_out if test]
+    if held_out:
+        whose = f"the files of {counted(len(held_out), 'scene')} say"
+        print(
+            f"held out for tests: {counted(sum(held_out), 'view')}, as {whose}; --split is for scenes that do not say"
+        )
 
 
 def _say_warnings(index: PackIndex) -> None:

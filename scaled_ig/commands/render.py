@@ -49,6 +49,7 @@ def render(
     from tqdm import tqdm
 
     from scaled_ig.bank.scene_bank import SceneBank, find_bank, spread
+    from scaled_ig.cameras import focal_of
     from scaled_ig.files import write_whole
     from scaled_ig.report import pictures
     from scaled_ig.report.orbits import orbit_cameras
@@ -59,7 +60,8 @@ def render(
     _check(path, distance)
     opened = SceneBank.open(find_bank(bank))
     ids = spread(_newest(opened), MOST_SCENES) if scene is None else [scene]
-    cameras = orbit_cameras(count, elevation_degrees, azimuth_degrees, distance)
+    focal = focal_of(opened[ids[0]].model.image_size)
+    cameras = orbit_cameras(count, elevation_degrees, azimuth_degrees, distance, focal)
     orbits = list(tqdm(pictures.render_orbits(opened, ids, cameras), "scenes", len(ids), unit="scene", leave=False))
     if is_grid:
         columns = pictures.columns_of(count) if len(ids) == 1 else count

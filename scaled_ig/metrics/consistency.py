@@ -62,7 +62,7 @@ def match_pixels(views: Surface, other_views: Surface) -> Match:
         views: P views.
         other_views: P views of the same scenes, each beside its own.
     """
-    rays = views.cameras.rays(views.depth.shape[-1])
+    rays = views.cameras.rays((views.depth.shape[1], views.depth.shape[2]))
     points = rays.origins + rays.directions * views.depth.flatten(1)[..., None]
     projected = torch.cat([other_views.cameras[row : row + 1].project(points[row]) for row in range(len(points))])
     distance = (points - other_views.cameras.camera_to_world[:, None, :3, 3]).norm(dim=-1).reshape(views.depth.shape)

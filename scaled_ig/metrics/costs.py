@@ -19,7 +19,7 @@ from scaled_ig.bank.index import INDEX_FILE, BankVersion, Index
 from scaled_ig.bank.scene_records import float32_bytes
 from scaled_ig.bank.table import RecordTable
 from scaled_ig.bank.writing import of_all
-from scaled_ig.cameras import orbit
+from scaled_ig.cameras import focal_of, orbit
 from scaled_ig.distributed.cores import processor_name
 from scaled_ig.documents import parse_json
 from scaled_ig.scene_model import SceneModel
@@ -130,7 +130,10 @@ def _shared_file_bytes(folder: Path, version: BankVersion) -> dict[str, int]:
 def milliseconds_per_image(model: SceneModel, repeats: int = 9) -> dict[str, float]:
     """Median time to render one latent image and to decode it, warm, one image at a time, synchronised."""
     device = model.background.device
-    camera, table = orbit(1).to(device), next(iter(model.representation.scene_tables().values()))
+    camera, table = (
+        orbit(1, focal=focal_of(model.image_size)).to(device),
+        next(iter(model.representation.scene_tables().values())),
+    )
     owned = torch.tensor([table.owned.start], device=device)
     latent = model.render_latent(camera, owned)
     return {

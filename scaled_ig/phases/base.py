@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from scaled_ig.autoencoders import TinyAutoencoder
 from scaled_ig.batch import ViewBatch
 from scaled_ig.distributed.agreement import together
 from scaled_ig.errors import NotFiniteError
@@ -97,7 +99,7 @@ class RunSettings:
 def jitter(model: SceneModel, batch: ViewBatch, noise: CounterNoise, pixels: Tensor | None = None) -> Jitter:
     """Noise for the rays of a batch: all latent pixels, or ``pixels`` [B, R]."""
     if pixels is None:
-        pixels = torch.arange(model.latent_resolution**2, device=batch.scene_index.device)[None]
+        pixels = torch.arange(math.prod(model.latent_size), device=batch.scene_index.device)[None]
     return Jitter(noise, batch.ray_ids(pixels))
 
 
@@ -193,6 +195,7 @@ class Phase(LightningModule, ABC):
         return total_variation(representation.planes(scenes), visits / len(batch))
 
     def on_train_start(self) -> None:
+        self._measure_range()
         representation = self.scene.representation
         if representation.hull is None:
             return
@@ -202,6 +205,14 @@ class Phase(LightningModule, ABC):
         texels = representation.texel_masks()
         if planes is not None and texels is not None:
             self.scene_adam().keep(planes.weight, texels)
+
+    @torch.no_grad()
+    def _measure_range(self) -> None:
+        """Measure the latents of an autoencoder that came without their range, the same on all ranks."""
+        autoencoder = self.scene.autoencoder
+        if isinstance(autoencoder, TinyAutoencoder) and not autoencoder.measured:
+            views = self.trainer.datamodule.some_training_views(512)  # type: ignore[attr-defined]
+            autoencoder.measure_range(torch.cat([autoencoder.encode(batch.pixels.to(self.device)) for batch in views]))
 
     # -- who trains, where ------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ Letters: B views, R rays of each, C channels, h rows and w columns of latents, H
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -97,7 +98,7 @@ class CachedLatents:
             return None
         lots = noise.uniform(batch.view_ids, self.rays_per_view, Stream.RAYS)
         if batch.masks is None or not self._draws_near(model):
-            return (lots * model.latent_resolution**2).long()
+            return (lots * math.prod(model.latent_size)).long()
         return draw_near(batch, lots)
 
     def _latent(self, model: SceneModel, batch: ViewBatch, pixels: Tensor | None) -> Tensor:

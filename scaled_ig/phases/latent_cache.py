@@ -102,7 +102,7 @@ class LatentCache:
     def _digest(self, keys: list[ViewKey], digests: Sequence[str]) -> str:
         """What the latents of these views depend on."""
         views = [(digests[scene], view) for scene, view in keys]
-        settings = (self._encoder, self.precision, self.model.resolution, views)
+        settings = (self._encoder, self.precision, describe(self.model)["resolution"], views)
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
     @torch.no_grad()

@@ -22,7 +22,6 @@ from scaled_ig.report.pictures import Picture, to_pictures
 from scaled_ig.report.views import LatentColours
 from scaled_ig.runs.record import RunRecord
 from scaled_ig.runs.run_folder import RunFolder
-from scaled_ig.scene_model import to_image
 
 SCENES, VIEWS, PICTURED = 8, 6, 6
 IMAGES, BEFORE, AFTER = "images", "before", "after"
@@ -86,7 +85,7 @@ def measure_awareness(run: RunRecord, data: MultiViewDataModule) -> Awareness | 
 def _encoders(run: RunRecord, scene_id: str) -> dict[str, Encoder]:
     """What is compared: images at the size of latents, and latents of both autoencoders."""
     model = run.bank[scene_id].model
-    size, before = model.latent_resolution, encoder_before(run, model.autoencoder)
+    size, before = model.latent_size, encoder_before(run, model.autoencoder)
     encoders: dict[str, Encoder] = {IMAGES: lambda images: F.adaptive_avg_pool2d(images, size)}
     if before is not None:
         encoders[BEFORE] = lambda images: before.normalise(before.encode(images).float())
@@ -137,8 +136,8 @@ def _neighbours(data: MultiViewDataModule, stage: int, scene: int) -> tuple[list
 def _surfaces(run: RunRecord, scene_id: str, batch: ViewBatch) -> tuple[Surface, Surface]:
     """What the first half of some views sees of a scene, and the second."""
     scene = run.bank[scene_id]
-    rendering, size, half = scene.render_latent(batch.cameras), scene.model.latent_resolution, len(batch) // 2
-    depth, opacity = (values.unflatten(1, (size, size)) for values in (rendering.depth, rendering.accumulation))
+    rendering, size, half = scene.render_latent(batch.cameras), scene.model.latent_size, len(batch) // 2
+    depth, opacity = (values.unflatten(1, size) for values in (rendering.depth, rendering.accumulation))
     sides = slice(None, half), slice(half, None)
     first, second = (Surface(batch.cameras[side], depth[side], opacity[side]) for side in sides)
     return first, second
@@ -155,7 +154,9 @@ def _pictures(
         cosines[:, row] = -2
         row = int(cosines[row].argmax())
     batch = data.views(stage).__getitems__([keys[row] for row in walk])
-    on_object = to_image(run.bank[name].render_latent(batch.cameras).accumulation[..., None])[:, 0] > OPAQUE
+    shown_scene = run.bank[name]
+    opacity = shown_scene.render_latent(batch.cameras).accumulation
+    on_object = opacity.unflatten(1, shown_scene.model.latent_size) > OPAQUE
     coloured = on_object if on_object.any() else ~on_object
     pictures = {IMAGES: list(to_pictures(batch.pixels * 0.5 + 0.5))}
     for title, encode in encoders.items():

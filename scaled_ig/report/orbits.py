@@ -16,7 +16,7 @@ def orbit_cameras(
     elevation_degrees: float = 27.0,
     azimuth_degrees: tuple[float, float] = (0.0, FULL_TURN_DEGREES),
     distance: float = 1.3,
-    focal: float = PAPER_FOCAL,
+    focal: float | tuple[float, float] = PAPER_FOCAL,
 ) -> Cameras:
     """Cameras of a film that loops: a full turn goes on, less than that swings there and back.
 
@@ -25,7 +25,7 @@ def orbit_cameras(
         elevation_degrees: Height over the horizon.
         azimuth_degrees: First and last angle around the vertical axis.
         distance: From the origin, world units.
-        focal: Focal length over image width.
+        focal: Focal length over image width and over image height; one number of a square image.
     """
     first, last = (math.radians(angle) for angle in azimuth_degrees)
     elevation = math.radians(elevation_degrees)
@@ -56,4 +56,5 @@ def orbit_like(cameras: Cameras, views: int) -> Cameras:
     centre = math.degrees(middle)
     span = (-90.0, FULL_TURN_DEGREES - 90.0) if high - low > 240 else (centre + low, centre + high)
     height = float(elevation.median())
-    return orbit_cameras(views, height, span, float(distance.median()), float(cameras.intrinsics[:, 0].median()))
+    fx, fy = cameras.intrinsics[:, :2].median(0).values.tolist()
+    return orbit_cameras(views, height, span, float(distance.median()), (fx, fy))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from scaled_ig.cameras import rows_and_columns
 from scaled_ig.report import figures
 from scaled_ig.report.comparison import PLAIN_FEATURES, Contender, plain_bytes, rows, sentences
 from scaled_ig.report.run_costs import RunCosts
@@ -34,7 +35,7 @@ def header(run: RunRecord) -> dict[str, Any]:
         "stage1": len(run.scenes(1)),
         "stage2": len(run.scenes(2)),
         "bases": run.representation().get("num_bases"),
-        "pixels": run.model["resolution"],
+        "pixels": rows_and_columns(run.model["resolution"]),
         "finished": datetime.fromtimestamp((run.folder.path / "costs.json").stat().st_mtime),
     }
 

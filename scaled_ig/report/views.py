@@ -122,16 +122,16 @@ def view_rows(run: RunRecord, data: MultiViewDataModule) -> list[ViewRow]:
 @torch.no_grad()
 def _draw(run: RunRecord, batch: ViewBatch, scene_id: str) -> dict[str, Any]:
     scene = run.bank[scene_id]
-    rendering = scene.render_latent(batch.cameras)
+    rendering, size = scene.render_latent(batch.cameras), scene.model.latent_size
     return {
         "scene": scene_id,
         "view": int(batch.view_index),
         "truth": batch.pixels * 0.5 + 0.5,
         "rendered": scene.render(batch.cameras),
         "latent": scene.model.encode(batch.pixels),
-        "rendered_latent": to_image(rendering.pixels),
-        "depth": to_image(rendering.depth[..., None])[0, 0],
-        "accumulation": to_image(rendering.accumulation[..., None])[0, 0],
+        "rendered_latent": to_image(rendering.pixels, size),
+        "depth": rendering.depth[0].unflatten(0, size),
+        "accumulation": rendering.accumulation[0].unflatten(0, size),
         "distance": float(batch.cameras.camera_to_world[0, :3, 3].norm()),
         "is_rgb": scene.model.is_rgb,
     }

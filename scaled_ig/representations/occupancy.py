@@ -199,7 +199,7 @@ def uncovered(hull: Tensor, masks: Tensor, cameras: Cameras) -> float:
     for view in range(len(masks)):
         pixels = (masks[view] > 127).flatten().nonzero()[:, 0]
         if len(pixels):
-            rays = cameras[view : view + 1].rays_at(pixels[None], masks.shape[2]).flatten()
+            rays = cameras[view : view + 1].rays_at(pixels[None], (masks.shape[1], masks.shape[2])).flatten()
             near, far = hulls.limits(torch.zeros(len(pixels), dtype=torch.long, device=pixels.device), rays)
             missed, shown = missed + int((far <= near).sum()), shown + len(pixels)
     return missed / max(shown, 1)

@@ -23,10 +23,11 @@ def check_phases(phases: dict[str, PhaseConfig], model: SceneModel, data: MultiV
     if not phases:
         raise UsageError(f"this configuration has no phase: give one of phases.{{{','.join(PHASES)}}}")
     height, width = data.index.image_size
-    if (height, width) != (model.resolution, model.resolution):
+    if (height, width) != model.image_size:
+        right = height if height == width else f"'[{height}, {width}]'"
         raise UsageError(
             f"{data.path} has views of {height}×{width} pixels, the model is made for "
-            f"{model.resolution}×{model.resolution}: give --scene.resolution or pack with --resolution"
+            f"{model.image_size[0]}×{model.image_size[1]}: give --scene.resolution {right}, or pack with --resolution"
         )
     for name, phase in phases.items():
         if bool(phase.max_epochs) == bool(phase.max_steps):

@@ -26,7 +26,7 @@ def test_pixels_of_a_latent_image_stand_where_their_rays_do(tiny_scene):
 
 
 def test_to_image_reads_row_by_row():
-    image = to_image(torch.arange(9.0).view(1, 9, 1))
+    image = to_image(torch.arange(9.0).view(1, 9, 1), (3, 3))
     assert image[0, 0].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
 
 

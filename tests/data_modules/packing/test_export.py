@@ -17,6 +17,7 @@ from data_modules.sources.photographs import normalize_cameras
 from data_modules.sources.transforms import TransformsSource
 from scaled_ig.cli import main
 from scaled_ig.errors import UsageError
+from tests.data_modules.sources.captures import CENTRES, middle, see, write_transforms
 
 IDS = ("cars/red one", "cars/blau-é", "chair")
 
@@ -58,7 +59,8 @@ def scenes_of(folder: Path) -> dict[str, tuple]:
         with shard.open() as file:
             views = layout.read_scene(file, index, row)
         record = layout.read_source_records(shard)[row - shard.first_scene]
-        digest, masked = layout.scene_sha256(*list(vars(views).values())[:5]), bool(index.masked[row])
+        arrays = views.images, views.camera_to_world, views.intrinsics, views.near_far, views.masks
+        digest, masked = layout.scene_sha256(*arrays), bool(index.masked[row])
         found[name] = (index.categories[row], index.shapes[row], record["license"], digest, index.digests[row], masked)
     return found
 
@@ -131,6 +133,63 @@ def test_normalized_photographs_go_back_to_their_own_world(tmp_path):
     np.testing.assert_allclose([[f["near"], f["far"]] for f in document["frames"]], given.near_far, rtol=1e-6)
 
 
+def read_as_nerfstudio_does(folder: Path) -> tuple[dict[str, list[str]], dict[str, tuple]]:
+    """A reader of its own, after nerfstudio's page on data conventions: the camera looks along its -z, up is its +y.
+
+    Gives the images of each split, and for each image its pixels and a function from world points to its pixels.
+    """
+    meta = json.loads((folder / "transforms.json").read_text())
+    assert meta["camera_model"] in ("PINHOLE", "OPENCV")
+    assert not [key for key in meta if key in ("k1", "k2", "k3", "k4", "p1", "p2", "applied_transform")]
+    seen = {}
+    for frame in meta["frames"]:
+        assert isinstance(frame["w"], int)
+        assert "mask_path" not in frame
+        pose = np.array(frame["transform_matrix"])
+        assert pose.shape == (4, 4)
+
+        def project(points, frame=frame, pose=pose):
+            right, up, back = ((points - pose[:3, 3]) @ pose[:3, :3]).T
+            assert (back < 0).all(), "the points are before the camera"
+            x = frame["cx"] + frame["fl_x"] * right / -back
+            y = frame["cy"] - frame["fl_y"] * up / -back
+            return np.stack([x, y], axis=1)
+
+        with Image.open(folder / frame["file_path"]) as image:
+            assert image.size == (frame["w"], frame["h"])
+            seen[frame["file_path"]] = np.asarray(image.convert("RGB")), project
+    return {part: meta[f"{part}_filenames"] for part in ("train", "val", "test")}, seen
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_nerfstudio_sees_the_scene_where_it_is(tmp_path, normalize):
+    captured = see(64)
+    write_transforms(tmp_path / "captures" / "balls", captured, "opencv_w2c", camera_convention="opencv_w2c")
+    source = TransformsSource(tmp_path / "captures", normalize=normalize)
+    index = write_pack(source, tmp_path / "pack", None, "every_tenth")
+    assert export_transforms(index, tmp_path / "files", nerfstudio=True) == 1
+    parts, seen = read_as_nerfstudio_does(tmp_path / "files" / "balls")
+    assert [len(parts[part]) for part in ("train", "val", "test")] == [7, 1, 1]
+    assert sorted({*parts["train"], *parts["test"]}) == sorted(seen)
+    for image, project in seen.values():
+        middles = [middle(image, channel) for channel in range(3)]
+        assert np.linalg.norm(project(CENTRES) - middles, axis=1).max() < 0.5
+    again = write_pack(TransformsSource(tmp_path / "files"), tmp_path / "again", None)
+    assert again.held_out == ((1, 0),)
+    if not normalize:
+        views, first = TransformsSource(tmp_path / "files").load("balls")[0], source.load("balls")[0]
+        for name in ("images", "camera_to_world", "intrinsics"):
+            np.testing.assert_array_equal(getattr(views, name), getattr(first, name))
+
+
+def test_masks_are_left_out_for_nerfstudio(tmp_path):
+    export_transforms(write_pack(Posed(), tmp_path / "pack", None), tmp_path / "files", nerfstudio=True)
+    document = json.loads((tmp_path / "files" / "cars" / "red one" / "transforms.json").read_text())
+    assert "images_on_white" not in document
+    assert not (tmp_path / "files" / "cars" / "red one" / "masks").exists()
+    assert document["license"] == "CC0-1.0"
+
+
 @pytest.mark.parametrize("name", ["../a", "/tmp/a", "a/../../b", "..", ".", "a//b", "a/", "dataset_map.json"])
 def test_an_id_that_leads_out_of_the_folder_is_refused(tmp_path, name):
     index = write_pack(Posed(("chair", name)), tmp_path / "pack", None)
@@ -151,6 +210,16 @@ def test_mistakes_are_named(tmp_path):
     index.shards[0].path.write_bytes(content)
     with pytest.raises(UsageError, match="is not the file that was packed"):
         export_transforms(index, tmp_path / "files")
+
+
+def test_the_command_writes_for_nerfstudio(tmp_path):
+    write_pack(Posed(), tmp_path / "pack", None)
+    with pytest.raises(SystemExit) as left:
+        main(["export", str(tmp_path / "pack"), "--format", "nerfstudio", "--out", str(tmp_path / "files")])
+    assert left.value.code == 0
+    pose = json.loads((tmp_path / "files" / "chair" / "transforms.json").read_text())["frames"][2]["transform_matrix"]
+    flipped = Posed().load("chair")[0].camera_to_world[2] * [1, -1, -1, 1]
+    np.testing.assert_array_equal(pose, flipped)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def moved(poses, turn, scale, place):
 
 
 def fit_images(seen: Seen, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-    pairs = [fit_image(*view, resolution) for view in zip(seen.images, seen.intrinsics, strict=True)]
+    pairs = [fit_image(*view, (resolution, resolution)) for view in zip(seen.images, seen.intrinsics, strict=True)]
     return np.stack([image for image, _ in pairs]), np.stack([intrinsics for _, intrinsics in pairs])
 
 
@@ -49,7 +49,7 @@ def test_crop_and_resize_keep_the_cameras(resolution):
 def test_shrinking_does_not_ring(resolution):
     image = np.full((32, 32, 3), 200, np.uint8)
     image[8:20, 5:17] = 60
-    shrunk, _ = fit_image(image, np.array([1.0, 1.0, 0.5, 0.5]), resolution)
+    shrunk, _ = fit_image(image, np.array([1.0, 1.0, 0.5, 0.5]), (resolution, resolution))
     assert (shrunk.min(), shrunk.max()) == (60, 200)
 
 
@@ -62,7 +62,7 @@ def test_images_of_the_right_size_are_not_touched():
 
 def test_crop_of_known_pixels():
     image = np.arange(4 * 7, dtype=np.uint8).reshape(4, 7)
-    cropped, intrinsics = fit_image(image, np.array([1.0, 2.0, 0.5, 0.5]), 2)
+    cropped, intrinsics = fit_image(image, np.array([1.0, 2.0, 0.5, 0.5]), (2, 2))
     square = image[:, 1:5].reshape(2, 2, 2, 2).mean(axis=(1, 3))
     np.testing.assert_allclose(cropped, square, atol=0.5)
     np.testing.assert_allclose(intrinsics, [7 / 4, 8 / 4, 2.5 / 4, 0.5])

@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_modules.base import MultiViewDataModule
+from data_modules.checking.check import check_pack
+from data_modules.packing.export import export_transforms
+from data_modules.packing.pack import write_pack
 from data_modules.sources.transforms import TransformsSource
 from scaled_ig.errors import UsageError
 from tests.data_modules.sources.captures import distances, see, write_transforms
@@ -67,11 +71,6 @@ def test_lens_keys(tmp_path, document, frame, expected):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"k1": 0.1}, "k1 is 0.1.*image_undistorter"),
-        ({"p2": -1e-3}, "p2"),
-        ({"distortion_params": [0, 0, 0.1]}, "distortion_params"),
-        ({"camera_model": "OPENCV_FISHEYE"}, "OPENCV_FISHEYE.*image_undistorter"),
-        ({"is_fisheye": True}, "fisheye"),
         ({"w": 4, "h": 6}, "4x6 pixels, the image has 6x4"),
         ({"fl_x": None, "fl_y": None}, "camera_angle_x"),
         ({"fl_x": "long"}, "lens cannot be read"),
@@ -128,11 +127,12 @@ def test_split_files_are_one_scene_test_views_first(tmp_path):
     source = TransformsSource(tmp_path)
     assert [scene.id for scene in source.scenes()] == ["lego"]
     views, record = source.load("lego")
-    order = [6, 7, 0, 1, 2, 3, 4, 5]
+    order = [6, 7, 4, 5, 0, 1, 2, 3]
     np.testing.assert_array_equal(views.images, seen.images[order])
     np.testing.assert_allclose(views.camera_to_world, seen.poses[order], atol=1e-6)
     assert distances(views.images, views.camera_to_world, views.intrinsics).max() < 0.5
-    assert list(record["files"]) == [f"lego/transforms_{name}.json" for name in ("test", "train", "val")]
+    assert list(record["files"]) == [f"lego/transforms_{name}.json" for name in ("test", "val", "train")]
+    assert (record["test_views"], record["val_views"]) == (2, 2)
     (tmp_path / "lego" / "transforms_val.json").write_text((tmp_path / "lego" / "transforms_test.json").read_text())
     assert len(source.load("lego")[0].images) == 6, "an image is taken once"
     write_transforms(tmp_path / "lego", type(seen)(seen.images[:1], seen.poses[:1], seen.intrinsics[:1]), "opengl")
@@ -164,6 +164,94 @@ def test_dataset_map_names_scenes_and_categories(tmp_path):
     capture(tmp_path / "square64" / "a", "transforms_opencv.json")
     with pytest.raises(UsageError, match=r"a, found 2 times.*one subset"):
         TransformsSource(tmp_path)
+
+
+def with_lists(folder, **lists):
+    """A scene of eight images 0 to 7 with lists of filenames, which are given by the numbers of images."""
+    seen = see(16)
+    names = {f"{part}_filenames": [f"images/transforms_{row:03d}.png" for row in rows] for part, rows in lists.items()}
+    return seen, write_transforms(folder, seen, "opengl", **names)
+
+
+@pytest.mark.parametrize(
+    ("lists", "order", "held_out"),
+    [
+        ({"train": [0, 1, 2, 4, 5], "val": [3], "test": [6, 7]}, [6, 7, 3, 0, 1, 2, 4, 5], (2, 1)),
+        ({"train": [0, 1, 2, 4, 5], "val": [3, 6, 7], "test": [3, 6, 7]}, [3, 6, 7, 0, 1, 2, 4, 5], (3, 0)),
+        ({"train": [0, 1, 2, 4, 5], "val": [3, 6, 7]}, [3, 6, 7, 0, 1, 2, 4, 5], (3, 0)),
+        ({"train": [7, 6, 5]}, [0, 1, 2, 3, 4, 5, 6, 7], (5, 0)),
+        ({"test": [2, 5]}, [2, 5, 0, 1, 3, 4, 6, 7], (2, 0)),
+        ({"train": [0, 1, 2], "val": [0, 3], "test": [4]}, [4, 0, 3, 1, 2], (1, 2)),
+        ({"test": list(range(8))}, list(range(8)), (0, 0)),
+        ({"train": list(range(8))}, list(range(8)), (0, 0)),
+        ({}, list(range(8)), (0, 0)),
+    ],
+)
+def test_lists_of_filenames_say_what_is_held_out(tmp_path, lists, order, held_out):
+    seen, folder = with_lists(tmp_path / "scene", **lists)
+    views, record = TransformsSource(folder).load("scene")
+    np.testing.assert_array_equal(views.images, seen.images[order])
+    np.testing.assert_allclose(views.camera_to_world, seen.poses[order], atol=1e-6)
+    assert (record.get("test_views", 0), record.get("val_views", 0)) == held_out
+    assert len(views.warnings) == (len(order) < 8)
+    if views.warnings:
+        assert "3 of its images, e.g. 'images/transforms_005.png', are in no list of filenames" in views.warnings[0]
+
+
+def test_lists_of_filenames_decide_what_is_trained(tmp_path):
+    rows = {"train": [0, 1, 4, 5], "val": [3, 2], "test": [6, 7]}
+    with_lists(tmp_path / "scenes" / "said", **rows)
+    with_lists(tmp_path / "scenes" / "unsaid")
+    index = write_pack(TransformsSource(tmp_path / "scenes"), tmp_path / "pack", None, "every_tenth")
+    data = MultiViewDataModule(str(tmp_path / "pack"), 1, 1, split_seed=None, val_fraction=0.1)
+    assert index.held_out == ((2, 2), (0, 0))
+    for split, said, unsaid in (
+        ("test", [0, 1], [0]), ("val", [2, 3], [1]), ("train", [4, 5, 6, 7], [2, 3, 4, 5, 6, 7])
+    ):  # fmt: skip
+        assert (data.split(1, split), data.split(2, split)) == ([said], [unsaid])
+    assert not [finding for finding in check_pack(index).findings if "test on" in finding.what]
+    for part in rows.values():
+        part.sort()
+    export_transforms(index, tmp_path / "files")
+    again = write_pack(TransformsSource(tmp_path / "files"), tmp_path / "again", None, "every_tenth")
+    assert (again.held_out, again.digests) == (index.held_out, index.digests)
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ({"train": [0, 1, 2], "test": [2, 3]}, r"transforms_002\.png' is in train_filenames and in test_filenames"),
+        ({"val": [9]}, r"val_filenames names .*transforms_009\.png, which is no frame of it"),
+    ],
+)
+def test_lists_of_filenames_that_contradict_are_named(tmp_path, lists, message):
+    _, folder = with_lists(tmp_path / "scene", **lists)
+    with pytest.raises(UsageError, match=message):
+        TransformsSource(folder).load("scene")
+    with pytest.raises(UsageError, match="val_filenames is no list of images"):
+        load(capture(tmp_path / "odd", val_filenames=[3]))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_an_exif_orientation_is_a_warning(tmp_path, orientation):
+    folder = change_frame(capture(tmp_path / "scene"), file_path="0.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(PIXELS).save(folder / "0.jpg", exif=exif)
+    views = load(folder)
+    assert views.images.shape == (1, 4, 6, 3)
+    assert len(views.warnings) == (orientation != 1)
+    if views.warnings:
+        assert "1 of its 1 images, e.g. '0.jpg', have an EXIF orientation, which is not applied" in views.warnings[0]
+        assert "mogrify -auto-orient" in views.warnings[0]
+
+
+def test_a_byte_order_mark_changes_nothing(tmp_path):
+    folder = capture(tmp_path / "scene")
+    before, text = load(folder), (folder / "transforms.json").read_bytes()
+    (folder / "transforms.json").write_bytes(b"\xef\xbb\xbf" + text)
+    np.testing.assert_array_equal(load(folder).camera_to_world, before.camera_to_world)
+    np.testing.assert_array_equal(load(folder).intrinsics, before.intrinsics)
 
 
 def test_nothing_there(tmp_path):

@@ -70,23 +70,39 @@ def test_a_sample_of_the_posterior_is_no_target_to_cache(autoencoder):
     assert ((draws.mean(0) - posterior.mean).abs() < 6 * posterior.std / 200**0.5).all()
 
 
-@pytest.mark.parametrize("subfolder", ["", "vae"])
-def test_weights_are_read_from_a_folder(autoencoder, tmp_path, subfolder):
-    autoencoder.network.save_pretrained(tmp_path / subfolder)
-    loaded = KLAutoencoder(str(tmp_path))
-    assert loaded.state_dict().keys() == autoencoder.state_dict().keys()
-    assert all(torch.equal(value, autoencoder.state_dict()[name]) for name, value in loaded.state_dict().items())
+@pytest.mark.parametrize(
+    ("values", "shift", "factor"),
+    [
+        ({"scaling_factor": 0.3611, "shift_factor": 0.1159}, 0.1159, 0.3611),
+        ({"scaling_factor": 0.13025, "shift_factor": None}, 0.0, 0.13025),
+        (
+            {"scaling_factor": 0.5, "latents_mean": [1.0, -2.0, 0.0, 3.0], "latents_std": [8.0, 4.0, 5.0, 2.0]},
+            torch.tensor([1.0, -2.0, 0.0, 3.0])[:, None, None],
+            0.5 / torch.tensor([8.0, 4.0, 5.0, 2.0])[:, None, None],
+        ),
+    ],
+    ids=["shift and scale", "scale", "per channel"],
+)
+def test_latents_of_other_networks_are_brought_to_the_papers_order(values, shift, factor):
+    """What a diffusion model sees, divided by Stable Diffusion's factor, is what the papers' tanh was made for."""
+    autoencoder = KLAutoencoder(config=CONFIG | values)
+    latents = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(0)) / factor + shift
+    normalised = autoencoder.normalise(latents)
+    torch.testing.assert_close(normalised, torch.tanh(0.02 * (latents - shift) * factor / 0.18215))
+    torch.testing.assert_close(autoencoder.denormalise(normalised), latents, rtol=1e-3, atol=1e-3)
+    assert 0.05 < float(normalised.std()) < 0.2
 
 
-def test_missing_weights_are_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(
-        UsageError, match=rf"no AutoencoderKL .* in the folder {tmp_path}: download .*pretrained FOLDER"
-    ):
-        KLAutoencoder(str(tmp_path))
-
-
-def test_a_broken_configuration_file_is_named(tmp_path):
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UsageError, match=str(tmp_path)):
-        KLAutoencoder(str(tmp_path))
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"scaling_factor": 0.0},
+        {"scaling_factor": float("nan")},
+        {"latents_std": [1.0, 2.0]},
+        {"latents_std": [0.0] * 4},
+    ],
+    ids=str,
+)
+def test_a_scale_that_is_none_is_refused(values):
+    with pytest.raises(UsageError, match="the autoencoder's configuration"):
+        KLAutoencoder(config=CONFIG | values)

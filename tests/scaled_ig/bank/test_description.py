@@ -9,6 +9,7 @@ import torch
 from scaled_ig.autoencoders import IdentityAutoencoder, KLAutoencoder, SmallAutoencoder
 from scaled_ig.bank.description import build, describe
 from scaled_ig.cameras import orbit
+from scaled_ig.errors import UsageError
 from scaled_ig.rendering.sampling import FullRay, InsideBall
 from scaled_ig.representations import MicroMacro, TriPlanes
 from scaled_ig.scene_model import SceneModel
@@ -50,6 +51,15 @@ def test_a_kl_autoencoder_is_built_without_its_weights():
     shapes = [{name: value.shape for name, value in model.state_dict().items()} for model in (scene, again)]
     assert shapes[0] == shapes[1]
     assert again.autoencoder.downsampling == 2
+
+
+@pytest.mark.parametrize(
+    "resolution", [[16], [16, 16, 16], [16, "16"], "16", 0, [16, -16], [1.5, 16], None, {}], ids=str
+)
+def test_sizes_that_are_none_are_refused(resolution):
+    description = describe(SceneModel(TriPlanes(3, 5), IdentityAutoencoder(), InsideBall(), resolution=16))
+    with pytest.raises(UsageError):
+        build(description | {"resolution": resolution})
 
 
 def test_a_class_of_another_version_is_named():

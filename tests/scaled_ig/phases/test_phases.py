@@ -365,7 +365,7 @@ def test_a_step_on_real_files(phase, real_data, tiny_scene):
     data = ShapeNetCars(real_data, stage1_scenes=2, stage2_scenes=2, batch_size=2)
     assert data.index.image_size == (128, 128)
     scene = tiny_scene(num_scenes=2)
-    scene.resolution = 128
+    scene.image_size = 128, 128
     images = torch.cat([batch.pixels for batch in data.some_training_views(8)])
     scene.autoencoder.start_from_pca(images)
     with torch.no_grad():
