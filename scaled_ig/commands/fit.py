@@ -338,7 +338,7 @@ class TrainingCLI(LightningCLI):
             arguments["plugins"] = [*arguments.get("plugins", ()), *_cluster()]
             try:
                 return ours_to_stop(self.instantiate_trainer(**arguments))
-            except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
+            except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
                 raise UsageError(f"there is no such trainer: {str(error).splitlines()[0]}") from None
 
         phases = {name: made.phases[name] for name in PHASES if made.phases[name] is not None}

@@ -150,7 +150,10 @@ def truncations(laboratory: Laboratory, random: Random, count: int) -> Iterator[
             with pytest.raises(UsageError, match="is damaged"):  # of a phase that others have followed: not read again
                 _read_checkpoint(file)
             file.write_bytes(whole)
-        require_same(run, laboratory.whole)
+        try:
+            require_same(run, laboratory.whole)
+        except UsageError as refusal:  # scenes of an earlier phase, which are read when somebody asks for them
+            assert str(file) in str(refusal), refusal
 
     kinds = ("checkpoints/*/*.ckpt", "latents/*/*.safetensors", "bank/**/*", "*.json", "config.yaml")
     for turn in range(count):
