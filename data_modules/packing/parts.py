@@ -36,7 +36,8 @@ class Parts:
 
     def leave_out(self, row: int, scene_id: str, reason: str) -> None:
         """Records that a scene is not packed, and why, in one line."""
-        write_json(self._record(row), {"id": scene_id, "reason": " ".join(reason.split())})
+        printable = "".join(sign if sign.isprintable() else "?" for sign in " ".join(reason.split()))
+        write_json(self._record(row), {"id": scene_id, "reason": printable})
         self.views(row).unlink(missing_ok=True)
 
     def left_out(self, row: int) -> dict[str, str] | None:

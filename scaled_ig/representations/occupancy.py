@@ -87,7 +87,12 @@ class Hulls:
         return near, torch.where(in_hull.any(1), far, near - 1)
 
     def _fast_limits(self, slot: Tensor, rays: Rays) -> tuple[Tensor, Tensor]:
-        inputs = slot.contiguous(), rays.origins.contiguous(), rays.directions.contiguous(), self.bits.contiguous()
+        native.require_shape("slot", slot, len(slot))
+        native.require_rows("slot", slot, len(self.bits))
+        for name, vectors in (("origins", rays.origins), ("directions", rays.directions)):
+            native.require_shape(name, vectors, len(slot), 3)
+        rows, directions = slot.long(), rays.directions.float()
+        inputs = [values.contiguous() for values in (rows, rays.origins, directions, self.bits)]
         near, far = torch.empty(2, len(slot))
         function = native.library("hull").hull_limits
 

@@ -187,3 +187,12 @@ def test_texels_are_those_that_a_sample_can_read(resolution, extent, axes):
         read = planes.grad[0, ..., 0] > 0
         assert not (read & ~kept[scene]).any()
         assert (kept[scene] & ~read).float().mean() < 0.1
+
+
+@pytest.mark.skipif(not native.works(), reason="no C compiler")
+@pytest.mark.parametrize("slot", [[0, 2], [-1, 0], [0], [[0, 1]]])
+def test_compiled_code_reads_no_hull_and_no_ray_that_is_not_there(slot):
+    hulls = Hulls(pack(torch.ones(2, 8, 8, 8, dtype=torch.bool)))
+    rays = Rays(torch.zeros(2, 3), torch.ones(2, 3))
+    with pytest.raises(ValueError, match=r"compiled code reads|slot must be 0 to 1"):
+        hulls.limits(torch.tensor(slot), rays)
