@@ -122,8 +122,8 @@ def test_a_finished_run_is_done(run, run_scaled_ig, options):
     status, output = run_scaled_ig(*options, "--run_dir", run, "--resume", "true", "--waves.scenes", 1)
     assert (status, output.strip().splitlines()[-1]) == (
         2,
-        f"error: {run} was begun with other settings: waves.scenes 2 → 1; go on with those that its config.yaml has, or "
-        "give another --run_dir",
+        f"error: {run} was begun with other settings: waves.scenes 2 → 1; go on with those that its config.yaml has, "
+        "or give another --run_dir",
     )
     status, output = run_scaled_ig(*options, "--run_dir", run, "--resume", "true", "--waves.shared", "carry")
     assert status == 2

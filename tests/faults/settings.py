@@ -60,7 +60,7 @@ OTHERS: dict[str, Any] = {
     "run_dir": "elsewhere",
     "init_from": "elsewhere",
     "waves.scenes": 2,
-    "waves.shared": "sequential",
+    "waves.shared": "carry",
     "adam.clock": "per_scene",
     "plateau": {"min_gain_decibels": 0.1, "patience": 3},
     "bank_encoding": "int8",
