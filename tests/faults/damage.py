@@ -29,7 +29,8 @@ def checkpoint_flips(laboratory: Laboratory, random: Random, count: int) -> Iter
     files = sorted(laboratory.whole.glob("checkpoints/*/*.ckpt"))
     for turn in range(count):
         if turn < min(RESUMED, count // 4):
-            place, bit = random.randint(laboratory.saved + 20, len(laboratory.operations) - 1), random.random()
+            last = len(laboratory.operations) - 20  # before the run is done, and has nothing to go on from
+            place, bit = random.randint(laboratory.saved + 20, last), random.random()
             what = f"a bit of the newest checkpoint at {laboratory.name(place)}"
             yield Trial(what, partial(_flip_newest_and_go_on, laboratory, place, bit))
         else:
