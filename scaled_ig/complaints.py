@@ -32,6 +32,7 @@ class _Place:
         value: What it is.
         unknown: Name of an argument that is not accepted.
         path: Of the class that does not accept it.
+        missing: Names of arguments that are required.
     """
 
     keys: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class _Place:
     value: str = ""
     unknown: str = ""
     path: str = ""
+    missing: str = ""
 
     @property
     def key(self) -> str:
@@ -52,10 +54,17 @@ def in_plain_words(message: str, load: Callable[[str], object]) -> str:
         message: The library's, of many lines.
         load: Gives the class of a dotted path, or None.
     """
-    places = [place for place in _places(message) if place.unknown or any(kind != "null" for kind in place.expected)]
+    places = [
+        place
+        for place in _places(message)
+        if place.unknown or place.missing or any(kind != "null" for kind in place.expected)
+    ]
     if not places:
         return ""
     place = max(places, key=lambda place: len(place.keys))
+    if place.missing:
+        names = [f"{place.key}.{name}" for name in place.missing.split(", ")]
+        return f"{' and '.join(names)} must be given: add {' '.join(f'--{name}' for name in names)}"
     if not place.unknown:
         return f"{place.key} {place.value} must be {' or '.join(dict.fromkeys(place.expected))}"
     kind = load(place.path)
@@ -86,8 +95,11 @@ def _places(message: str) -> Iterator[_Place]:
 
 def _read(place: _Place, line: str, path: str) -> None:
     unknown = re.search(r"Option '(\w+)' is not accepted", line)
+    missing = re.search(r"the following arguments are required: (\w+(?:, \w+)*)", line)
     expected = re.search(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal(\[.*?\]))", line)
     value = re.search(r"(?:Got|Given) value: (?!NestedArg\()(.*?)(?:\. Got value: .*)?$", line)
+    if missing:
+        place.missing = missing[1]
     if unknown:
         place.unknown, place.path = unknown[1], path
     if expected and expected[2]:

@@ -9,6 +9,7 @@ import pytest
 
 from scaled_ig import cli
 from scaled_ig.cli import BANK_ACTIONS, VERBS, main
+from tests.conftest import TINY_RUN
 
 WITHOUT_LIGHTNING = """
 import contextlib, io, sys
@@ -329,3 +330,10 @@ def test_a_finished_run_is_not_trained_over(capsys, tiny_config, tiny_run):
     status, said = leave(capsys, "fit", "--config", tiny_config, "--run_dir", tiny_run)
     assert status == 2
     assert "already holds checkpoints: give --resume true or another --run_dir" in said
+
+
+def test_an_argument_that_is_required_is_named(capsys, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(TINY_RUN)
+    status, said = leave(capsys, "fit", "--config", path, "--run_dir", tmp_path / "run")
+    assert (status, said.strip()) == (2, "error: data.path must be given: add --data.path")

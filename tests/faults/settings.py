@@ -1,13 +1,14 @@
 """A row of the campaign that changes every setting of a run once, and goes on.
 
-The change is refused, with the key and, where the run could have been begun with it, both values; or it is written
-into ``changes.jsonl`` and ``config.yaml`` and the run ends.
+The change is refused, with the key and both values; or it is written into ``changes.jsonl`` and ``config.yaml`` and
+the run ends. Settings that no run may have, or none of these phases, are refused by another sentence with the key.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -51,7 +52,7 @@ OTHERS: dict[str, Any] = {
     "data.init_args.in_memory": False,
     "data.init_args.split_seed": None,
     "data.init_args.val_fraction": 0.3,
-    "decoder": "small",
+    ".init_args.decoder": "small",
     "cache": "float16",
     "schedule": SCHEDULE,
     "warm_up.module.class_path": {"class_path": "Joint"},
@@ -62,11 +63,21 @@ OTHERS: dict[str, Any] = {
     "waves.scenes": 2,
     "waves.shared": "carry",
     "adam.clock": "per_scene",
+    "adam.beta1": 0.8,
+    "adam.beta2": 0.99,
+    "scene.resolution": 64,
+    "data.init_args.stage1_scenes": 3,
+    "data.init_args.stage2_scenes": 3,
     "plateau": {"min_gain_decibels": 0.1, "patience": 3},
     "bank_encoding": "int8",
     "lpips": "auto",
     "lpips_weights": "elsewhere",
 }
+UNFIT = re.compile(
+    r"phases\.\w+\.max_epochs|phases\.distillation|phases\.rgb_alignment\.module\.init_args\.decoder|plateau"
+    r"|scene\.autoencoder\.class_path|init_from|data\.init_args\.path|data\.class_path|scene\.resolution"
+)
+"""Keys whose other value needs another setting or another folder beside it."""
 
 
 def changed_settings(laboratory: Laboratory, random: Random, count: int) -> Iterator[Trial]:
@@ -99,6 +110,7 @@ def _change_and_go_on(laboratory: Laboratory, killed: Path, config: dict[str, An
     if status:
         said = require_sentence(status, output)
         assert name in said, said
+        assert "→" in said or "has no effect here" in said or UNFIT.fullmatch(key), said
         assert (run / "config.yaml").read_bytes() == saved, "config.yaml was changed by what was refused"
         assert not (run / "changes.jsonl").exists(), "what was refused was logged"
         return
