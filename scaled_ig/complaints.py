@@ -98,7 +98,7 @@ def _read(place: _Place, line: str, path: str) -> None:
     missing = re.search(r"the following arguments are required: (\w+(?:, \w+)*)", line)
     expected = re.search(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal(\[.*?\]))", line)
     value = re.search(r"(?:Got|Given) value: (?!NestedArg\()(.*?)(?:\. Got value: .*)?$", line)
-    if missing:
+    if missing and place.keys:  # what a verb itself needs, the library says well
         place.missing = missing[1]
     if unknown:
         place.unknown, place.path = unknown[1], path
