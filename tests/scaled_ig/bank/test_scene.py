@@ -32,11 +32,8 @@ def test_depth_opacity_and_normals_are_those_of_a_ball(ball):
     off = (outputs["depth"] - depth)[inside]
     assert off.abs().max() < 0.03  # it hardens over a hundredth of a unit, more along slanted rays
     assert off.mean().abs() < 0.015
-    rays = cameras.rays((32, 32))
-    points = rays.origins + outputs["depth"].flatten(1)[..., None] * rays.directions
-    there = torch.nn.functional.normalize(points, dim=-1).mT.unflatten(2, (32, 32))
-    assert degrees_between(outputs["normals"], there)[inside].max() < 0.2, "where the depth says that the surface is"
-    assert degrees_between(outputs["normals"], normals)[inside].mean() < 2, "where the ball begins"
+    assert degrees_between(outputs["normals"], normals)[inside].mean() < 1.5
+    assert degrees_between(outputs["normals"], normals)[inside].max() < 6
     torch.testing.assert_close(outputs["normals"].norm(dim=1, keepdim=True)[inside], torch.ones(int(inside.sum())))
     assert not outputs["normals"][outside.expand_as(normals)].any()
     red = outputs["image"].movedim(1, -1)[inside[:, 0]]
