@@ -185,6 +185,36 @@ def refit(training: "TrainingCLI", run: str, *, scenes: list[str] | str, pack: s
     return refit_scenes(training, run, _listed(scenes), pack)
 
 
+def export(
+    bank: str,
+    *,
+    format: Literal["npz"],
+    out: str,
+    scenes: list[str] | str | None = None,
+    version: str | None = None,
+) -> int:
+    """Writes scenes as files that other programs read.
+
+    Args:
+        bank: folder of a bank, or of the run that wrote it.
+        format: npz: planes and all that renders them, for numpy.
+        out: file or folder to write, which must not be there or be an empty folder.
+        scenes: ids of scenes with commas between, or a JSON list where ids have commas of their own; they must have
+            been learned with the same shared parts.
+        version: all scenes of this version; those of the newest unless one of the two is given.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UsageError: There is no bank or no such scene, an option has no effect, or the place is taken.
+    """
+    from scaled_ig.export.verb import export_scenes
+
+    print(export_scenes(bank, format, out, None if scenes is None else _listed(scenes), version, {}))
+    return 0
+
+
 def _listed(names: list[str] | str) -> list[str]:
     if isinstance(names, str):
         names = [part.strip() for part in names.removeprefix("[").removesuffix("]").split(",") if part.strip()]
