@@ -169,7 +169,7 @@ class RecordTable:
                         raise sqlite3.DatabaseError("it has no table of scenes, or another one")
                 self._connection, self._pid = connection, os.getpid()
             yield self._connection
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the second of a message that quotes what is damaged
             raise UsageError(f"{self.path} cannot be read ({error}): copy the bank again") from None
 
 

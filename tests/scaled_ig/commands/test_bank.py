@@ -177,7 +177,7 @@ def test_banks_are_merged_and_encoded_again(run, say, tmp_path, tiny_scene):
         ("info NOWHERE", "NOWHERE is no scene bank"),
         (
             "look RUN",
-            "argument action: invalid choice: 'look' (choose from 'info', 'verify', 'remove', 'merge', 'refit', 'export')",
+            "argument action: invalid choice: 'look' (choose from 'info', 'verify', 'remove', 'merge', 'refit', ",
         ),
         ("remove RUN", "the following arguments are required: scenes"),
         ("remove RUN --scenes nobody", "RUN/bank holds no scene 'nobody': nothing was removed"),
