@@ -19,6 +19,7 @@ SCHEMA_VERSION = 3
 READ_VERSIONS = (2, 3)
 """Scenes had no category and no licence before 3."""
 INDEX_FILE = "index.json"
+STATISTICS_FILE = "statistics.json"  # measured when somebody asks, and removed by the next change
 TABLE_NAME = re.compile(r"scenes-(\d{8})\.sqlite")
 LARGEST_INDEX = 1 << 24  # bytes
 MOST_SCENES = 10**9
