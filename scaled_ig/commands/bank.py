@@ -191,20 +191,23 @@ def refit(training: "TrainingCLI", run: str, *, scenes: list[str] | str, pack: s
 def export(
     bank: str,
     *,
-    format: Literal["npz"],
+    format: Literal["npz", "safetensors", "hf"],
     out: str,
     scenes: list[str] | str | None = None,
     version: str | None = None,
+    push: str | None = None,
 ) -> int:
     """Writes scenes as files that other programs read.
 
     Args:
         bank: folder of a bank, or of the run that wrote it.
-        format: npz: planes and all that renders them, for numpy.
+        format: npz, safetensors: planes and all that renders them, in a file. hf: a data set for the Hugging Face Hub,
+            with a card.
         out: file or folder to write, which must not be there or be an empty folder.
         scenes: ids of scenes with commas between, or a JSON list where ids have commas of their own; they must have
             been learned with the same shared parts.
         version: all scenes of this version; those of the newest unless one of the two is given.
+        push: with hf, the data set of the Hub, USER/NAME, that the folder is pushed to; a new one is private.
 
     Returns:
         Exit code 0.
@@ -214,7 +217,7 @@ def export(
     """
     from scaled_ig.export.verb import export_scenes
 
-    print(export_scenes(bank, format, out, None if scenes is None else _listed(scenes), version, {}))
+    print(export_scenes(bank, format, out, None if scenes is None else _listed(scenes), version, {"push": push}))
     return 0
 
 

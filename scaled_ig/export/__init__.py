@@ -7,5 +7,7 @@ says what was written.
 
 FORMATS = {
     "npz": "arrays",
+    "safetensors": "arrays",
+    "hf": "hub",
 }
 """Module of each format."""
