@@ -148,11 +148,18 @@ class Contents:
             "version": version.name,
             "shared_sha256": version.shared_sha256,
             "encoding": version.encoding,
-            "model": version.model,
+            "model": _without_folders(version.model),
             "scaled_ig": scaled_ig.__version__,
             "commit": _commit(),
             "torch": torch.__version__,
         }
+
+
+def _without_folders(values: Any) -> Any:
+    """A description without the folders of this machine, from which an autoencoder may have been read."""
+    if isinstance(values, dict):
+        return {name: _without_folders(value) for name, value in values.items()}
+    return Path(values).name if isinstance(values, str) and Path(values).is_absolute() else values
 
 
 def _commit() -> str:
