@@ -9,5 +9,6 @@ FORMATS = {
     "npz": "arrays",
     "safetensors": "arrays",
     "hf": "hub",
+    "official": "official",
 }
 """Module of each format."""
