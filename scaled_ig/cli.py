@@ -23,7 +23,7 @@ VERBS = {
     "check": "verify a pack and draw its contact sheet",
     "fit": "train: run the phases that a configuration names",
     "add": "learn further scenes for a finished run",
-    "bank": "look at the scenes of a bank, verify, remove, merge, shrink or refit them",
+    "bank": "look at the scenes of a bank, verify, remove, merge, shrink, refit or export them",
     "export": "write the scenes of a pack as folders of images with a transforms.json",
     "render": "render a scene of a bank from a circle of viewpoints",
     "test": "measure a run on views that it has never seen",
@@ -37,6 +37,8 @@ BANK_ACTIONS = {
     "remove": "remove scenes",
     "merge": "add the scenes of other banks, encode all scenes in another way, or both",
     "refit": "learn scenes again",
+    "export": "write scenes as files that other programs read",
+    "read": "make a bank of a checkpoint of the papers' own code",
 }
 
 

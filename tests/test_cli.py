@@ -68,7 +68,7 @@ def test_an_unknown_action_of_the_bank_is_answered_with_all(capsys):
     ("call", "sentence"),
     [
         ("chekc PACK", "argument verb: invalid choice: 'chekc' (choose from 'synthesize', 'pack', 'check', "),
-        ("bank", 'expected "bank.action" to be one of {info,verify,remove,merge,refit}'),
+        ("bank", 'expected "bank.action" to be one of {info,verify,remove,merge,refit, ...}'),
         ("pack meshes", "the following arguments are required: path, out"),
         ("pack mesh X --out Y", "source mesh must be meshes or shapenet or basel or "),
         ("pack meshes X --out Y --yaw nan", "yaw nan must be a number or null"),

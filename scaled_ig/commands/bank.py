@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from scaled_ig.commands import counted
 from scaled_ig.errors import UsageError
-from scaled_ig.ranges import Count, checked
+from scaled_ig.ranges import Count, Distance, Width, checked
 
 if TYPE_CHECKING:
     from scaled_ig.commands.fit import TrainingCLI
@@ -53,6 +53,9 @@ def info(bank: str, *, measure: bool = False, sample: Count | None = None, pack:
             ]
         )
     print(aligned(["version", "scenes", "encoding", "bytes a scene", "shared bytes", "shared file"], rows, "lrlrrl"))
+    for origin, count in opened.origins().items():
+        category, licence = origin.category or "no category", origin.licence or "no licence named"
+        print(f"{counted(count, 'scene')}: {category}, {licence}")
     if measure:
         from scaled_ig.runs.encodings import measure_encodings
 
@@ -183,6 +186,77 @@ def refit(training: "TrainingCLI", run: str, *, scenes: list[str] | str, pack: s
     from scaled_ig.commands.add import refit_scenes
 
     return refit_scenes(training, run, _listed(scenes), pack)
+
+
+def export(
+    bank: str,
+    *,
+    format: Literal["npz", "safetensors", "hf", "official"],
+    out: str,
+    scenes: list[str] | str | None = None,
+    version: str | None = None,
+    push: str | None = None,
+) -> int:
+    """Writes scenes as files that other programs read.
+
+    Args:
+        bank: folder of a bank, or of the run that wrote it.
+        format: npz, safetensors: planes and all that renders them, in a file. hf: a data set for the Hugging Face Hub,
+            with a card. official: a checkpoint of the papers' own code.
+        out: file or folder to write, which must not be there or be an empty folder.
+        scenes: ids of scenes with commas between, or a JSON list where ids have commas of their own; they must have
+            been learned with the same shared parts.
+        version: all scenes of this version; those of the newest unless one of the two is given.
+        push: with hf, the data set of the Hub, USER/NAME, that the folder is pushed to; a new one is private.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UsageError: There is no bank or no such scene, an option has no effect, or the place is taken.
+    """
+    from scaled_ig.export.verb import export_scenes
+
+    print(export_scenes(bank, format, out, None if scenes is None else _listed(scenes), version, {"push": push}))
+    return 0
+
+
+@checked
+def read(
+    bank: str,
+    *,
+    checkpoint: str,
+    scenes: list[str] | str | None = None,
+    autoencoder: str | None = None,
+    extent: Distance = 1.0,
+    resolution: Width = 128,
+) -> int:
+    """Makes a bank of a checkpoint that the papers' own code has written, so that its scenes can be rendered.
+
+    Args:
+        bank: folder of the bank, made where it is missing; the scenes become its version official.
+        checkpoint: gvae_latest.pt.
+        scenes: their ids in the order of rows, with commas between, or a JSON list; those of scenes.json beside the
+            checkpoint, or else scene-00000 and so on, unless given.
+        autoencoder: config.json of its AutoencoderKL, or the folder that has it; Stable Diffusion 1.5's unless given.
+        extent: half of box_warp of its configuration.
+        resolution: pixels along each side of an image.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UsageError: It is no such checkpoint, or the bank cannot be written.
+    """
+    from pathlib import Path
+
+    from scaled_ig.export.official import read_official
+
+    config = None if autoencoder is None else Path(autoencoder)
+    ids = None if scenes is None else _listed(scenes)
+    opened = read_official(Path(checkpoint), Path(bank), ids, config, extent, resolution)
+    print(f"{bank}: {counted(opened.versions['official'].num_scenes, 'scene')} of {checkpoint}")
+    return 0
 
 
 def _listed(names: list[str] | str) -> list[str]:

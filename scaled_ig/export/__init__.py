@@ -1,0 +1,14 @@
+"""Scenes of a bank as files that other programs read: a function ``write_NAME`` for each format.
+
+It takes the opened bank, the ids of scenes that have the same shared parts, where to write, and what to tell the number
+of scenes that are done; then options of its own, under the names that the verb has for them. It returns a sentence that
+says what was written.
+"""
+
+FORMATS = {
+    "npz": "arrays",
+    "safetensors": "arrays",
+    "hf": "hub",
+    "official": "official",
+}
+"""Module of each format."""
