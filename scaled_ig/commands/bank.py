@@ -1,15 +1,16 @@
 """``scaled-ig bank``: what a bank holds, whether it is whole, and changes of it."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from scaled_ig.commands import counted
 from scaled_ig.errors import UsageError
-from scaled_ig.ranges import Count, checked
+from scaled_ig.ranges import Count, Range, checked
 
 if TYPE_CHECKING:
     from scaled_ig.commands.fit import TrainingCLI
 
 SHOWN_LINES = 200
+Cells = Annotated[int, Range(16, 512)]
 
 
 @checked
@@ -185,23 +186,30 @@ def refit(training: "TrainingCLI", run: str, *, scenes: list[str] | str, pack: s
     return refit_scenes(training, run, _listed(scenes), pack)
 
 
+@checked
 def export(
     bank: str,
     *,
-    format: Literal["npz"],
+    format: Literal["npz", "glb", "ply", "pointcloud"],
     out: str,
     scenes: list[str] | str | None = None,
     version: str | None = None,
+    resolution: Cells | None = None,
+    points: Count | None = None,
 ) -> int:
     """Writes scenes as files that other programs read.
 
     Args:
         bank: folder of a bank, or of the run that wrote it.
-        format: npz: planes and all that renders them, for numpy.
+        format: npz: planes and all that renders them, for numpy. glb: a mesh in colour, for viewers, Blender and game
+            engines. ply: the same with +Z up, for MeshLab, CloudCompare and Open3D. pointcloud: points of its surface
+            as PLY.
         out: file or folder to write, which must not be there or be an empty folder.
         scenes: ids of scenes with commas between, or a JSON list where ids have commas of their own; they must have
             been learned with the same shared parts.
         version: all scenes of this version; those of the newest unless one of the two is given.
+        resolution: of a mesh, its cells along the side of a scene, which is 1 wide; 128 unless given.
+        points: of a pointcloud, for each scene; 20,000 unless given.
 
     Returns:
         Exit code 0.
@@ -211,7 +219,8 @@ def export(
     """
     from scaled_ig.export.verb import export_scenes
 
-    print(export_scenes(bank, format, out, None if scenes is None else _listed(scenes), version, {}))
+    options = {"resolution": resolution, "points": points}
+    print(export_scenes(bank, format, out, None if scenes is None else _listed(scenes), version, options))
     return 0
 
 

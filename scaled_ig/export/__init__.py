@@ -7,5 +7,8 @@ says what was written.
 
 FORMATS = {
     "npz": "arrays",
+    "glb": "mesh",
+    "ply": "mesh",
+    "pointcloud": "mesh",
 }
 """Module of each format."""

@@ -19,6 +19,7 @@ from scaled_ig.rendering.sampling import SCENE_RADIUS
 
 NUM_VIEWS = 48
 DISTANCE = 1.3  # of the cameras, as in the papers' data
+OPAQUE = 0.75
 RAY_SAMPLES = 128
 SLACK = 0.02  # world units that a depth, which is a mean over what a ray passes, may be wrong by
 SHARPNESS = 4  # power of the cosine: views that look straight at a surface decide its colour
@@ -90,7 +91,7 @@ class Sight:
             size = self.opacities.shape[2], self.opacities.shape[3]
             points = self.cameras[[view]].rays_at(pixels[None], size).flatten().at(depths.expand(len(pixels), -1))
             most.append(scene.densities(points.flatten(0, 1)).unflatten(0, points.shape[:2]).amax(1))
-            is_opaque.append(opacity[pixels] >= 0.5)
+            is_opaque.append(opacity[pixels] >= OPAQUE)
         ordered, places = torch.cat(most).sort(descending=True)
         both = torch.cat(is_opaque)[places].cumsum(0)
         either = torch.arange(1, len(both) + 1) + both[-1:] - both

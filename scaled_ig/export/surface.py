@@ -17,6 +17,7 @@ from scaled_ig.errors import UsageError
 from scaled_ig.export.sight import Sight
 from scaled_ig.rendering.sampling import SCENE_RADIUS
 
+POINTS_AT_ONCE = 2**19
 LEAST_PART = 0.01
 """Volume of the smallest part that is kept, of that of the largest."""
 
@@ -77,12 +78,17 @@ def _opacities(scene: BankScene, resolution: int, sight: Sight) -> NDArray[np.fl
 
     It is the opacity of a step that the density of the surface makes half opaque, and 1 where no camera sees it.
     """
+    level = sight.surface_density(scene)
     centres = (torch.arange(resolution) + 0.5) / resolution - SCENE_RADIUS
-    points = torch.cartesian_prod(centres, centres, centres)
-    opacity = 1 - torch.exp2(-scene.densities(points) / sight.surface_density(scene))
-    empty = (opacity < 0.5).nonzero()[:, 0]
-    opacity[empty[sight.hides(points[empty])]] = 1
-    return np.pad(opacity.view(resolution, resolution, resolution).numpy(), 1)
+    slabs = []
+    for slab in centres.split(max(1, POINTS_AT_ONCE // resolution**2)):
+        points = torch.cartesian_prod(slab, centres, centres)
+        density = scene.densities(points) * (points.norm(dim=1) < SCENE_RADIUS)
+        opacity = 1 - torch.exp2(-density / level)
+        clear = ((opacity < 0.5) & (density > 0)).nonzero()[:, 0]  # where rays read nothing, nothing can be hidden
+        opacity[clear[sight.hides(points[clear])]] = 1
+        slabs.append(opacity)
+    return np.pad(torch.cat(slabs).view(resolution, resolution, resolution).numpy(), 1)
 
 
 def _large_parts(solid: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from scaled_ig.bank.scene_bank import SceneBank, find_bank
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.errors import UsageError
 from scaled_ig.export import FORMATS
 from scaled_ig.export.places import require_free
@@ -36,7 +36,7 @@ def export_scenes(
     chosen = {name: value for name, value in options.items() if value is not None}
     for name in chosen.keys() - inspect.signature(writer).parameters.keys():
         raise UsageError(f"--{name} has no effect with --format {format}: leave it out")
-    opened = SceneBank.open(find_bank(bank))
+    opened = SceneBank.open(bank)
     ids, path = _chosen(opened, scenes, version), Path(out)
     require_free(path)
     with tqdm(total=len(ids), desc="export", unit="scene", leave=False) as bar:
