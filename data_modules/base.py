@@ -164,6 +164,18 @@ class MultiViewDataModule(LightningDataModule):
         """Digests of the content of a stage's scenes."""
         return [self.index.digests[scene] for scene in self.scenes(stage)]
 
+    def scene_categories(self, stage: int) -> list[str]:
+        """Categories of a stage's scenes."""
+        return [self.index.categories[scene] for scene in self.scenes(stage)]
+
+    def scene_licences(self, stage: int) -> list[str]:
+        """Licences of a stage's scenes as their sources name them; empty where they do not.
+
+        Raises:
+            UsageError: A shard cannot be read.
+        """
+        return self.index.licences(self.scenes(stage))
+
     def split(self, stage: int, split: Split) -> list[list[int]]:
         """Views of each scene of a stage in a split. Scenes that are split alike share a list."""
         scenes, shared = self.scenes(stage), {}

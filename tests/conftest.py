@@ -73,7 +73,8 @@ class BallScenes(SceneSource):
         if row < self.masked:
             black = see_balls(cameras, self.resolution, centres, radii, np.zeros((3, 3)))
             masks = ((1 - black[:, 0]) * 255).round().to(torch.uint8).numpy()
-        return PosedViews(pixels, poses, intrinsics, masks=masks), {"shape": f"shape-{row // self.variants}"}
+        record = {"shape": f"shape-{row // self.variants}", "license": "CC0-1.0"}
+        return PosedViews(pixels, poses, intrinsics, masks=masks), record
 
 
 def ball_hulls(count: int, resolution: int = HULL_RESOLUTION) -> torch.Tensor:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.bank.table import Origin
 from scaled_ig.cameras import orbit
 from scaled_ig.errors import UsageError
 from scaled_ig.runs.checks import refuse_other_scenes
@@ -54,6 +55,7 @@ def test_what_a_run_leaves(tiny_run):
     assert (tiny_run / "config.yaml").is_file()
     bank = SceneBank.open(tiny_run / "bank")
     assert set(bank.ids) == {f"ball-{scene}" for scene in range(8)}
+    assert {record.origin for record in bank.scenes()} == {Origin("ball", "CC0-1.0")}
     assert bank[bank.ids[-1]].render(orbit(1)).isfinite().all()
 
 

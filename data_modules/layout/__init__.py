@@ -7,7 +7,7 @@ Letters: S scenes, N views of all of them, V views of one, H rows and W columns 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +23,13 @@ from data_modules.layout.index_document import json_sha256 as json_sha256
 from data_modules.layout.index_document import read_index
 from data_modules.layout.index_document import split_views as split_views
 from data_modules.layout.structure import claim_faults, dataset_faults, link_faults
-from data_modules.sources.base import PosedViews
+from data_modules.sources.base import UNFIT, PosedViews
 from scaled_ig.documents import parse_json
 from scaled_ig.errors import UsageError
 
 SCHEMA = "scaled-ig-pack"
 SCENES_PER_SHARD = 100
+LONGEST_LICENCE = 200  # characters that are passed on
 LIBVER = ("v110", "v110")  # checksums over all metadata; "latest" of HDF5 2.0 writes what HDF5 1.14 cannot open
 GZIP_LEVEL = 4
 
@@ -214,6 +215,17 @@ class PackIndex:
         """Number of the shard that holds a scene."""
         return int(np.searchsorted(self._first_scenes, scene, side="right")) - 1
 
+    def licences(self, scenes: Sequence[int]) -> list[str]:
+        """Licences of scenes as their sources name them; empty where they do not. Each shard is opened once.
+
+        Raises:
+            UsageError: A shard cannot be read.
+        """
+        numbers = [self.shard_of(scene) for scene in scenes]
+        texts = {number: list(map(_licence, read_source_records(self.shards[number]))) for number in set(numbers)}
+        first = [shard.first_scene for shard in self.shards]
+        return [texts[number][scene - first[number]] for number, scene in zip(numbers, scenes, strict=True)]
+
     @classmethod
     def open(cls, path: str | Path) -> "PackIndex":
         """Reads ``pack.json``; no shard is touched.
@@ -268,6 +280,12 @@ def read_source_records(shard: Shard) -> list[dict[str, Any]]:
     except ValueError as error:
         raise UsageError(f"{shard.path}: its records of scenes cannot be read ({error}): {REPAIR}") from None
     return records
+
+
+def _licence(record: dict[str, Any]) -> str:
+    """That of a source record, in one line; sources may name it by anything."""
+    name = record.get("license")
+    return "" if name is None else UNFIT.sub(" ", str(name))[:LONGEST_LICENCE]
 
 
 def read_scene(file: h5py.File, index: PackIndex, scene: int) -> PosedViews:

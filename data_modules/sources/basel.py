@@ -72,6 +72,7 @@ class FaceModel:
         faces: int64 [F, 3].
         color_range: 1 or 255.
         sha256: digest of the file.
+        license: that the file names; None where it names none.
     """
 
     shape: LinearModel
@@ -80,6 +81,7 @@ class FaceModel:
     faces: NDArray[np.int64]
     color_range: float
     sha256: str
+    license: str | None
 
     def mesh(
         self,
@@ -151,7 +153,7 @@ class BaselSource(SceneSource):
         return mesh, {
             "file": self.path.name,
             "sha256": model.sha256,
-            "license": None,
+            "license": model.license,
             "shape": scene_id,
             "normalization": normalization,
             "seed": self.seed,
@@ -210,6 +212,7 @@ def read_face_model(path: Path) -> FaceModel:
             expression = _linear_model(values, "expression") if "expression/model" in file else None
             names = [name for name in CELLS if name in file]
             faces = _triangles(values[names[0] if names else CELLS[0]][:])
+            named = file.attrs.get("license")
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:  # as h5py raises them
         raise UsageError(f"{path} is no Basel Face Model in HDF5 ({error}): name e.g. model2019_bfm.h5") from None
     terms = [shape, color] if expression is None else [shape, color, expression]
@@ -227,7 +230,8 @@ def read_face_model(path: Path) -> FaceModel:
         expression = replace(expression, mean=np.zeros_like(expression.mean))
     # The model of 2009 keeps colours in 0..255.
     color_range = 255.0 if color.mean.max() > 1.0 else 1.0
-    return FaceModel(shape, color, expression, faces, color_range, file_sha256(path))
+    license = named if isinstance(named, str) else None
+    return FaceModel(shape, color, expression, faces, color_range, file_sha256(path), license)
 
 
 def _triangles(cells: NDArray[Any]) -> NDArray[np.int64]:

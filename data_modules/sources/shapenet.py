@@ -1,5 +1,6 @@
 """ShapeNetCore, versions 1 and 2, as its archives unpack."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,12 +13,14 @@ from data_modules.sources.base import (
     Viewpoints,
     normalize,
 )
+from data_modules.sources.files import read_json_object
 from data_modules.sources.named_files import MissingFiles, NamedFiles
 from data_modules.sources.obj import read_obj
 from scaled_ig.errors import UsageError
 from scaled_ig.files import file_sha256
 
 CATEGORIES = {"02958343": "car"}
+TERMS = "ShapeNet terms of use"
 MODEL_FILES = ("models/model_normalized.obj", "model.obj")  # version 2, version 1
 
 
@@ -78,8 +81,16 @@ class ShapeNetSource(SceneSource):
         return mesh, {
             "file": file.relative_to(self.path).as_posix(),
             "sha256": file_sha256(file),
-            "license": "ShapeNet terms of use",
+            "license": _licence(file.with_suffix(".json")),
             "shape": scene_id,
             "normalization": normalization,
             "missing_files": sorted(files.missing),
         }
+
+
+def _licence(record: Path) -> str:
+    """What the record beside a model names, as that of a synthetic car does; that of the archives does not."""
+    with suppress(UsageError):
+        named = read_json_object(record).get("license")
+        return named if isinstance(named, str) else TERMS
+    return TERMS

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from data_modules.synthesize import LICENCE
 from data_modules.synthesize.car_body import CarBody, build_body, shell_parts
 from data_modules.synthesize.car_design import body_style, draw_design
 from data_modules.synthesize.car_pictures import paint_body, paint_wheel
@@ -156,6 +157,7 @@ def write_car(folder: Path, model: str, seed: int, index: int) -> None:
         "style": style,
         "seed": seed,
         "index": index,
+        "license": LICENCE,
     }
     (draft / "models" / "model_normalized.json").write_text(json.dumps(record, indent=1) + "\n")
     draft.rename(folder / model)

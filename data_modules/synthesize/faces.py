@@ -11,6 +11,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
+from data_modules.synthesize import LICENCE
 from data_modules.synthesize.head import Array, neutral_head, triangles
 from data_modules.synthesize.head_colours import blob, colour_modes, face_masks, mean_colours
 from scaled_ig.files import replacing
@@ -132,5 +133,6 @@ def write_face_model(path: Path) -> tuple[int, int]:
             representer = file.create_group(f"{name}/representer")
             representer["points"] = points.T.astype(np.float32)
             representer["cells"] = cells.T.astype(np.int32)
+        file.attrs["license"] = LICENCE
         file["version/majorVersion"], file["version/minorVersion"] = np.int32(0), np.int32(9)
     return len(points), len(cells)

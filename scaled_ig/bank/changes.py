@@ -16,7 +16,7 @@ from pathlib import Path
 from scaled_ig.bank.blocks import BLOCKS, new_block, read_record
 from scaled_ig.bank.index import INDEX_FILE, STATISTICS_FILE, TABLE_NAME, BankVersion, Index
 from scaled_ig.bank.storage import require_sound, writable
-from scaled_ig.bank.table import BLOCK_NAME, BY_VERSION, SCENES, BankRecord, RecordTable
+from scaled_ig.bank.table import BLOCK_NAME, BankRecord, RecordTable, begin
 from scaled_ig.errors import UsageError
 from scaled_ig.files import alone_in, file_sha256, sync
 
@@ -42,11 +42,6 @@ class Change:
         """The scene table before the change; None in a new bank."""
         return RecordTable(self.folder / self.index.table) if self.index.table else None
 
-    def commit(self, versions: dict[str, BankVersion]) -> None:
-        """Make this what the bank holds; scenes stay as they are, the shared parts may be others."""
-        self.index = replace(self.index, versions=versions)
-        self.index.write(self.folder)
-
     def commit_scenes(
         self, versions: dict[str, BankVersion], edit: Callable[[sqlite3.Connection], None], anew: bool = False
     ) -> None:
@@ -66,9 +61,7 @@ class Change:
             connection.executescript(
                 "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA secure_delete = ON; BEGIN"
             )
-            if is_empty:
-                connection.execute(SCENES)
-                connection.execute(BY_VERSION)
+            begin(connection, is_empty)
             edit(connection)
             connection.execute("COMMIT")
             counts = dict(connection.execute("SELECT version, COUNT(*) FROM scenes GROUP BY version"))

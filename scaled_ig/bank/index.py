@@ -15,7 +15,9 @@ from scaled_ig.errors import UsageError
 from scaled_ig.files import write_whole
 
 SCHEMA = "scaled-ig-bank"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READ_VERSIONS = (2, 3)
+"""Scenes had no category and no licence before 3."""
 INDEX_FILE = "index.json"
 STATISTICS_FILE = "statistics.json"  # measured when somebody asks, and removed by the next change
 TABLE_NAME = re.compile(r"scenes-(\d{8})\.sqlite")
@@ -82,14 +84,14 @@ class Index:
             schema = content.get("schema"), content.get("schema_version")
         except (OSError, ValueError, AttributeError) as error:
             raise UsageError(f"{folder} is no scene bank ({error}): give the bank folder of a finished run") from None
-        if schema != (SCHEMA, SCHEMA_VERSION):
+        if schema[0] != SCHEMA or schema[1] not in READ_VERSIONS:
             raise UsageError(
                 f"{file} is not {SCHEMA} version {SCHEMA_VERSION} but {schema[0]} version {schema[1]}: learn its "
                 "scenes again with scaled-ig fit, or read it with the scaled-ig that wrote it"
             )
         try:
             index = cls._of(content)
-            is_sound = index is not None and text == index.to_bytes()
+            is_sound = index is not None and text == index.to_bytes(schema[1])
         except (LookupError, TypeError, AttributeError, ValueError, RecursionError):
             index, is_sound = None, False
         if index is None or not is_sound:
@@ -110,14 +112,14 @@ class Index:
         )
         return index if is_sound else None
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, schema_version: int = SCHEMA_VERSION) -> bytes:
         """The file. Its last entry is the SHA-256 of all of the text before it."""
         versions = {
             name: {k: v for k, v in vars(version).items() if k != "name"} for name, version in self.versions.items()
         }
         content = {
             "schema": SCHEMA,
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": schema_version,
             "versions": versions,
             "scenes": {"file": self.table, "sha256": self.table_sha256},
         }

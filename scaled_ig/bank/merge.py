@@ -17,7 +17,7 @@ from scaled_ig.bank.index import BankVersion, Index
 from scaled_ig.bank.models import build_described
 from scaled_ig.bank.scene_records import Encoding, Texels, decode, encode, record_sha256
 from scaled_ig.bank.storage import require_sound
-from scaled_ig.bank.table import BankRecord, RecordTable, insert
+from scaled_ig.bank.table import BankRecord, RecordTable, insert, of_origins
 from scaled_ig.errors import UsageError
 from scaled_ig.files import replacing
 
@@ -98,7 +98,8 @@ class _Merger:
                         if writer is None or writer.bytes > BLOCK_BYTES:
                             stack.close()
                             writer = self._next_block(stack)
-                        insert(connection, [writer.add(record.id, record.version, record.source_sha256, content)])
+                        written = writer.add(record.id, record.version, record.source_sha256, content)
+                        insert(connection, of_origins([written], [record.origin]))
 
     def _next_block(self, stack: ExitStack) -> BlockWriter:
         block = new_block(self.change.folder, self.change.generation, self.num_blocks)

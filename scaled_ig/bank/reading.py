@@ -19,7 +19,7 @@ from scaled_ig.bank.index import INDEX_FILE, BankVersion, Index
 from scaled_ig.bank.models import build_version, copy_shared
 from scaled_ig.bank.scene import BankScene
 from scaled_ig.bank.scene_records import decode
-from scaled_ig.bank.table import BankRecord, RecordTable
+from scaled_ig.bank.table import BankRecord, Origin, RecordTable
 from scaled_ig.errors import UsageError
 from scaled_ig.finite import names_not_finite
 from scaled_ig.scene_model import SceneModel
@@ -147,6 +147,11 @@ class BankReader(Mapping[str, BankScene]):
         """Bytes of all records together, or of those of a version."""
         with self._unchanged():
             return self._table.total(version)
+
+    def origins(self) -> dict[Origin, int]:
+        """Numbers of scenes by category and licence."""
+        with self._unchanged():
+            return self._table.origins()
 
     def mean(self, version: str) -> dict[str, Tensor]:
         """Reference row of each table: the mean over the scenes of a version when it was written, or what was given.

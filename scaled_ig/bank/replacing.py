@@ -13,7 +13,7 @@ from scaled_ig.bank.blocks import read_shared
 from scaled_ig.bank.changes import Change, changing, clear_blocks
 from scaled_ig.bank.index import Index
 from scaled_ig.bank.storage import writable
-from scaled_ig.bank.table import BankRecord, update
+from scaled_ig.bank.table import BankRecord, Origin, of_origins, update
 from scaled_ig.bank.writing import Target, is_first_rank, of_all, require_one_each, require_unique, write_records
 from scaled_ig.distributed.agreement import together
 from scaled_ig.distributed.ownership import num_shards
@@ -21,9 +21,11 @@ from scaled_ig.errors import UsageError
 from scaled_ig.scene_model import SceneModel
 
 
-def replace_scenes(folder: Path, model: SceneModel, ids: list[str], source_sha256: list[str]) -> None:
+def replace_scenes(
+    folder: Path, model: SceneModel, ids: list[str], source_sha256: list[str], origins: list[Origin] | None
+) -> None:
     """See :meth:`scaled_ig.bank.scene_bank.SceneBank.replace`. Collective."""
-    require_one_each(model, ids, source_sha256)
+    require_one_each(model, ids, source_sha256, [Origin()] * len(ids) if origins is None else origins)
     with ExitStack() as stack:
         begun = together(lambda: _begin(stack, folder, model, ids) if is_first_rank() else None)
         target = of_all(begun[1] if begun else None)[0]
@@ -37,7 +39,8 @@ def replace_scenes(folder: Path, model: SceneModel, ids: list[str], source_sha25
 
             def edit(connection: sqlite3.Connection) -> None:
                 clear_blocks(change, connection, old, num_shards(len(ids)))
-                update(connection, records)
+                old_origins = [record.origin for record in old]
+                update(connection, of_origins(records, old_origins if origins is None else origins))
 
             with writable(folder):  # a mistake that this rank kept for itself would leave the others waiting
                 change.commit_scenes(change.index.versions, edit)

@@ -58,12 +58,12 @@ class BankScene:
     @property
     def category(self) -> str:
         """What it is of, such as ``car``; empty where the bank does not know."""
-        return getattr(self.record, "category", "")
+        return self.record.category
 
     @property
     def licence(self) -> str:
         """Under which it may be used; empty where the bank does not know."""
-        return getattr(self.record, "licence", "")
+        return self.record.licence
 
     @property
     def rows(self) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from scaled_ig.bank.merge import merge_banks
 from scaled_ig.bank.reading import bank_folder
 from scaled_ig.bank.replacing import replace_scenes
 from scaled_ig.bank.scene_records import Encoding
+from scaled_ig.bank.table import Origin
 from scaled_ig.bank.verify import findings_of
 from scaled_ig.bank.writing import write_version
 from scaled_ig.scene_model import SceneModel
@@ -45,6 +46,7 @@ class SceneBank(BankArrays):
         source_sha256: Sequence[str],
         encoding: Encoding = "float32",
         mean: dict[str, Tensor] | None = None,
+        origins: Sequence[Origin] | None = None,
     ) -> SceneBank:
         """Add all scenes of a model as one version; a version of the same name is replaced.
 
@@ -58,17 +60,24 @@ class SceneBank(BankArrays):
             source_sha256: [num_scenes] digest of the views that each scene was learned from.
             encoding: Of the records.
             mean: Reference row of each table; the mean over the scenes where it is None.
+            origins: [num_scenes] category and licence of each scene; unknown where it is None.
 
         Raises:
             UsageError: Another version has a scene of these names, the bank is being changed by another call, or it
                 cannot be written; nothing has changed then.
         """
-        write_version(Path(path), model, list(ids), version, list(source_sha256), encoding, mean)
+        scenes = None if origins is None else list(origins)
+        write_version(Path(path), model, list(ids), version, list(source_sha256), encoding, mean, scenes)
         return cls.open(path)
 
     @classmethod
     def replace(
-        cls, path: str | Path, model: SceneModel, ids: Sequence[str], source_sha256: Sequence[str]
+        cls,
+        path: str | Path,
+        model: SceneModel,
+        ids: Sequence[str],
+        source_sha256: Sequence[str],
+        origins: Sequence[Origin] | None = None,
     ) -> SceneBank:
         """Put scenes that were learned again in the place of those of the same ids. Collective, as :meth:`write` is.
 
@@ -79,12 +88,14 @@ class SceneBank(BankArrays):
             model: The model, with what scenes of the version share as it is there, to the bit.
             ids: [num_scenes] of scenes of one version; the same on all ranks, as all that is given here.
             source_sha256: [num_scenes] digest of the views that each scene was learned from.
+            origins: [num_scenes] category and licence of each scene; as they were where it is None.
 
         Raises:
             UsageError: The bank does not hold one of them, they are of several versions, the model has other shared
                 parts, or the bank cannot be changed; nothing has changed then.
         """
-        replace_scenes(Path(path), model, list(ids), list(source_sha256))
+        scenes = None if origins is None else list(origins)
+        replace_scenes(Path(path), model, list(ids), list(source_sha256), scenes)
         return cls.open(path)
 
     def remove(self, ids: Iterable[str]) -> None:

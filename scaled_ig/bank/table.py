@@ -7,9 +7,9 @@ import re
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from scaled_ig.errors import UsageError
@@ -22,12 +22,28 @@ SCENES = """CREATE TABLE scenes (
  offset INTEGER NOT NULL,
  length INTEGER NOT NULL,
  sha256 BLOB NOT NULL,
- source_sha256 TEXT NOT NULL
+ source_sha256 TEXT NOT NULL,
+ category TEXT NOT NULL,
+ licence TEXT NOT NULL
 )"""
+_OLD_SCENES = SCENES.replace(",\n category TEXT NOT NULL,\n licence TEXT NOT NULL", "")  # until schema version 2
 BY_VERSION = "CREATE INDEX scenes_of_version ON scenes (version)"
-COLUMNS = "id, version, block, offset, length, sha256, source_sha256"
-INSERT = f"INSERT INTO scenes ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_OLD_COLUMNS = "id, version, block, offset, length, sha256, source_sha256"
+COLUMNS = f"{_OLD_COLUMNS}, category, licence"
+INSERT = f"INSERT INTO scenes ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 BLOCK_NAME = re.compile(r"\d{8}-\d{5,}\.bin")
+
+
+class Origin(NamedTuple):
+    """What a pack says of a scene; empty where it does not.
+
+    Args:
+        category: Such as ``car``.
+        licence: Of what its views show, as its source names it.
+    """
+
+    category: str = ""
+    licence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +58,8 @@ class BankRecord:
         bytes: Length of its record.
         sha256: Digest of its record, see :func:`scaled_ig.bank.scene_records.record_sha256`.
         source_sha256: Digest of the views that it was learned from.
+        category: Such as ``car``; empty where the pack or an older bank does not say.
+        licence: Of what its views show; likewise.
     """
 
     id: str
@@ -51,11 +69,19 @@ class BankRecord:
     bytes: int
     sha256: str
     source_sha256: str
+    category: str = ""
+    licence: str = ""
+
+    @property
+    def origin(self) -> Origin:
+        """What the pack says of it."""
+        return Origin(self.category, self.licence)
 
     def as_row(self) -> tuple[Any, ...]:
         """Values of the table's columns."""
         digest = bytes.fromhex(self.sha256)
-        return self.id, self.version, self.block, self.offset, self.bytes, digest, self.source_sha256
+        place = self.block, self.offset, self.bytes
+        return self.id, self.version, *place, digest, self.source_sha256, self.category, self.licence
 
 
 class RecordTable:
@@ -69,6 +95,7 @@ class RecordTable:
         self.path = path
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
+        self._columns = COLUMNS
 
     def find(self, scene_id: str) -> BankRecord | None:
         """The row of a scene; None where there is none."""
@@ -92,7 +119,7 @@ class RecordTable:
             UsageError: The file is missing or damaged.
         """
         with self._reading() as connection:
-            for row in connection.execute(f"SELECT {COLUMNS} FROM scenes {condition}", values):
+            for row in connection.execute(f"SELECT {self._columns} FROM scenes {condition}", values):
                 yield self._record(row)
 
     def blocks(self) -> list[str]:
@@ -106,18 +133,26 @@ class RecordTable:
         with self._reading() as connection:
             return int(connection.execute(f"SELECT TOTAL(length) FROM scenes {where[0]}", where[1]).fetchone()[0])
 
+    def origins(self) -> dict[Origin, int]:
+        """Numbers of scenes by category and licence."""
+        with self._reading() as connection:
+            columns = ", ".join(self._columns.split(", ")[-2:])
+            counted = connection.execute(f"SELECT {columns}, COUNT(*) FROM scenes GROUP BY 1, 2 ORDER BY 1, 2")
+            return {Origin(category, licence): count for category, licence, count in counted}
+
     def findings(self) -> list[str]:
         """What SQLite's own check finds wrong."""
         with self._reading() as connection:
             return [str(line) for (line,) in connection.execute("PRAGMA integrity_check") if line != "ok"]
 
     def _record(self, row: tuple[Any, ...]) -> BankRecord:
-        name, version, block, offset, length, digest, source = row
-        sound = all(isinstance(text, str) for text in (name, version, block, source)) and isinstance(digest, bytes)
+        name, version, block, offset, length, digest, source, *origin = row
+        texts = name, version, block, source, *origin
+        sound = all(isinstance(text, str) for text in texts) and isinstance(digest, bytes)
         sound = sound and all(isinstance(number, int) and number >= 0 for number in (offset, length))
         if not sound or not BLOCK_NAME.fullmatch(block):
             raise UsageError(f"{self.path} is damaged (a row has other values than it can have): copy the bank again")
-        return BankRecord(name, version, block, offset, length, digest.hex(), source)
+        return BankRecord(name, version, block, offset, length, digest.hex(), source, *origin)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -127,14 +162,34 @@ class RecordTable:
                 location = f"file:{quote(str(self.path.resolve()))}?mode=ro&immutable=1"
                 connection = sqlite3.connect(location, uri=True, check_same_thread=False)
                 # A view of this name could have rows without end.
-                if list(connection.execute("SELECT type, sql FROM sqlite_master WHERE name = 'scenes'")) != [
-                    ("table", SCENES)
-                ]:
-                    raise sqlite3.DatabaseError("it has no table of scenes, or another one")
+                match list(connection.execute("SELECT type, sql FROM sqlite_master WHERE name = 'scenes'")):
+                    case [("table", sql)] if sql in (SCENES, _OLD_SCENES):
+                        self._columns = COLUMNS if sql == SCENES else f"{_OLD_COLUMNS}, '', ''"
+                    case _:
+                        raise sqlite3.DatabaseError("it has no table of scenes, or another one")
                 self._connection, self._pid = connection, os.getpid()
             yield self._connection
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the second of a message that quotes what is damaged
             raise UsageError(f"{self.path} cannot be read ({error}): copy the bank again") from None
+
+
+def begin(connection: sqlite3.Connection, is_empty: bool) -> None:
+    """Give a table that is being written its columns, of which that of an older bank has not all."""
+    if is_empty:
+        connection.execute(SCENES)
+        connection.execute(BY_VERSION)
+    elif connection.execute("SELECT sql FROM sqlite_master WHERE name = 'scenes'").fetchone() == (_OLD_SCENES,):
+        connection.execute("ALTER TABLE scenes RENAME TO old")
+        connection.execute("DROP INDEX scenes_of_version")
+        begin(connection, is_empty=True)
+        connection.execute(f"INSERT INTO scenes SELECT position, {_OLD_COLUMNS}, '', '' FROM old")
+        connection.execute("DROP TABLE old")
+
+
+def of_origins(records: Iterable[BankRecord], origins: Iterable[Origin]) -> Iterator[BankRecord]:
+    """Rows of a table with what packs say of the scenes."""
+    for record, origin in zip(records, origins, strict=True):
+        yield replace(record, category=origin.category, licence=origin.licence)
 
 
 def insert(connection: sqlite3.Connection, records: Iterable[BankRecord]) -> None:

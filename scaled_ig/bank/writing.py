@@ -21,7 +21,7 @@ from scaled_ig.bank.description import describe
 from scaled_ig.bank.index import BankVersion
 from scaled_ig.bank.scene_records import Encoding, Texels, encode, has_finite_values
 from scaled_ig.bank.storage import writable
-from scaled_ig.bank.table import BankRecord, insert
+from scaled_ig.bank.table import BankRecord, Origin, insert, of_origins
 from scaled_ig.distributed.agreement import together
 from scaled_ig.distributed.ownership import num_shards, scenes_of_shard, shards_of_rank
 from scaled_ig.errors import UsageError
@@ -67,9 +67,11 @@ def write_version(
     source_sha256: list[str],
     encoding: Encoding,
     mean: dict[str, Tensor] | None,
+    origins: list[Origin] | None,
 ) -> None:
     """See :meth:`scaled_ig.bank.scene_bank.SceneBank.write`. Collective."""
-    require_one_each(model, ids, source_sha256)
+    origins = [Origin()] * len(ids) if origins is None else origins
+    require_one_each(model, ids, source_sha256, origins)
     mean = model.representation.mean_scene() if mean is None else mean
     mean = {name: (row if row.dtype == torch.uint8 else row.detach().float()).cpu() for name, row in mean.items()}
     with ExitStack() as stack:
@@ -88,16 +90,17 @@ def write_version(
 
         def edit(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM scenes WHERE version = ?", (version,))
-            insert(connection, records)
+            insert(connection, of_origins(records, origins))
 
         together(commit)
 
 
-def require_one_each(model: SceneModel, ids: list[str], source_sha256: list[str]) -> None:
-    """Raise ValueError unless there is an id and a digest for every scene of a model."""
-    if not len(ids) == len(source_sha256) == model.representation.num_scenes:
+def require_one_each(model: SceneModel, ids: list[str], source_sha256: list[str], origins: list[Origin]) -> None:
+    """Raise ValueError unless there is an id, a digest and an origin for every scene of a model."""
+    if not len(ids) == len(source_sha256) == len(origins) == model.representation.num_scenes:
         raise ValueError(
-            f"{len(ids)} ids and {len(source_sha256)} digests for {model.representation.num_scenes} scenes"
+            f"{len(ids)} ids, {len(source_sha256)} digests and {len(origins)} origins for "
+            f"{model.representation.num_scenes} scenes"
         )
 
 

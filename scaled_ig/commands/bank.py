@@ -54,6 +54,9 @@ def info(bank: str, *, measure: bool = False, sample: Count | None = None, pack:
             ]
         )
     print(aligned(["version", "scenes", "encoding", "bytes a scene", "shared bytes", "shared file"], rows, "lrlrrl"))
+    for origin, count in opened.origins().items():
+        category, licence = origin.category or "no category", origin.licence or "no licence named"
+        print(f"{counted(count, 'scene')}: {category}, {licence}")
     if measure:
         from scaled_ig.runs.encodings import measure_encodings
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import re
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +48,8 @@ def _chosen(bank: SceneBank, scenes: list[str] | None, version: str | None) -> l
         raise UsageError("--scenes and --version both say which scenes: give one of the two")
     if version is not None and version not in bank.versions:
         raise UsageError(f"{bank.path} holds no version {version!r}; it holds {', '.join(bank.versions)}")
-    records = bank.scenes(version) if scenes is None else [bank.record(name) for name in dict.fromkeys(scenes)]
-    if scenes is None and version is None and records:
-        newest = _without_wave(records[-1].version)
-        records = [record for record in records if _without_wave(record.version) == newest]
+    ids = bank.newest() if scenes is None else list(dict.fromkeys(scenes))
+    records = bank.scenes(version) if version is not None else [bank.record(name) for name in ids]
     if not records:
         raise UsageError(f"{bank.path} holds no such scenes: scaled-ig bank info says what it holds")
     names = list(dict.fromkeys(record.version for record in records))
@@ -61,7 +58,3 @@ def _chosen(bank: SceneBank, scenes: list[str] | None, version: str | None) -> l
             f"scenes of {' and '.join(names)} have other shared parts: export them one after the other, by --version"
         )
     return [record.id for record in records]
-
-
-def _without_wave(version: str) -> str:
-    return re.sub(r"-\d{4,}$", "", version)

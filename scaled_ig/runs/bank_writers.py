@@ -11,6 +11,7 @@ from torch import Tensor
 from data_modules.base import MultiViewDataModule
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.bank.scene_records import Encoding
+from scaled_ig.bank.table import Origin
 from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
 from scaled_ig.runs.encodings import encoded
 from scaled_ig.runs.phase_runs import PhaseRun
@@ -52,7 +53,8 @@ class WriteVersion:
         if phase_run.phase == "autoencoder":  # it has no scenes yet
             return
         digests, ids = data.scene_digests(phase_run.stage), data.scene_ids(phase_run.stage)
-        bank = SceneBank.write(self.bank, model, ids, phase_run.version, digests, self.encoding, start)
+        origins = _origins(data, phase_run.stage)
+        bank = SceneBank.write(self.bank, model, ids, phase_run.version, digests, self.encoding, start, origins)
         if self.encoding != "float32" and data.own_scenes(phase_run.stage).start == 0:
             size = bank.record_bytes(phase_run.version) / bank.versions[phase_run.version].num_scenes
             loss = decibels_lost(model, data, phase_run.stage, self.encoding, bank.mean(phase_run.version))
@@ -72,7 +74,8 @@ class ReplaceScenes:
     def __call__(
         self, model: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
     ) -> None:
-        SceneBank.replace(self.bank, model, data.scene_ids(phase_run.stage), data.scene_digests(phase_run.stage))
+        ids, digests = data.scene_ids(phase_run.stage), data.scene_digests(phase_run.stage)
+        SceneBank.replace(self.bank, model, ids, digests, _origins(data, phase_run.stage))
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,10 @@ class WriteAfterLastPhase:
     ) -> None:
         if phase_run.phase == self.last_phase:
             self.bank_writer(model, data, phase_run, start)
+
+
+def _origins(data: MultiViewDataModule, stage: int) -> list[Origin]:
+    return [Origin(*texts) for texts in zip(data.scene_categories(stage), data.scene_licences(stage), strict=True)]
 
 
 def decibels_lost(

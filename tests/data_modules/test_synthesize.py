@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from data_modules.sources.basel import BaselSource
 from data_modules.synthesize.car_design import BODY_STYLES, body_style
 from data_modules.synthesize.cars import CAR_SYNSET, draw_car, write_cars
 from data_modules.synthesize.faces import write_face_model
@@ -47,6 +48,10 @@ def face_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("faces") / "face_model.h5"
     write_face_model(path)
     return path
+
+
+def test_the_face_model_is_not_basels(face_model: Path) -> None:
+    assert BaselSource(face_model, 1).load("face-00000")[1]["license"] == "CC0-1.0"
 
 
 def test_a_car_depends_on_seed_and_number_alone(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from data_modules.sources.base import srgb_to_linear
-from data_modules.sources.shapenet import MODEL_FILES, ShapeNetSource
+from data_modules.sources.shapenet import MODEL_FILES, TERMS, ShapeNetSource
+from data_modules.synthesize.cars import write_cars
 from scaled_ig.errors import UsageError
 from tests.data_modules.sources.balls_as_meshes import assert_balls_land, write_obj
 
@@ -26,6 +27,7 @@ def test_trees(tmp_path, model):
     assert mesh.vertices[2, 2] > mesh.vertices[1, 2]
     assert record["file"] == f"02958343/abc/{model}"
     assert record["missing_files"] == []
+    assert record["license"] == "ShapeNet terms of use"
     with pytest.raises(UsageError, match="03001627"):
         ShapeNetSource(tmp_path, synset="03001627")
 
@@ -63,3 +65,21 @@ def test_missing_textures_are_listed(tmp_path):
     assert there.texture is not None
     assert gone.texture is None
     np.testing.assert_allclose(gone.color, srgb_to_linear(np.array([0.5, 0, 0])))
+
+
+@pytest.mark.parametrize(
+    ("record", "licence"),
+    [('{"license": "CC0-1.0"}', "CC0-1.0"), ('{"license": 7}', TERMS), ('{"id": "abc"}', TERMS), ("{", TERMS)],
+)
+def test_a_record_beside_a_model_may_name_its_licence(tmp_path, record, licence):
+    file = tmp_path / "02958343" / "abc" / MODEL_FILES[0]
+    file.parent.mkdir(parents=True)
+    file.write_text(THREE)
+    file.with_suffix(".json").write_text(record)
+    assert ShapeNetSource(tmp_path).load("abc")[1]["license"] == licence
+
+
+def test_synthetic_cars_are_not_shapenets(tmp_path):
+    write_cars(tmp_path, 1, seed=0)
+    source = ShapeNetSource(tmp_path)
+    assert source.load(source.scenes()[0].id)[1]["license"] == "CC0-1.0"

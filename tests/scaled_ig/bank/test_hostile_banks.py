@@ -107,11 +107,11 @@ def test_scene_tables_that_claim_what_cannot_be(folder, kind):
             connection.execute("ALTER TABLE scenes RENAME TO few")
             connection.execute(
                 "CREATE VIEW scenes AS WITH RECURSIVE more(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM more) "
-                "SELECT n AS position, 'a' || n AS id, version, block, offset, length, sha256, source_sha256 "
-                "FROM more, few"
+                "SELECT n AS position, 'a' || n AS id, version, block, offset, length, sha256, source_sha256, "
+                "category, licence FROM more, few"
             )
         else:
-            columns = "version, block, offset, length, sha256, source_sha256"
+            columns = "version, block, offset, length, sha256, source_sha256, category, licence"
             connection.execute(
                 "WITH RECURSIVE more(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM more WHERE n < 100000) "
                 f"INSERT INTO scenes (id, {columns}) SELECT 'x' || n, {columns} FROM more, scenes WHERE id = 'a'"

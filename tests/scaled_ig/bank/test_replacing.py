@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UsageError, match="is no scene bank"):
         SceneBank.replace(tmp_path / "none", scene, AGAIN, AGAIN)
     assert not (tmp_path / "none").exists()
-    with pytest.raises(ValueError, match="3 ids and 4 digests for 4 scenes"):
+    with pytest.raises(ValueError, match="3 ids, 4 digests and 3 origins for 4 scenes"):
         SceneBank.replace(bank.path, scene, AGAIN[:3], AGAIN)
 
 

@@ -18,6 +18,7 @@ from scaled_ig.autoencoders import IdentityAutoencoder
 from scaled_ig.bank.changes import LOCK_FILE
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.bank.scene_records import ENCODINGS
+from scaled_ig.bank.table import Origin
 from scaled_ig.batch import to_unit_range
 from scaled_ig.cameras import orbit
 from scaled_ig.errors import UsageError
@@ -235,7 +236,7 @@ def test_another_schema_is_refused(bank, scene, version):
         lambda: SceneBank.open(bank.path),
         lambda: SceneBank.write(bank.path, scene, IDS, "stage1", [""] * 4),
     ):
-        with pytest.raises(UsageError, match=f"is not scaled-ig-bank version 2 but scaled-ig-bank version {version}"):
+        with pytest.raises(UsageError, match=f"is not scaled-ig-bank version 3 but scaled-ig-bank version {version}"):
             act()
     assert content(bank.path) == before
 
@@ -622,6 +623,7 @@ import json, sys, torch, torch.distributed as dist
 from scaled_ig.bank import writing
 from scaled_ig.metrics.costs import bytes_per_scene
 from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.bank.table import Origin
 from scaled_ig.errors import UsageError
 from tests.scaled_ig.bank.test_scene_bank import ranks_scene
 rank, folder = int(sys.argv[1]), sys.argv[2]
@@ -629,9 +631,10 @@ dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, 
 for encoding in ("float32", "int8_difference"):
     scene = ranks_scene(rank)
     ids = [f"scene-{row}" for row in range(9)]
-    SceneBank.write(f"{folder}/two", scene, ids, encoding, ids, encoding)
+    origins = [Origin("ball", f"licence-{row}") for row in range(9)]
+    SceneBank.write(f"{folder}/two", scene, ids, encoding, ids, encoding, origins=origins)
     scene = ranks_scene(rank)
-    assert len(SceneBank.write(f"{folder}/two", scene, ids, encoding, ids, encoding)) in (9, 18)
+    assert len(SceneBank.write(f"{folder}/two", scene, ids, encoding, ids, encoding, origins=origins)) in (9, 18)
     if encoding == "float32":
         SceneBank.open(f"{folder}/two").remove(ids) if rank == 0 else None
         dist.barrier()
@@ -696,7 +699,8 @@ def test_files_are_the_same_on_one_rank_and_on_two(tmp_path):
     ids = [f"scene-{row}" for row in range(9)]
     for encoding in ("float32", "int8_difference"):
         for _ in range(2):
-            alone = SceneBank.write(tmp_path / "one", ranks_scene(), ids, encoding, ids, encoding)
+            origins = [Origin("ball", f"licence-{row}") for row in range(9)]
+            alone = SceneBank.write(tmp_path / "one", ranks_scene(), ids, encoding, ids, encoding, origins=origins)
         if encoding == "float32":
             alone.remove(ids)
     hulled = ranks_scene(hulls=True)

@@ -59,7 +59,8 @@ def content(folder) -> dict[str, bytes]:
 def test_info_says_what_a_bank_holds(run, say):
     status, said = say("info", run)
     assert status == 0
-    first, heading, *rows = [line.split() for line in said.splitlines()]
+    first, heading, *rows, origin = [line.split() for line in said.splitlines()]
+    assert " ".join(origin) == "8 scenes: no category, no licence named"
     total = sum(len(file) for file in content(run / "bank").values())
     assert " ".join(first) == f"{run / 'bank'}: 8 scenes, 2 versions, {total:,} bytes"
     assert heading[:2] == ["version", "scenes"]
@@ -73,7 +74,7 @@ def test_info_says_what_a_bank_holds(run, say):
 def test_info_measures_what_encodings_cost(run, say):
     status, said = say("info", run, "--measure", "--sample", "2")
     assert status == 0
-    rows = [line.split() for line in said.splitlines()[5:]]
+    rows = [line.split() for line in said.splitlines()[6:]]
     assert [row[:2] for row in rows[:4]] == [
         ["stage1", name] for name in ("float32", "bfloat16", "int8", "int8_difference")
     ]
@@ -176,7 +177,7 @@ def test_banks_are_merged_and_encoded_again(run, say, tmp_path, tiny_scene):
         ("info NOWHERE", "NOWHERE is no scene bank"),
         (
             "look RUN",
-            "argument action: invalid choice: 'look' (choose from 'info', 'verify', 'remove', 'merge', 'refit')",
+            "argument action: invalid choice: 'look' (choose from 'info', 'verify', 'remove', 'merge', 'refit', ",
         ),
         ("remove RUN", "the following arguments are required: scenes"),
         ("remove RUN --scenes nobody", "RUN/bank holds no scene 'nobody': nothing was removed"),
