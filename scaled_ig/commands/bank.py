@@ -193,12 +193,14 @@ def refit(training: "TrainingCLI", run: str, *, scenes: list[str] | str, pack: s
 def export(
     bank: str,
     *,
-    format: Literal["npz", "glb", "ply", "pointcloud"],
+    format: Literal["npz", "glb", "ply", "pointcloud", "video", "views", "nerfstudio"],
     out: str,
     scenes: list[str] | str | None = None,
     version: str | None = None,
     resolution: Cells | None = None,
     points: Count | None = None,
+    views: Count | None = None,
+    cameras: str | None = None,
 ) -> int:
     """Writes scenes as files that other programs read.
 
@@ -206,13 +208,17 @@ def export(
         bank: folder of a bank, or of the run that wrote it.
         format: npz: planes and all that renders them, for numpy. glb: a mesh in colour, for viewers, Blender and game
             engines. ply: the same with +Z up, for MeshLab, CloudCompare and Open3D. pointcloud: points of its surface
-            as PLY.
+            as PLY. video: a film while the camera goes round. views: images of that, masks and a transforms.json, as
+            scaled-ig pack transforms reads them. nerfstudio: the same with OpenGL axes and without masks, as
+            nerfstudio, instant-ngp and Blender's readers take them.
         out: file or folder to write, which must not be there or be an empty folder.
         scenes: ids of scenes with commas between, or a JSON list where ids have commas of their own; they must have
             been learned with the same shared parts.
         version: all scenes of this version; those of the newest unless one of the two is given.
         resolution: of a mesh, its cells along the side of a scene, which is 1 wide; 128 unless given.
         points: of a pointcloud, for each scene; 20,000 unless given.
+        views: of a video, views or nerfstudio, the number of cameras around a scene; 60 unless given.
+        cameras: of views or nerfstudio, a transforms.json whose cameras are taken instead; its images need not be there.
 
     Returns:
         Exit code 0.
@@ -222,7 +228,7 @@ def export(
     """
     from scaled_ig.export.verb import export_scenes
 
-    options = {"resolution": resolution, "points": points}
+    options = {"resolution": resolution, "points": points, "views": views, "cameras": cameras}
     print(export_scenes(bank, format, out, None if scenes is None else _listed(scenes), version, options))
     return 0
 

@@ -10,5 +10,8 @@ FORMATS = {
     "glb": "mesh",
     "ply": "mesh",
     "pointcloud": "mesh",
+    "video": "views",
+    "views": "views",
+    "nerfstudio": "views",
 }
 """Module of each format."""

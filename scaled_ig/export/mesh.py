@@ -13,6 +13,7 @@ from scaled_ig.export.gltf import glb
 from scaled_ig.export.ply import ply
 from scaled_ig.export.scenes import write_scenes
 from scaled_ig.export.surface import Surface, surface_of
+from scaled_ig.files import write_whole
 
 AXES = "units and axes of scaled-ig: +Z up, front -Y, within a ball of radius 0.5"
 
@@ -30,10 +31,11 @@ def write_glb(
         resolution: Cells of the surface along the side of a scene's cube.
     """
 
-    def content(scene: BankScene) -> bytes:
-        return glb(surface_of(scene, resolution), scene.id, scene.licence)
+    def write(scene: BankScene, path: Path) -> None:
+        write_whole(path, glb(surface_of(scene, resolution), scene.id, scene.licence))
 
-    return write_scenes(bank, ids, out, ".glb", content, progress)
+    options = {"format": "glb", "resolution": resolution}
+    return write_scenes(bank, ids, out, ".glb", write, progress, options)
 
 
 def write_ply(
@@ -41,11 +43,12 @@ def write_ply(
 ) -> str:
     """Write ``<id>.ply`` of each scene: triangles in colour, +Z up; arguments as of :func:`write_glb`."""
 
-    def content(scene: BankScene) -> bytes:
+    def write(scene: BankScene, path: Path) -> None:
         surface = surface_of(scene, resolution)
-        return ply(surface.vertices, surface.normals, surface.colours, surface.faces, _comments(scene))
+        write_whole(path, ply(surface.vertices, surface.normals, surface.colours, surface.faces, _comments(scene)))
 
-    return write_scenes(bank, ids, out, ".ply", content, progress)
+    options = {"format": "ply", "resolution": resolution}
+    return write_scenes(bank, ids, out, ".ply", write, progress, options)
 
 
 def write_pointcloud(
@@ -67,11 +70,12 @@ def write_pointcloud(
         points: Of each scene.
     """
 
-    def content(scene: BankScene) -> bytes:
+    def write(scene: BankScene, path: Path) -> None:
         drawn = draw_points(surface_of(scene, resolution), points)
-        return ply(drawn.vertices, drawn.normals, drawn.colours, comments=_comments(scene))
+        write_whole(path, ply(drawn.vertices, drawn.normals, drawn.colours, comments=_comments(scene)))
 
-    return write_scenes(bank, ids, out, ".ply", content, progress)
+    options = {"format": "pointcloud", "resolution": resolution, "points": points}
+    return write_scenes(bank, ids, out, ".ply", write, progress, options)
 
 
 def draw_points(surface: Surface, count: int) -> Surface:
