@@ -10,5 +10,11 @@ FORMATS = {
     "safetensors": "arrays",
     "hf": "hub",
     "official": "official",
+    "glb": "mesh",
+    "ply": "mesh",
+    "pointcloud": "mesh",
+    "video": "views",
+    "views": "views",
+    "nerfstudio": "views",
 }
 """Module of each format."""
