@@ -22,14 +22,15 @@ FLOORS = [
     (("bank", "metrics", "phases"), {"safetensors", "lightning"}),
     (("callbacks",), {"wandb", "tqdm", "PIL", "imageio"}),
     (("runs",), {"data_modules"}),
-    (("report",), {"matplotlib", "jinja2"}),
+    (("report", "viewer"), {"matplotlib", "jinja2"}),
     (("class_paths", "complaints", "parsing", "commands", "cli"), {"jsonargparse"}),
 ]
-ORDERED = {0, 4, 8}  # floors where a room may also import those before it
+ORDERED = {0, 4, 7, 8}  # floors where a room may also import those before it
 ONLY_THERE = {
     "autoencoders": {"diffusers", "huggingface_hub", "safetensors"},
     "rendering": {"triton"},
     "metrics": {"torchmetrics", "lpips"},
+    "viewer": {"viser"},
 }
 DATA_MODULES = {"lightning", "h5py", "PIL", "mapbox_earcut", "DracoPy", "embreex", "tqdm", "cv2"}
 # The same of data_modules, which stands beside the house on its ground floor.
