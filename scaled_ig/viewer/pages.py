@@ -10,7 +10,8 @@ from typing import Any
 from data_modules.layout import INDEX_FILE as PACK_FILE
 from data_modules.layout import PackIndex
 from scaled_ig.bank.index import INDEX_FILE as BANK_FILE
-from scaled_ig.bank.scene_bank import SceneBank, find_bank
+from scaled_ig.bank.reading import bank_folder
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.errors import UsageError
 from scaled_ig.viewer.bank_page import BankPage
 from scaled_ig.viewer.pack_page import Pack, PackPage
@@ -48,7 +49,7 @@ def page_of(path: Path, pack: str | None) -> Pages:
         index = PackIndex.open(path)
         views = Pack(index)
         return Pages(f"{path}: {index.num_scenes:,} scenes of a pack", lambda client: PackPage(client, views))
-    folder = find_bank(path)
+    folder = bank_folder(path)
     if not (folder / BANK_FILE).is_file():
         raise UsageError(f"{path} is no run with a bank, no bank and no pack: give the folder of one")
     bank = SceneBank.open(folder)

@@ -5,16 +5,13 @@ Letters: H rows and W columns of pixels.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 
 from scaled_ig.bank.scene import BankScene
 from scaled_ig.batch import to_unit_range
@@ -22,7 +19,7 @@ from scaled_ig.cameras import Cameras, focal_of, orbit
 from scaled_ig.errors import UsageError
 from scaled_ig.report.pictures import Picture, encode, to_pictures
 from scaled_ig.report.views import show_depth
-from scaled_ig.scene_model import SceneModel, to_image
+from scaled_ig.scene_model import SceneModel
 
 MODES = ("image", "latent", "depth", "opacity", "normals")
 PLANE_TABLES = {"micro": "micro", "macro": "mixing"}
@@ -30,8 +27,6 @@ PLANE_TABLES = {"micro": "micro", "macro": "mixing"}
 THUMBNAIL = 96  # pixels of the longer side
 THUMBNAILS_KEPT = 4096  # some 3 kB each
 SCENES_KEPT = 8  # a megabyte or two each
-
-_ALONE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class Scenes:
         self.thumbnail = lru_cache(maxsize=THUMBNAILS_KEPT)(self._thumbnail)
 
     def __contains__(self, scene_id: object) -> bool:
-        return scene_id in getattr(self._scenes, "ids", self._scenes)
+        return scene_id in self._scenes
 
     def __getitem__(self, scene_id: str) -> BankScene:
         return self._rows(scene_id, "", 0.0, frozenset())
@@ -90,13 +85,11 @@ class Scenes:
         return draw(scene, look.mode, cameras, size)
 
     def _mixed(self, scene_id: str, other: str, share: float, left_out: frozenset[str]) -> BankScene:
-        with _ALONE:
-            scene = self._scenes[scene_id]
-            if other and share:
-                scene = mix(scene, self._scenes[other], share)
+        scene = self._scenes[scene_id]
+        if other and share:
+            scene = mix(scene, self._scenes[other], share)
         names = [PLANE_TABLES[kind] for kind in left_out]
-        zeros = {name: torch.zeros_like(scene.rows[name]) for name in names if name in scene.rows}
-        return replace(scene, rows=scene.rows | zeros)
+        return scene.with_rows({name: torch.zeros_like(scene.rows[name]) for name in names if name in scene.rows})
 
     def _thumbnail(self, scene_id: str) -> bytes:
         """JPEG of a scene."""
@@ -132,7 +125,7 @@ def mix(scene: BankScene, other: BankScene, share: float) -> BankScene:
         name: row | other.rows[name] if row.dtype == torch.uint8 else torch.lerp(row, other.rows[name], share)
         for name, row in scene.rows.items()
     }
-    return replace(scene, rows=rows)
+    return scene.with_rows(rows)
 
 
 def why_not_left_out(model: SceneModel, kind: str) -> str:
@@ -153,35 +146,15 @@ def draw(scene: BankScene, mode: str, cameras: Cameras, size: tuple[int, int]) -
         cameras: One camera.
         size: H, W, multiples of the autoencoder's factor.
     """
-    model, factor = scene.model, scene.model.autoencoder.downsampling
-    latent_size = size[0] // factor, size[1] // factor
-    with _ALONE:
-        rendering = _render(scene, cameras, latent_size)
-    latent = to_image(rendering.pixels, latent_size)
-    if mode == "image":
-        return to_pictures(to_unit_range(model.decode(latent)))[0]
     if mode == "latent":
-        channels = [channel % latent.shape[1] for channel in range(3)]
-        return to_pictures(to_unit_range(latent[:, channels]))[0]
-    depth, opacity = (values[0].unflatten(0, latent_size) for values in (rendering.depth, rendering.accumulation))
+        model = scene.model.at(size)
+        latent = model.render_latent(cameras, torch.zeros(1, dtype=torch.long))
+        return to_pictures(to_unit_range(latent[:, [channel % latent.shape[1] for channel in range(3)]]))[0]
     if mode == "depth":
-        return show_depth(depth, opacity, float(cameras.camera_to_world[0, :3, 3].norm()))
-    if mode == "opacity":
-        return to_pictures(opacity.expand(3, -1, -1))
-    return to_pictures(_normals(cameras, depth, opacity) * 0.5 + 0.5)
-
-
-def _render(scene: BankScene, cameras: Cameras, latent_size: tuple[int, int]):
-    model = scene.model
-    index = scene._enter(cameras)
-    return model.renderer(model.representation, index, cameras.rays(latent_size), model.background)
-
-
-def _normals(cameras: Cameras, depth: Tensor, opacity: Tensor) -> Tensor:
-    size = (depth.shape[0], depth.shape[1])
-    rays = cameras.rays(size)
-    points = (rays.origins[0] + depth.flatten()[:, None] * rays.directions[0]).unflatten(0, size)
-    right = F.pad((points[:, 1:] - points[:, :-1]).movedim(-1, 0), (0, 1), mode="replicate")
-    down = F.pad((points[1:] - points[:-1]).movedim(-1, 0), (0, 0, 0, 1), mode="replicate")
-    normals = F.normalize(torch.linalg.cross(down, right, dim=0), dim=0)
-    return normals * (opacity > 0.5)
+        outputs = scene.render(cameras, size, outputs=("depth", "opacity"))
+        distance = float(cameras.camera_to_world[0, :3, 3].norm())
+        return show_depth(outputs["depth"][0, 0], outputs["opacity"][0, 0], distance)
+    if mode == "normals":
+        outputs = scene.render(cameras, size, outputs=("normals", "opacity"))
+        return to_pictures(1 + outputs["opacity"] * (outputs["normals"] / 2 - 0.5))[0]
+    return to_pictures(scene.render(cameras, size, outputs=mode).expand(-1, 3, -1, -1))[0]
