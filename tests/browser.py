@@ -13,6 +13,11 @@ from PIL import Image
 
 PATIENCE = 60  # seconds that something may take to appear
 
+_INPUT = (
+    "return [...document.querySelectorAll('label')].find(l=>l.textContent===arguments[0])"
+    "?.parentElement.parentElement.parentElement.querySelector('input')"
+)
+
 
 class Browser:
     """Chromium at one address.
@@ -54,6 +59,8 @@ class Browser:
         self.driver.get(address)
         self.wait(lambda: self.js("return document.querySelectorAll('.gallery img').length"))
         self.wait(lambda: self.js("return [...document.querySelectorAll('.gallery img')].every(i=>i.naturalWidth)"))
+        self.wait(lambda: self.js("return document.querySelector('.mantine-Notification-closeButton')"))
+        self.js("document.querySelector('.mantine-Notification-closeButton').click()")  # that there is no GPU
 
     def js(self, script: str, *arguments):
         """What a script in the page returns."""
@@ -82,25 +89,24 @@ class Browser:
 
     def choose(self, label: str, option: str) -> None:
         """Choose an option of a drop-down list."""
-        field = (
-            "const i=[...document.querySelectorAll('label')].find(l=>l.textContent===arguments[0])"
-            ".parentElement.parentElement.parentElement.querySelector('input');"
-        )
-        self.js(field + "i.click()", label)
+        self._click(_INPUT, label)
         options = "[...document.querySelectorAll('[role=option]')]"
-        find = f"return {options}.find(o=>o.textContent===arguments[0]&&o.offsetParent)"
-        self.wait(lambda: self.js(find, option))
-        self.js(find.replace("return", "", 1) + ".click()", option)
+        self._click(f"return {options}.find(o=>o.textContent===arguments[0]&&o.offsetParent)", option)
 
     def check(self, label: str) -> None:
-        """Click a check box, a button or the head of a folder."""
-        self.js(
-            "const s=[...document.querySelectorAll('label,button,p,div')];"
-            "const e=s.filter(l=>l.textContent===arguments[0]).pop();"
-            "const l=e.closest('label')||e;const b=l.htmlFor&&l.parentElement.parentElement.parentElement"
-            ".querySelector('input');(b||e).click()",
-            label,
-        )
+        """Click a check box."""
+        self._click(_INPUT, label)
+
+    def press(self, label: str) -> None:
+        """Press a button, or open or close a folder."""
+        with_text = "[...document.querySelectorAll('body *')].filter(e=>e.firstChild?.nodeValue===arguments[0]).pop()"
+        self._click(f"return {with_text}", label)
+
+    def _click(self, script: str, text: str) -> None:
+        """Click the element that a script finds by its text, once it is there."""
+        element = self.wait(lambda: self.js(script, text))
+        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
 
     def errors(self) -> list[str]:
         """What the console calls severe."""
@@ -115,12 +121,15 @@ def main() -> None:
     parser.add_argument("--pick")
     parser.add_argument("--choose", nargs=2, action="append", default=[])
     parser.add_argument("--check", action="append", default=[])
+    parser.add_argument("--press", action="append", default=[])
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     with Browser((width, height)) as browser:
         browser.open(arguments.address)
         if arguments.pick:
             browser.pick(arguments.pick)
+        for label in arguments.press:
+            browser.press(label)
         for label in arguments.check:
             browser.check(label)
         for label, option in arguments.choose:

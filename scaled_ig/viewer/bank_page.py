@@ -148,7 +148,7 @@ class BankPage:
 
     def _go_nearest(self) -> None:
         if self._views is not None:
-            self._go(lens.nearest(self._views.cameras, self.client.camera))
+            self._go(lens.nearest(self._views.cameras, self.client.camera.position))
 
     def _go(self, number: int) -> None:
         """Put the camera to a held-out view, and show its truth until it is moved."""

@@ -15,7 +15,8 @@ from scaled_ig.viewer.lens import place_of
 
 TRAINED, HELD_OUT = (28, 126, 214), (240, 140, 0)
 PICTURE = 128  # pixels of the longer side
-SCALE = 0.12  # of a frustum's depth to the cameras' distance
+SCALE = 0.12  # of a frustum's depth to the cameras' distance; less where there are more than FEW
+FEW = 40
 
 
 def add_frusta(
@@ -35,7 +36,7 @@ def add_frusta(
         go: Called with the number of a view that is clicked.
     """
     handles = []
-    scale = SCALE * float(cameras.camera_to_world[:, :3, 3].norm(dim=-1).median())
+    scale = SCALE * min(1.0, FEW / len(cameras)) ** 0.5 * float(cameras.camera_to_world[:, :3, 3].norm(dim=-1).median())
     with client.atomic():
         for number, (picture, colour) in enumerate(zip(pictures, colours, strict=True)):
             position, wxyz = place_of(cameras.camera_to_world[number])

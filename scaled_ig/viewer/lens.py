@@ -82,7 +82,7 @@ def place_of(pose: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return matrix[:3, 3], SO3.from_matrix(matrix[:3, :3]).wxyz
 
 
-def nearest(views: Cameras, camera: Any) -> int:
-    """Which view looks from most nearly the same side as a browser's camera."""
-    directions = torch.nn.functional.normalize(views.camera_to_world[:, :3, 3].double(), dim=-1)
-    return int((directions @ torch.as_tensor(camera.position)).argmax())
+def nearest(cameras: Cameras, position: Any) -> int:
+    """Which camera looks at the middle from most nearly the same side as from a position [3]."""
+    directions = torch.nn.functional.normalize(cameras.camera_to_world[:, :3, 3].double(), dim=-1)
+    return int((directions @ torch.as_tensor(position, dtype=torch.float64)).argmax())

@@ -10,12 +10,13 @@ import numpy as np
 
 from data_modules.layout import PackIndex
 from data_modules.streaming.views import PackViews
+from scaled_ig.cameras import orbit
 from scaled_ig.errors import UsageError
 from scaled_ig.report.pictures import Picture
 from scaled_ig.viewer import lens
 from scaled_ig.viewer.frusta import HELD_OUT, TRAINED, add_frusta
 from scaled_ig.viewer.gallery import Gallery
-from scaled_ig.viewer.scenes import THUMBNAILS_KEPT, thumbnail
+from scaled_ig.viewer.scenes import FRONT_RIGHT, THUMBNAILS_KEPT, thumbnail
 from scaled_ig.viewer.views import Views
 
 BEYOND_MASK = (0.84, 0.89, 0.96)  # what white becomes outside of the mask
@@ -34,6 +35,7 @@ class Pack:
         self.index = index
         self.place = {name: scene for scene, name in enumerate(index.scene_ids)}
         self._views = PackViews(index, range(index.num_scenes), with_masks=True)
+        self._cameras = PackViews(index, range(index.num_scenes), with_images=False)
         self.views: Callable[[int], Views] = lru_cache(maxsize=SCENES_KEPT)(self._read)
         self.thumbnail = lru_cache(maxsize=THUMBNAILS_KEPT)(self._thumbnail)
 
@@ -42,10 +44,11 @@ class Pack:
         return Views.of(self._views.__getitems__(keys))
 
     def _thumbnail(self, name: str) -> bytes:
-        """JPEG of the first training view."""
+        """JPEG of the view that is nearest to where scenes of a bank are seen from."""
         scene = self.place[name]
-        train, test = self.index.split(scene)
-        view = int(next(iter([*train, *test])))
+        keys = [(scene, view) for view in range(int(self.index.num_views[scene]))]
+        side = orbit(1, azimuth_range_radians=FRONT_RIGHT).camera_to_world[0, :3, 3]
+        view = lens.nearest(self._cameras.__getitems__(keys).cameras, side)
         return thumbnail(Views.of(self._views[scene, view]).pictures[0])
 
 

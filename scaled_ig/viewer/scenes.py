@@ -5,6 +5,7 @@ Letters: H rows and W columns of pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +25,7 @@ from scaled_ig.scene_model import SceneModel
 MODES = ("image", "latent", "depth", "opacity", "normals")
 PLANE_TABLES = {"micro": "micro", "macro": "mixing"}
 """Table of a Micro-Macro scene that is 0 where its planes of this kind are left out."""
+FRONT_RIGHT = (-0.9, math.tau - 0.9)  # the front is at -π / 2
 THUMBNAIL = 96  # pixels of the longer side
 THUMBNAILS_KEPT = 4096  # some 3 kB each
 SCENES_KEPT = 8  # a megabyte or two each
@@ -72,8 +74,7 @@ class Scenes:
 
     def camera_of(self, scene_id: str) -> Cameras:
         """Where a scene is first seen from: in front, from the right, with the lens of the papers."""
-        focal = focal_of(self[scene_id].model.image_size)
-        return orbit(1, azimuth_range_radians=(-0.9, 5.0), focal=focal)
+        return orbit(1, azimuth_range_radians=FRONT_RIGHT, focal=focal_of(self[scene_id].model.image_size))
 
     def draw(self, look: Look, cameras: Cameras, size: tuple[int, int]) -> Picture:
         """A picture uint8 [H, W, 3], from one camera.
@@ -138,7 +139,7 @@ def why_not_left_out(model: SceneModel, kind: str) -> str:
 
 @torch.no_grad()
 def draw(scene: BankScene, mode: str, cameras: Cameras, size: tuple[int, int]) -> Picture:
-    """What one camera sees of a scene: uint8 [H, W, 3]; latents have a pixel for each of theirs.
+    """What one camera sees of a scene: uint8 [H, W, 3]; of latents the first three channels.
 
     Args:
         scene: The scene.
@@ -149,7 +150,8 @@ def draw(scene: BankScene, mode: str, cameras: Cameras, size: tuple[int, int]) -
     if mode == "latent":
         model = scene.model.at(size)
         latent = model.render_latent(cameras, torch.zeros(1, dtype=torch.long))
-        return to_pictures(to_unit_range(latent[:, [channel % latent.shape[1] for channel in range(3)]]))[0]
+        picture = to_pictures(to_unit_range(latent[:, [channel % latent.shape[1] for channel in range(3)]]))[0]
+        return picture.repeat(size[0] // len(picture), 0).repeat(size[1] // picture.shape[1], 1)
     if mode == "depth":
         outputs = scene.render(cameras, size, outputs=("depth", "opacity"))
         distance = float(cameras.camera_to_world[0, :3, 3].norm())

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from scaled_ig.errors import UsageError
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
+FRONT_RIGHT = (0.7, -0.9, 0.6)
+"""Where the browser's own way back leads to, world units."""
 
 
 class Page(Protocol):
@@ -43,6 +45,7 @@ def start(host: str, port: int, open_page: Callable[[Any], Page]) -> Any:
         server.stop()
         raise UsageError(_taken(port))
     server.gui.configure_theme(show_logo=False, show_share_button=False)  # sharing would go through a server of others
+    server.initial_camera.position, server.initial_camera.look_at = FRONT_RIGHT, (0.0, 0.0, 0.0)
     pages: dict[int, Page] = {}
     lock = threading.Lock()
 
