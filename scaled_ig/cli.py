@@ -26,6 +26,7 @@ VERBS = {
     "bank": "look at the scenes of a bank, verify, remove, merge, shrink, refit or export them",
     "export": "write the scenes of a pack as folders of images with a transforms.json",
     "render": "render a scene of a bank from a circle of viewpoints",
+    "view": "look at scenes or views in a browser",
     "test": "measure a run on views that it has never seen",
     "report": "write the page that shows a run",
     "costs": "itemise what scenes of runs cost, and draw how it grows with their number",

@@ -23,7 +23,7 @@ FLOORS = [
     (("bank", "metrics", "phases"), {"safetensors", "lightning"}),
     (("callbacks",), {"wandb", "tqdm", "PIL", "imageio"}),
     (("runs",), {"data_modules"}),
-    (("report", "export"), {"matplotlib", "jinja2"}),
+    (("report", "export", "viewer"), {"matplotlib", "jinja2"}),
     (("class_paths", "complaints", "parsing", "commands", "cli", "fitting", "__main__"), {"jsonargparse"}),
 ]
 ORDERED = {0, 4, 7, 8}  # floors where a room may also import those before it
@@ -32,6 +32,7 @@ ONLY_THERE = {
     "rendering": {"triton"},
     "export": {"huggingface_hub", "pyarrow"},
     "metrics": {"torchmetrics", "lpips"},
+    "viewer": {"viser"},
 }
 DATA_MODULES = {"lightning", "h5py", "PIL", "mapbox_earcut", "DracoPy", "embreex", "tqdm", "cv2"}
 # The same of data_modules, which stands beside the house on its ground floor.

@@ -1,0 +1,1 @@
+"""Scenes of banks and views of packs in a browser."""

@@ -1,0 +1,142 @@
+"""A real browser without a window: Chromium by Selenium.
+
+``python -m tests.browser ADDRESS PICTURE.jpg --size 1280x800 --dark true`` takes a picture of what a viewer shows.
+"""
+
+import argparse
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+PATIENCE = 60  # seconds that something may take to appear
+
+_INPUT = (
+    "return [...document.querySelectorAll('label')].find(l=>l.textContent===arguments[0])"
+    "?.parentElement.parentElement.parentElement.querySelector('input')"
+)
+
+
+class Browser:
+    """Chromium at one address.
+
+    Args:
+        size: Width and height of the window, pixels.
+    """
+
+    def __init__(self, size: tuple[int, int] = (1280, 800)) -> None:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which("chromium") or ""
+        software = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
+        for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", *software):
+            options.add_argument(flag)
+        options.add_argument(f"--window-size={size[0]},{size[1]}")
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+        # A window is never narrower than 500 pixels; a phone is.
+        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size[0] < 500}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def __enter__(self) -> "Browser":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.driver.quit()
+
+    def wait(self, condition):
+        """The first true value of a condition, asked for again and again."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        return WebDriverWait(self.driver, PATIENCE, 0.1).until(lambda _: condition())
+
+    def open(self, address: str) -> None:
+        """Open a viewer, and wait until its panel and the first pictures are there."""
+        self.driver.get(address)
+        self.wait(lambda: self.js("return document.querySelectorAll('.gallery img').length"))
+        self.wait(lambda: self.js("return [...document.querySelectorAll('.gallery img')].every(i=>i.naturalWidth)"))
+        self.wait(lambda: self.js("return document.querySelector('.mantine-Notification-closeButton')"))
+        self.js("document.querySelector('.mantine-Notification-closeButton').click()")  # that there is no GPU
+
+    def js(self, script: str, *arguments):
+        """What a script in the page returns."""
+        return self.driver.execute_script(script, *arguments)
+
+    def picture(self) -> np.ndarray:
+        """What the window shows, uint8 [H, W, 3]."""
+        return np.asarray(Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB"))
+
+    def still_picture(self) -> np.ndarray:
+        """The same once it no longer changes: twenty pictures in a row are alike."""
+        last, alike = self.picture(), 0
+
+        def is_still() -> bool:
+            nonlocal last, alike
+            new = self.picture()
+            alike, last = (alike + 1 if np.array_equal(new, last) else 0), new
+            return alike >= 8
+
+        self.wait(is_still)
+        return last
+
+    def pick(self, scene: str) -> None:
+        """Click the thumbnail of a scene."""
+        self.js("document.querySelector(`.gallery .scene[data-id='${arguments[0]}']`).click()", scene)
+
+    def choose(self, label: str, option: str) -> None:
+        """Choose an option of a drop-down list."""
+        self._click(_INPUT, label)
+        options = "[...document.querySelectorAll('[role=option]')]"
+        self._click(f"return {options}.find(o=>o.textContent===arguments[0]&&o.offsetParent)", option)
+
+    def check(self, label: str) -> None:
+        """Click a check box."""
+        self._click(_INPUT, label)
+
+    def press(self, label: str) -> None:
+        """Press a button, or open or close a folder."""
+        with_text = "[...document.querySelectorAll('body *')].filter(e=>e.firstChild?.nodeValue===arguments[0]).pop()"
+        self._click(f"return {with_text}", label)
+
+    def _click(self, script: str, text: str) -> None:
+        """Click the element that a script finds by its text, once it is there."""
+        element = self.wait(lambda: self.js(script, text))
+        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def errors(self) -> list[str]:
+        """What the console calls severe."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("address")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--size", default="1280x800")
+    parser.add_argument("--pick")
+    parser.add_argument("--choose", nargs=2, action="append", default=[])
+    parser.add_argument("--check", action="append", default=[])
+    parser.add_argument("--press", action="append", default=[])
+    arguments = parser.parse_args()
+    width, height = map(int, arguments.size.split("x"))
+    with Browser((width, height)) as browser:
+        browser.open(arguments.address)
+        if arguments.pick:
+            browser.pick(arguments.pick)
+        for label in arguments.press:
+            browser.press(label)
+        for label in arguments.check:
+            browser.check(label)
+        for label, option in arguments.choose:
+            browser.choose(label, option)
+        Image.fromarray(browser.still_picture()).save(arguments.out, quality=85)
+        print(arguments.out, *browser.errors(), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
