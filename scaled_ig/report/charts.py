@@ -45,10 +45,9 @@ def inline(svg: bytes, name: str, kind: str, alternative: str) -> str:
         text = text.replace('xlink:href="#', f'href="#{name}-')
         return re.sub("#[0-9a-f]{6}", _variable, text)
 
-    text = svg.decode()
-    box = re.search(r'viewBox="([^"]+)"', text)
-    content = re.search(r"<svg[^>]*>(.*)</svg>", text, re.DOTALL)
-    assert box and content
-    inner = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", content[1], flags=re.DOTALL)
+    document = re.search(r'viewBox="([^"]+)"[^>]*>(.*)</svg>', svg.decode(), re.DOTALL)
+    assert document
+    box, content = document.groups()
+    inner = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", content, flags=re.DOTALL)
     inner = re.sub("<[^>]+>", themed, inner)
-    return f'<svg class="{kind}" viewBox="{box[1]}" role="img" aria-label="{escape(alternative)}">{inner}</svg>'
+    return f'<svg class="{kind}" viewBox="{box}" role="img" aria-label="{escape(alternative)}">{inner}</svg>'

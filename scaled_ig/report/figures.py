@@ -101,15 +101,15 @@ def _label(axes: Axes, points: list[tuple[float, float, str, str]], gap: float =
         )
 
 
-def _bands(axes: Axes, run: RunRecord, names: bool) -> float:
-    """Shade phases one after another; returns the end of the last, in seconds."""
+def _bands(axes: Axes, run: RunRecord, width: float | None = None) -> float:
+    """Shade phases one after another, under their names in a chart of some width; returns the last end in seconds."""
     start, total = 0.0, sum(run.costs["phases"][phase]["seconds"] for phase in run.phases())
     for place, phase in enumerate(run.phases()):
         end = start + run.costs["phases"][phase]["seconds"]
         if place % 2 == 0:
             axes.axvspan(start, end, color=BAND, lw=0, zorder=0)
-        if names:
-            narrow = (end - start) / total * (axes.figure.get_figwidth() - 2.4) < 1  # inches, less those of labels
+        if width is not None:
+            narrow = (end - start) / total * (width - 2.4) < 1  # inches, less those of labels
             title = PHASE_NAMES[phase].replace(" ", "\n")
             axes.annotate(
                 title,
@@ -133,8 +133,8 @@ def draw_training(run: RunRecord, width: float = WIDE) -> bytes:
         figure, (losses, quality) = plt.subplots(
             2, 1, figsize=(width, 6.2), sharex=True, height_ratios=(1, 1.15), layout="constrained"
         )
-        _bands(losses, run, names=True)
-        _bands(quality, run, names=False)
+        _bands(losses, run, width)
+        _bands(quality, run)
         losses.set_yscale("log")
         ends: dict[str, tuple[float, float, str, str]] = {}
         dots, bound, start = [], None, 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -33,7 +33,6 @@ class SceneRow:
         nearest_view_psnr: Of the nearest training view in place of a test view, dB.
         seconds: Training time of its stage, shared evenly.
         bytes: Of its record in the bank.
-        pictures: Truth and rendering of its first test view, WebP; none of scenes that are only listed.
     """
 
     id: str
@@ -45,14 +44,13 @@ class SceneRow:
     nearest_view_psnr: float | None
     seconds: float
     bytes: int
-    pictures: tuple[bytes, ...] = ()
 
 
-COLUMNS = tuple(field.name for field in fields(SceneRow) if field.name != "pictures")
+COLUMNS = tuple(field.name for field in fields(SceneRow))
 
 
 def all_rows(run: RunRecord, data: MultiViewDataModule) -> list[SceneRow]:
-    """All measured scenes, from the best to the worst, without pictures."""
+    """All measured scenes, from the best to the worst."""
     rows = []
     for stage in run.stages():
         scenes, index = run.scenes(stage), data.index
@@ -60,8 +58,9 @@ def all_rows(run: RunRecord, data: MultiViewDataModule) -> list[SceneRow]:
         sizes = {record.id: record.bytes for version in run.versions(stage) for record in run.bank.scenes(version)}
         seconds = run.seconds(stage) / len(scenes)
         for scene in scenes:
-            name, quality = scene["id"], (scene.get(key) for key in ("ssim", "lpips", "nearest_view_psnr"))
-            rows.append(SceneRow(name, categories[name], stage, scene["psnr"], *quality, seconds, sizes[name]))
+            name, psnr, ssim, lpips = scene["id"], scene["psnr"], scene.get("ssim"), scene.get("lpips")
+            nearest = scene.get("nearest_view_psnr")
+            rows.append(SceneRow(name, categories[name], stage, psnr, ssim, lpips, nearest, seconds, sizes[name]))
     return sorted(rows, key=lambda row: -row.psnr)
 
 
@@ -71,16 +70,16 @@ def as_csv(rows: list[SceneRow]) -> str:
 
 
 def scene_table(run: RunRecord, data: MultiViewDataModule) -> dict[str, Any]:
-    """What the page lists of the scenes, spread evenly over their order where there are too many for it."""
+    """What the page lists of the scenes, spread evenly over their order where there are too many for it.
+
+    Their ``pictures`` by id are truth and rendering of the first test view, as WebP.
+    """
     everything = all_rows(run, data)
     listed = spread(everything, MOST_LISTED)
-    shown = {row.id for row in spread(listed, MOST_PICTURED)}
-    by_stage = sorted((row for row in listed if row.id in shown), key=lambda row: row.stage)  # views are read by stage
-    pictured = tqdm(by_stage, "pictures", unit="scene")
-    pictures = {row.id: _pictures(run, data, row) for row in pictured}
+    by_stage = sorted(spread(listed, MOST_PICTURED), key=lambda row: row.stage)  # views are read by stage
     return {
-        "rows": [replace(row, pictures=pictures.get(row.id, ())) for row in listed],
-        "pictured": len(shown),
+        "rows": listed,
+        "pictures": {row.id: _pictures(run, data, row) for row in tqdm(by_stage, "pictures", unit="scene")},
         "of": len(everything),
         "csv": as_csv(everything),
         "has_categories": any(row.category for row in everything),
