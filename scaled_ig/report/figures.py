@@ -117,7 +117,7 @@ def _bands(axes: Axes, run: RunRecord, width: float | None = None) -> float:
                 xycoords=("data", "axes fraction"),
                 ha="left" if narrow else "center",
                 va="bottom",
-                rotation=35 if narrow else 0,
+                rotation=(35 if width == WIDE else 60) if narrow else 0,
                 fontsize=9,
                 color=SOFT,
             )
@@ -210,7 +210,12 @@ def draw_scenes(run: RunRecord, stage: int, width: float = WIDE) -> bytes:
         if not run.is_rgb:
             axes.plot(bound, places, "|", color=ORANGE, ms=size + 4, mew=1.8, zorder=2, label="autoencoder alone")
         axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, handletextpad=0.2, borderaxespad=0.1
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=3 if width == WIDE else 1,
+            frameon=False,
+            handletextpad=0.2,
+            borderaxespad=0.1,
         )
         axes.set_yticks(places if named else [], [_plain(scene["id"]) for scene in scenes] if named else [])
         axes.set_ylim(-0.7, len(scenes) - 0.3)

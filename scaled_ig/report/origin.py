@@ -24,7 +24,7 @@ def origin(run: RunRecord, data: MultiViewDataModule) -> dict[str, Any]:
     last = calls[-1] if calls else {}
     return {
         "commits": list(dict.fromkeys(call.get("commit", UNKNOWN) for call in calls)) or [UNKNOWN],
-        "versions": last.get("versions", {}),
+        "versions": last.get("versions") or {"torch": run.costs.get("machine", {}).get("torch", UNKNOWN)},
         "system": last.get("system", UNKNOWN),
         "machine": _machine(run),
         "seed": run.config.get("seed_everything"),

@@ -20,6 +20,7 @@ PART_NAMES = {
     "hull": "visual hull",
     "bases": "base planes",
     "head": "field head",
+    "small_decoder": "small decoder",
     "buffers": "background and buffers",
 }
 
@@ -94,7 +95,9 @@ def costs(run: RunRecord) -> dict[str, Any]:
         "phases": {PHASE_NAMES[name]: run.costs["phases"][name] for name in run.phases()},
         "scene_bytes": _items(run.costs["bytes_per_scene"]) | disk,
         "shared_bytes": _items(run.costs["shared_bytes"]),
-        "milliseconds": {"render latent": milliseconds.get("render"), "decode": milliseconds.get("decode")},
+        "milliseconds": {"render": milliseconds.get("render")}
+        if run.is_rgb
+        else {"render latent": milliseconds.get("render"), "decode": milliseconds.get("decode")},
     }
 
 
@@ -137,4 +140,5 @@ def _growth(run: RunRecord) -> dict[str, Any]:
 
 
 def _items(sizes: dict[str, int]) -> dict[str, float]:
-    return {**{PART_NAMES.get(name, name): size for name, size in sizes.items()}, "together": sum(sizes.values())}
+    named = {PART_NAMES.get(name, name): size for name, size in sizes.items() if size}
+    return {**named, "together": sum(sizes.values())}
