@@ -209,14 +209,8 @@ def draw_scenes(run: RunRecord, stage: int, width: float = WIDE) -> bytes:
         axes.plot(psnrs, places, "o", color=BLUE, mec="white", mew=0.8, ms=size + 1, zorder=3, label="rendered")
         if not run.is_rgb:
             axes.plot(bound, places, "|", color=ORANGE, ms=size + 4, mew=1.8, zorder=2, label="autoencoder alone")
-        axes.legend(
-            loc="lower left",
-            bbox_to_anchor=(0, 1),
-            ncols=3 if width == WIDE else 1,
-            frameon=False,
-            handletextpad=0.2,
-            borderaxespad=0.1,
-        )
+        spacing: Any = {"ncols": 3 if width == WIDE else 1, "handletextpad": 0.2, "borderaxespad": 0.1}
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, **spacing)
         axes.set_yticks(places if named else [], [_plain(scene["id"]) for scene in scenes] if named else [])
         axes.set_ylim(-0.7, len(scenes) - 0.3)
         axes.grid(axis="y", visible=False)

@@ -69,8 +69,8 @@ addEventListener("pointermove", (event) => {
 });
 for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { grip = null; });
 for (const orbit of all(".orbit")) {
-  orbit.addEventListener("click", () => {
-    if (dragged) return;
+  orbit.addEventListener("click", (event) => {
+    if (dragged && event.detail) return; // the end of a drag; a key has no detail
     const large = orbit.getAttribute("aria-pressed") !== "true";
     for (const other of all(".orbit")) other.setAttribute("aria-pressed", "false");
     orbit.setAttribute("aria-pressed", large);

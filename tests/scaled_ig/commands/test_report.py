@@ -5,9 +5,11 @@ import csv
 import html
 import io
 import json
+import os
 import re
 import shlex
 import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import imageio.v2 as imageio
@@ -21,12 +23,13 @@ from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.commands.report import report
 from scaled_ig.errors import UsageError
 from scaled_ig.parsing import VerbParser
-from scaled_ig.report import comparison
+from scaled_ig.report import comparison, scene_table
 from scaled_ig.report.gallery import FRAMES
 from scaled_ig.report.measure import add_bars
 from scaled_ig.report.views import LatentColours, choose_views, show_depth, show_error
 from scaled_ig.runs.record import RunRecord
 from tests.banks import change_last_scene
+from tests.warm import PROGRAM
 
 DATA_URI = re.compile(r"data:([\w/+]+);base64,([\w+/=]+)")
 
@@ -367,3 +370,41 @@ def test_error_is_white_where_there_is_none_and_depth_fades():
     depth = show_depth(torch.tensor([[0.8, 1.8]]), torch.tensor([[1.0, 0.0]]), distance=1.3)
     assert (depth[0, 1] == 255).all()
     assert depth[0, 0].tolist() != [255, 255, 255]
+
+
+def test_a_page_lists_and_pictures_no_more_than_it_has_room_for(reported, monkeypatch):
+    record = RunRecord.open(reported[0])
+    monkeypatch.setattr(scene_table, "MOST_LISTED", 5)
+    monkeypatch.setattr(scene_table, "MOST_PICTURED", 3)
+    table = scene_table.scene_table(record, record.open_data())
+    ranked = [scene["id"] for scene in sorted(record.metrics["scenes"], key=lambda scene: -scene["psnr"])]
+    listed = [row.id for row in table["rows"]]
+    assert (len(listed), table["of"], len(table["csv"].splitlines())) == (5, 8, 9)
+    assert [listed[0], listed[-1]] == [ranked[0], ranked[-1]], "the best and the worst"
+    assert len(table["pictures"]) == 3
+    assert {ranked[0], ranked[-1]} < table["pictures"].keys() < set(listed)
+
+
+@pytest.mark.slow("two runs of the program, one of them cold")
+def test_the_command_of_the_page_repeats_the_run_from_anywhere(
+    tiny_pack, tiny_config, run_scaled_ig, tmp_path, monkeypatch
+):
+    shutil.copytree(tiny_pack, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    relative = "--data.path", "data", "--run_dir", "first run", "--phases.distillation", "null"
+    assert run_scaled_ig("fit", "--config", tiny_config, *relative, "--resume", "true")[0] == 0
+    assert run_scaled_ig("report", "first run")[0] == 0
+    (command, *_) = commands((tmp_path / "first run" / "report.html").read_text())
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = os.environ | {"PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    subprocess.run(["bash", "-c", command], cwd=elsewhere, env=environment, check=True)
+    first, again = tmp_path / "first run", tmp_path / "first run-again"
+    assert not any(elsewhere.iterdir())
+    assert json.loads((again / "scenes.json").read_text())["stage2"]
+    keys = ("id", "psnr", "ssim")
+    measured = [json.loads((run / "metrics.json").read_text())["scenes"] for run in (first, again)]
+    numbers = [[[scene[key] for key in keys] for scene in scenes] for scenes in measured]
+    assert numbers[0] == numbers[1]
+    banks = [SceneBank.open(run / "bank").scenes("stage2") for run in (first, again)]
+    assert [record.sha256 for record in banks[0]] == [record.sha256 for record in banks[1]]
