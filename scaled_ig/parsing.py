@@ -63,7 +63,7 @@ class VerbParser(ArgumentParser):
         """
         if self.is_inner:
             return super().parse_args(*arguments, **options)
-        words = list(arguments[0])
+        words = self._appended(list(arguments[0]))
         try:
             try:
                 config = super().parse_args(words, *arguments[1:], **options)
@@ -79,6 +79,16 @@ class VerbParser(ArgumentParser):
                 raise UsageError(f"{key}: {str(value)[:20]}… has no room in 64 bits: give a smaller number")
         refuse(self.wrong_values(config))
         return config
+
+    def _appended(self, words: list[str]) -> list[str]:
+        """``--compare X`` as ``--compare+ X``: an option of a list of texts takes one of them and may be repeated."""
+        lists = [action for action in self._actions if getattr(action, "_typehint", None) == list[str] | None]
+        names = {name for action in lists for name in action.option_strings if not name.endswith("+")}
+        parts = [_with_underscores(word).partition("=") for word in words]
+        return [
+            f"{name}+{equals}{value}" if name in names else word
+            for word, (name, equals, value) in zip(words, parts, strict=True)
+        ]
 
     def wrong_values(self, config: Namespace) -> Iterator[str]:
         """What is said of each value that the annotation of its argument does not allow."""

@@ -1,8 +1,9 @@
-"""Charts of a run, as SVG."""
+"""Charts of a run, as SVG: each wide, for a screen or paper, and narrow, for a phone."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import contextmanager
 from itertools import cycle
 from typing import Any
@@ -16,12 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scaled_ig.report.base_planes import BasePlanes
+from scaled_ig.report.charts import BAND, BLUE, EDGE, GREEN, GREY, INK, ORANGE, PINK, RULE, SKY, SOFT, YELLOW
 from scaled_ig.report.comparison import Contender
 from scaled_ig.runs.record import PHASE_NAMES, RunRecord
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
-INK, GREY, BAND = "#24292f", "#8a929b", "#f4f6f8"
 COLOURS = {"ours": BLUE, "no_prior": GREEN, "rgb": ORANGE}
 MORE_COLOURS = (PINK, YELLOW, SKY, INK)
 LOSSES = {"reconstruction": ("reconstruction", GREY), "latent": ("latent", PINK), "rgb": ("RGB", ORANGE)}
@@ -32,14 +31,14 @@ STYLE: Any = {
     "font.size": 10.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#c8cdd2",
-    "axes.labelcolor": "#57606a",
+    "axes.edgecolor": EDGE,
+    "axes.labelcolor": SOFT,
     "axes.grid": True,
-    "grid.color": "#e9ecef",
+    "grid.color": RULE,
     "grid.linewidth": 0.8,
     "axes.axisbelow": True,
-    "xtick.color": "#57606a",
-    "ytick.color": "#57606a",
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "ytick.minor.size": 0,
@@ -49,10 +48,24 @@ STYLE: Any = {
 }
 
 
+WIDE, NARROW = 10.6, 4.8
+"""Widths of a chart, inches: letters are as large in both."""
+
+
+def in_both_widths(draw: Callable[..., bytes], *arguments: Any) -> tuple[bytes, bytes]:
+    """A chart in both widths."""
+    return draw(*arguments, WIDE), draw(*arguments, NARROW)
+
+
 @contextmanager
 def _style():
     with plt.rc_context(STYLE):
         yield
+
+
+def _plain(text: str) -> str:
+    """A name as it is: between dollar signs it would be a formula."""
+    return text.replace("$", r"\$")
 
 
 def _svg(figure: Figure) -> bytes:
@@ -88,15 +101,15 @@ def _label(axes: Axes, points: list[tuple[float, float, str, str]], gap: float =
         )
 
 
-def _bands(axes: Axes, run: RunRecord, names: bool) -> float:
-    """Shade phases one after another; returns the end of the last, in seconds."""
+def _bands(axes: Axes, run: RunRecord, width: float | None = None) -> float:
+    """Shade phases one after another, under their names in a chart of some width; returns the last end in seconds."""
     start, total = 0.0, sum(run.costs["phases"][phase]["seconds"] for phase in run.phases())
     for place, phase in enumerate(run.phases()):
         end = start + run.costs["phases"][phase]["seconds"]
         if place % 2 == 0:
             axes.axvspan(start, end, color=BAND, lw=0, zorder=0)
-        if names:
-            narrow = (end - start) / total < 0.11
+        if width is not None:
+            narrow = (end - start) / total * (width - 2.4) < 1  # inches, less those of labels
             title = PHASE_NAMES[phase].replace(" ", "\n")
             axes.annotate(
                 title,
@@ -104,9 +117,9 @@ def _bands(axes: Axes, run: RunRecord, names: bool) -> float:
                 xycoords=("data", "axes fraction"),
                 ha="left" if narrow else "center",
                 va="bottom",
-                rotation=35 if narrow else 0,
+                rotation=(35 if width == WIDE else 60) if narrow else 0,
                 fontsize=9,
-                color="#57606a",
+                color=SOFT,
             )
         start = end
     axes.set_xlim(0, start)
@@ -114,14 +127,14 @@ def _bands(axes: Axes, run: RunRecord, names: bool) -> float:
     return start
 
 
-def draw_training(run: RunRecord) -> bytes:
+def draw_training(run: RunRecord, width: float = WIDE) -> bytes:
     """Losses and PSNR of all phases, one after another, over training seconds."""
     with _style():
         figure, (losses, quality) = plt.subplots(
-            2, 1, figsize=(10.6, 6.2), sharex=True, height_ratios=(1, 1.15), layout="constrained"
+            2, 1, figsize=(width, 6.2), sharex=True, height_ratios=(1, 1.15), layout="constrained"
         )
-        _bands(losses, run, names=True)
-        _bands(quality, run, names=False)
+        _bands(losses, run, width)
+        _bands(quality, run)
         losses.set_yscale("log")
         ends: dict[str, tuple[float, float, str, str]] = {}
         dots, bound, start = [], None, 0.0
@@ -152,10 +165,10 @@ def draw_training(run: RunRecord) -> bytes:
         return _svg(figure)
 
 
-def draw_comparison(contenders: list[Contender], nearest: float | None) -> bytes:
+def draw_comparison(contenders: list[Contender], nearest: float | None, width: float = WIDE) -> bytes:
     """PSNR of stage 2 over its training seconds: lines on watched views, dots on test views at the ends of phases."""
     with _style():
-        figure, axes = plt.subplots(figsize=(10.6, 4.0), layout="constrained")
+        figure, axes = plt.subplots(figsize=(width, 4.0), layout="constrained")
         labels = []
         more = cycle(MORE_COLOURS)
         for contender in contenders:
@@ -167,7 +180,7 @@ def draw_comparison(contenders: list[Contender], nearest: float | None) -> bytes
             dots = [(seconds, psnr) for _, seconds, psnr in contender.ends()]
             axes.plot(*_split(dots), "o", color=colour, ms=7, mec="white", mew=1, clip_on=False, zorder=5)
             if dots:
-                labels.append((*dots[-1], f"{contender.label} {dots[-1][1]:.1f} dB", colour))
+                labels.append((*dots[-1], _plain(f"{contender.label} {dots[-1][1]:.1f} dB"), colour))
         axes.set_xlim(left=0)
         if nearest is not None:
             axes.axhline(nearest, color=GREY, lw=1.2, ls=(0, (4, 3)))
@@ -179,27 +192,26 @@ def draw_comparison(contenders: list[Contender], nearest: float | None) -> bytes
         return _svg(figure)
 
 
-def draw_scenes(run: RunRecord, stage: int) -> bytes:
+def draw_scenes(run: RunRecord, stage: int, width: float = WIDE) -> bytes:
     """PSNR of each scene over that of its nearest views, and the autoencoder's own."""
     scenes = sorted(run.scenes(stage), key=lambda scene: scene["psnr"])
     named = len(scenes) <= 40
     with _style():
         height = 1.2 + (0.26 * len(scenes) if named else 7)
-        figure, axes = plt.subplots(figsize=(10.6, height), layout="constrained")
+        figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
         places = range(len(scenes))
         psnrs = [scene["psnr"] for scene in scenes]
         nearest = [scene.get("nearest_view_psnr") or scene["psnr"] for scene in scenes]
         bound = [scene.get("autoencoder_psnr") or scene["psnr"] for scene in scenes]
         size = 7 if named else 3
-        axes.hlines(places, nearest, psnrs, color="#d5dbe1", lw=3 if named else 1, zorder=1)
+        axes.hlines(places, nearest, psnrs, color=EDGE, lw=3 if named else 1, zorder=1)
         axes.plot(nearest, places, "o", color="white", mec=GREY, mew=1.5, ms=size, zorder=2, label="nearest view")
         axes.plot(psnrs, places, "o", color=BLUE, mec="white", mew=0.8, ms=size + 1, zorder=3, label="rendered")
         if not run.is_rgb:
             axes.plot(bound, places, "|", color=ORANGE, ms=size + 4, mew=1.8, zorder=2, label="autoencoder alone")
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, handletextpad=0.2, borderaxespad=0.1
-        )
-        axes.set_yticks(places if named else [], [scene["id"] for scene in scenes] if named else [])
+        spacing: Any = {"ncols": 3 if width == WIDE else 1, "handletextpad": 0.2, "borderaxespad": 0.1}
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, **spacing)
+        axes.set_yticks(places if named else [], [_plain(scene["id"]) for scene in scenes] if named else [])
         axes.set_ylim(-0.7, len(scenes) - 0.3)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
@@ -207,10 +219,12 @@ def draw_scenes(run: RunRecord, stage: int) -> bytes:
         return _svg(figure)
 
 
-def draw_bases(planes: dict[int, BasePlanes]) -> bytes:
+def draw_bases(planes: dict[int, BasePlanes], width: float = WIDE) -> bytes:
     """Left the use of each base, most used first, by stages; right the singular values of the newest stage."""
     with _style():
-        figure, (use, spectra) = plt.subplots(1, 2, figsize=(10.6, 3.4), layout="constrained")
+        side_by_side = width == WIDE
+        shape, size = ((1, 2), (width, 3.4)) if side_by_side else ((2, 1), (width, 6.4))
+        figure, (use, spectra) = plt.subplots(*shape, figsize=size, layout="constrained")
         newest = planes[max(planes)]
         shares = {stage: np.array(bases.numbers["shares"]) for stage, bases in planes.items()}
         order, width = (-shares[max(planes)]).argsort(), 0.8 / len(planes)

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from scaled_ig.report import pictures
+from scaled_ig.report import charts, pictures
 
 DASH = "\N{EN DASH}"
 
@@ -46,6 +46,7 @@ def html(content: dict[str, Any]) -> str:
         "kibibytes": kibibytes,
         "print": lambda text: text.replace("'", "\N{RIGHT SINGLE QUOTATION MARK}"),
         "uri": pictures.data_uri,
-        "png": lambda picture: pictures.data_uri(pictures.encode(picture), "image/png"),
+        "webp": lambda picture: pictures.data_uri(pictures.encode(picture, "WEBP"), "image/webp"),
+        "inline": charts.inline,
     }
     return environment.get_template("report.html").render(content)

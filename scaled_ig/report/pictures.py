@@ -62,6 +62,15 @@ def enlarge(picture: Picture, factor: int, smooth: bool = True) -> Picture:
     return np.asarray(Image.fromarray(picture).resize((width * factor, height * factor), method))
 
 
+def shrunk(picture: Picture, largest: int) -> Picture:
+    """A picture of at most ``largest`` pixels on its longer side; smaller ones stay as they are."""
+    factor = largest / max(picture.shape[:2])
+    if factor >= 1:
+        return picture
+    size = [max(1, round(side * factor)) for side in picture.shape[1::-1]]
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+
+
 def enlargement(size: int) -> int:
     """How much tiles of ``size`` pixels are enlarged in films."""
     return max(1, SMALLEST_TILE // size)
@@ -104,11 +113,11 @@ def write_film(path: Path, frames: Iterable[Picture], frames_per_second: int) ->
                 writer.append_data(frame)
 
 
-def encode(picture: Picture, kind: str = "PNG") -> bytes:
-    """File content of a picture."""
+def encode(picture: Picture, kind: str = "PNG", quality: int | None = None) -> bytes:
+    """File content of a picture, ``PNG`` or ``WEBP``: without loss unless a quality is given."""
     stream = io.BytesIO()
-    options = {"quality": 92} if kind == "JPEG" else {"optimize": True}
-    Image.fromarray(picture).save(stream, kind, **options)
+    options: dict[str, Any] = {"optimize": True} if kind == "PNG" else {"lossless": quality is None}
+    Image.fromarray(picture).save(stream, kind, **options | ({"quality": quality} if quality else {}))
     return stream.getvalue()
 
 

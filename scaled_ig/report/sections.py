@@ -12,19 +12,15 @@ from scaled_ig.report.run_costs import RunCosts
 from scaled_ig.runs.record import PHASE_NAMES, RunRecord
 
 MEASURED = ("psnr", "ssim", "lpips", "nearest_view_psnr", "rgb_triplanes_psnr", "autoencoder_psnr")
-PROTOCOL_NAMES = {
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "lpips": "LPIPS",
-    "autoencoder_psnr": "autoencoder alone",
-    "nearest_view_psnr": "nearest view",
-}
+LARGEST_DOWNLOAD = 1 << 20
+"""Files with more bytes are named on the page, not in it."""
 PART_NAMES = {
     "micro": "own planes",
     "mixing": "mixing coefficients",
     "hull": "visual hull",
     "bases": "base planes",
     "head": "field head",
+    "small_decoder": "small decoder",
     "buffers": "background and buffers",
 }
 
@@ -51,27 +47,23 @@ def headline(run: RunRecord) -> dict[str, Any]:
         "psnr": metrics["psnr"],
         "nearest": metrics.get("nearest_view_psnr"),
         "seconds": run.seconds(stage) / metrics["num_scenes"],
+        "kept_bytes": _kept_bytes(run, stage),
         "bytes": run.bytes_per_scene(),
     }
 
 
 def quality(run: RunRecord) -> dict[str, Any]:
-    """The metrics, their protocol, and every scene."""
-    protocol = {
-        PROTOCOL_NAMES.get(name, name.replace("_", " ")): text.rstrip(".")
-        for name, text in run.metrics.get("protocol", {}).items()
-    }
+    """The metrics, and every scene."""
     return {
         "stages": {stage: dict.fromkeys(MEASURED) | run.metrics[f"s{stage}"] for stage in run.stages()},
-        "protocol": "; ".join(f"{name}: {text}" for name, text in protocol.items()),
         "is_rgb": run.is_rgb,
-        "chart": figures.draw_scenes(run, run.stages()[-1]),
+        "chart": figures.in_both_widths(figures.draw_scenes, run, run.stages()[-1]),
     }
 
 
 def training(run: RunRecord) -> dict[str, Any]:
     """How training went."""
-    return {"chart": figures.draw_training(run.first_wave()), "waves": run.num_waves}
+    return {"chart": figures.in_both_widths(figures.draw_training, run.first_wave()), "waves": run.num_waves}
 
 
 def comparison(run: RunRecord, contenders: list[Contender]) -> dict[str, Any] | None:
@@ -80,6 +72,7 @@ def comparison(run: RunRecord, contenders: list[Contender]) -> dict[str, Any] | 
     if not lines:
         return None
     nearest = run.metrics.get("s2", {}).get("nearest_view_psnr")
+    chart = figures.in_both_widths(figures.draw_comparison, contenders, nearest) if len(contenders) > 1 else None
     return {
         "sentences": sentences(contenders),
         "rows": lines,
@@ -89,26 +82,48 @@ def comparison(run: RunRecord, contenders: list[Contender]) -> dict[str, Any] | 
         "bytes": run.bytes_per_scene(),
         "plain_bytes": {features: plain_bytes(run, features) for features in PLAIN_FEATURES},
         "machines": len({str(sorted(contender.run.costs.get("machine", {}).items())) for contender in contenders}),
-        "chart": figures.draw_comparison(contenders, nearest) if len(contenders) > 1 else None,
+        "chart": chart,
     }
 
 
 def costs(run: RunRecord) -> dict[str, Any]:
     """Seconds, bytes and milliseconds, itemised."""
     milliseconds = run.costs.get("milliseconds_per_image", {})
-    disk = {}
-    for stage in run.stages():
-        versions = run.versions(stage)
-        if versions:
-            scenes = sum(run.bank.versions[name].num_scenes for name in versions)
-            disk[f"on disk, stage {stage}"] = sum(map(run.bank.record_bytes, versions)) / scenes
+    disk = {f"on disk, stage {stage}": _kept_bytes(run, stage) for stage in run.stages()}
     return {
         "growth": _growth(run) if run.stages() == [1, 2] else None,
         "phases": {PHASE_NAMES[name]: run.costs["phases"][name] for name in run.phases()},
         "scene_bytes": _items(run.costs["bytes_per_scene"]) | disk,
         "shared_bytes": _items(run.costs["shared_bytes"]),
-        "milliseconds": {"render latent": milliseconds.get("render"), "decode": milliseconds.get("decode")},
+        "milliseconds": {"render": milliseconds.get("render")}
+        if run.is_rgb
+        else {"render latent": milliseconds.get("render"), "decode": milliseconds.get("decode")},
     }
+
+
+def _kept_bytes(run: RunRecord, stage: int) -> float:
+    """Bytes of a scene's record in the bank, the mean over those of a stage."""
+    versions = run.versions(stage)
+    scenes = sum(run.bank.versions[name].num_scenes for name in versions)
+    return sum(map(run.bank.record_bytes, versions)) / scenes
+
+
+def downloads(run: RunRecord, scenes_csv: str) -> list[dict[str, Any]]:
+    """Files that the page holds: name, kind, how many bytes, and content unless it is too large."""
+    names = {"metrics.json": "application/json", "costs.json": "application/json"}
+    names |= {"training.csv": "text/csv", "config.yaml": "text/plain"}
+    contents = {"scenes.csv": scenes_csv.encode()}
+    contents |= {name: path.read_bytes() for name in names if (path := run.folder.path / name).is_file()}
+    kinds = {"scenes.csv": "text/csv"} | names
+    return [
+        {
+            "name": name,
+            "kind": kinds[name],
+            "bytes": len(content),
+            "content": content if len(content) <= LARGEST_DOWNLOAD or name == "scenes.csv" else None,
+        }
+        for name, content in contents.items()
+    ]
 
 
 def _growth(run: RunRecord) -> dict[str, Any]:
@@ -125,4 +140,5 @@ def _growth(run: RunRecord) -> dict[str, Any]:
 
 
 def _items(sizes: dict[str, int]) -> dict[str, float]:
-    return {**{PART_NAMES.get(name, name): size for name, size in sizes.items()}, "together": sum(sizes.values())}
+    named = {PART_NAMES.get(name, name): size for name, size in sizes.items() if size}
+    return {**named, "together": sum(sizes.values())}

@@ -18,11 +18,13 @@ from data_modules.base import MultiViewDataModule
 from scaled_ig.bank.scene_bank import spread
 from scaled_ig.batch import ViewBatch
 from scaled_ig.metrics.images import psnr
-from scaled_ig.report.pictures import Picture, to_pictures
+from scaled_ig.report.pictures import Picture, shrunk, to_pictures
 from scaled_ig.runs.record import RunRecord
 from scaled_ig.scene_model import to_image
 
 SCENES_SHOWN = {1: 4, 2: 8}
+LARGEST_PICTURE = 320
+"""Pictures on the page have at most so many pixels on their longer side, so that it stays small."""
 ERROR_GAIN = 4
 ERROR_COLOURS = LinearSegmentedColormap.from_list("error", ["#ffffff", "#fdbb84", "#d7301f", "#4a0b0b"])
 DEPTH_COLOURS = colormaps["cividis"]
@@ -148,5 +150,6 @@ def _row(view: dict[str, Any], colours: LatentColours, scene_psnr: float) -> Vie
         pictures["rendered latent"] = colours(view["rendered_latent"])[0]
         pictures["encoder's latent"] = colours(view["latent"])[0]
     pictures["depth"] = show_depth(view["depth"], view["accumulation"], view["distance"])
+    pictures = {title: shrunk(picture, LARGEST_PICTURE) for title, picture in pictures.items()}
     quality = float(psnr(rendered, truth))
     return ViewRow(view["stage"], view["scene"], view["view"], quality, scene_psnr, pictures)

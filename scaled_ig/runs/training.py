@@ -40,6 +40,7 @@ from scaled_ig.runs.model_state import ModelState, Source
 from scaled_ig.runs.outcomes import write_costs, write_quality
 from scaled_ig.runs.phase_runs import PhaseRun, find_start, forget_finished_waves, forget_wave, list_phase_runs
 from scaled_ig.runs.plan import TrainingPlan, stage_of
+from scaled_ig.runs.provenance import provenance, write_provenance
 from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
 
@@ -171,6 +172,7 @@ class Training:
         def begin() -> None:
             before()
             self.run.write_json("scenes.json", scenes)
+            write_provenance(self.run, provenance(self.data, self.plan.seed))
             if changes and progress.begun:
                 log_changes(self.run, changes, progress)
 

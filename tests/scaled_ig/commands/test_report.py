@@ -2,11 +2,15 @@
 
 import base64
 import csv
+import html
 import io
 import json
+import os
 import re
+import shlex
 import shutil
-from xml.etree import ElementTree
+import subprocess
+from html.parser import HTMLParser
 
 import imageio.v2 as imageio
 import numpy as np
@@ -14,16 +18,20 @@ import pytest
 import torch
 from PIL import Image
 
+from scaled_ig import cli
 from scaled_ig.bank.scene_bank import SceneBank
-from scaled_ig.commands.report import FILM_VIEWS, report
+from scaled_ig.commands.report import report
 from scaled_ig.errors import UsageError
-from scaled_ig.report import comparison
+from scaled_ig.parsing import VerbParser
+from scaled_ig.report import comparison, scene_table
+from scaled_ig.report.gallery import FRAMES
 from scaled_ig.report.measure import add_bars
 from scaled_ig.report.views import LatentColours, choose_views, show_depth, show_error
 from scaled_ig.runs.record import RunRecord
 from tests.banks import change_last_scene
+from tests.warm import PROGRAM
 
-DATA_URI = re.compile(r'data:([\w/+]+);base64,([^"]+)')
+DATA_URI = re.compile(r"data:([\w/+]+);base64,([\w+/=]+)")
 
 
 def copy_run(source, target, gain=0.0):
@@ -78,34 +86,93 @@ def test_bars_that_are_missing_are_measured(tiny_run, tmp_path):
     assert json.loads((run / "metrics.json").read_text()) == written
 
 
+def without_content(text):
+    """A page without its pictures and files."""
+    return DATA_URI.sub("", text)
+
+
 def test_page_needs_nothing_else(reported):
     _, text = reported
-    own = DATA_URI.sub("", text)
-    assert "http" not in own
-    assert "<script" not in own
-    assert not re.search(r'(src|href)="(?!")', own)
+    page = without_content(text)
+    assert "http" not in page.replace("http-equiv", "")
+    assert "default-src 'none'" in page, "a browser would refuse what is missed here"
+    assert not re.search(r'(src|href)="(?!"|#)', page)
 
 
 def test_everything_embedded_decodes(reported):
     _, text = reported
-    kinds = {}
+    kinds, frames = {}, []
     for kind, content in DATA_URI.findall(text):
         kinds[kind] = kinds.get(kind, 0) + 1
         data = base64.b64decode(content, validate=True)
-        if kind == "image/svg+xml":
-            assert ElementTree.fromstring(data).tag.endswith("svg")
-        elif kind == "video/mp4":
-            assert len(imageio.mimread(data, format="mp4", memtest=False)) == FILM_VIEWS
-        else:
-            Image.open(io.BytesIO(data)).verify()
-    assert kinds == {"video/mp4": 1, "image/jpeg": 1, "image/png": 8 * 6 + 3 * 3, "image/svg+xml": 4}
+        if kind == "image/webp":
+            picture = Image.open(io.BytesIO(data))
+            picture.load()
+            frames += [picture.size] if max(picture.size) > 100 else []
+    assert frames == [(10 * 32, FRAMES // 10 * 32)] * 4, "a sheet for each scene of stage 2"
+    in_cards, in_table, in_strips = 8 * 6, 8 * 2, 3 * 3
+    files = {"text/csv": 2, "application/json": 2, "text/plain": 1}
+    assert kinds == {"image/webp": 4 + in_cards + in_table + in_strips} | files
 
 
 def test_film_has_all_frames_and_scenes(reported):
     run, _ = reported
     frames = imageio.mimread(run / "orbit.mp4", memtest=False)
-    assert len(frames) == FILM_VIEWS
+    assert len(frames) == FRAMES
     assert frames[0].shape == (256, 4 * 256, 3)
+
+
+def test_downloads_are_the_files(reported):
+    run, text = reported
+    links = re.findall(r'download="run-([\w.]+)" href="data:[\w/]+;base64,([^"]+)"', text)
+    contents = {name: base64.b64decode(content) for name, content in links}
+    for name in ("metrics.json", "costs.json", "training.csv", "config.yaml"):
+        assert contents.pop(name) == (run / name).read_bytes()
+    scenes = list(csv.DictReader(io.StringIO(contents.pop("scenes.csv").decode())))
+    record = RunRecord.open(run)
+    assert not contents
+    for scene in scenes:
+        (measured,) = (one for one in record.metrics["scenes"] if one["id"] == scene["id"])
+        assert (float(scene["psnr"]), int(scene["stage"])) == (measured["psnr"], measured["stage"])
+        assert int(scene["bytes"]) == record.bank.record(scene["id"]).bytes
+        assert float(scene["seconds"]) == pytest.approx(record.seconds(measured["stage"]) / 4)
+    assert len(scenes) == 8
+    assert [float(scene["psnr"]) for scene in scenes] == sorted(one["psnr"] for one in record.metrics["scenes"])[::-1]
+
+
+def test_page_is_well_formed(reported):
+    """Every element is closed where it must be, and no id is there twice."""
+    _, text = reported
+    checker = Nesting()
+    checker.feed(without_content(text))
+    assert checker.open == []
+    assert len(checker.ids) == len(set(checker.ids))
+    assert {link for link in checker.links if link.startswith("#")} <= {f"#{name}" for name in checker.ids}
+    assert checker.without_alternative == ["", ""], "the two of the slider, which a script fills"
+
+
+class Nesting(HTMLParser):
+    """Elements that are open, ids, links, and pictures that say nothing to who does not see them."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.links, self.without_alternative = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.ids += [values["id"]] if "id" in values else []
+        self.links += [values[name] for name in ("href",) if name in values]
+        if tag == "img" and not values.get("alt"):
+            self.without_alternative.append(values.get("alt"))
+        if tag not in ("meta", "img", "input"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
 
 
 def test_parts_come_in_their_order(reported):
@@ -114,12 +181,16 @@ def test_parts_come_in_their_order(reported):
     assert titles == [
         "Orbits",
         "Unseen views",
+        "Scenes",
         "Quality",
         "Training",
         "What bases learn",
         "Against other ways",
         "Costs",
+        "Repeat it",
     ]
+    anchors = re.findall('href="#(.*?)"', re.search('class="anchors".*?</div>', text, re.DOTALL)[0])
+    assert anchors == re.findall('<section id="(.*?)">', text)
 
 
 def test_sentences_follow_from_the_numbers(reported):
@@ -128,16 +199,37 @@ def test_sentences_follow_from_the_numbers(reported):
     assert "+0.75 dB after RGB alignment" in text
     assert "whole images" in text
     assert "within 0.05 dB of this run" in text  # its twin
-    assert not re.search("faster|speed|outperform", DATA_URI.sub("", text))
+    assert not re.search("faster|speed|outperform", without_content(text))
 
 
 def test_names_are_text_and_commands_can_be_repeated(reported):
     _, text = reported
     label = "the &lt;run&gt;’s twin"
     assert text.count(label) == 2, "in the table, and in its sentence"
+    assert text.count("the &lt;run&gt;'s twin") == 2, "in both widths of the chart"
     assert "<run>" not in text
-    (lines,) = re.findall("<pre>(.*?)</pre>", text, re.DOTALL)
-    assert "’" not in lines
+    for line in commands(text):
+        name, function, arguments = cli.called(shlex.split(line.rpartition(" && ")[2])[1:])
+        if name != "fit":
+            VerbParser(function).parse_args(arguments)
+
+
+def commands(text):
+    """Commands that a page names."""
+    blocks = re.findall("<pre>(.*?)</pre>", text, re.DOTALL)
+    return [line for block in blocks for line in html.unescape(block).splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (["--compare", "a=b"], ["a=b"]),
+        (["--compare", "a=b", "--compare=c d=e"], ["a=b", "c d=e"]),
+        (["--compare", '["a=b", "c=d"]'], ["a=b", "c=d"]),
+    ],
+)
+def test_runs_are_compared_with_one_option_each_or_a_list(words, value):
+    assert VerbParser(report).parse_args(["run", *words]).compare == value
 
 
 def test_cells_without_a_number_are_told_apart(reported):
@@ -278,3 +370,41 @@ def test_error_is_white_where_there_is_none_and_depth_fades():
     depth = show_depth(torch.tensor([[0.8, 1.8]]), torch.tensor([[1.0, 0.0]]), distance=1.3)
     assert (depth[0, 1] == 255).all()
     assert depth[0, 0].tolist() != [255, 255, 255]
+
+
+def test_a_page_lists_and_pictures_no_more_than_it_has_room_for(reported, monkeypatch):
+    record = RunRecord.open(reported[0])
+    monkeypatch.setattr(scene_table, "MOST_LISTED", 5)
+    monkeypatch.setattr(scene_table, "MOST_PICTURED", 3)
+    table = scene_table.scene_table(record, record.open_data())
+    ranked = [scene["id"] for scene in sorted(record.metrics["scenes"], key=lambda scene: -scene["psnr"])]
+    listed = [row.id for row in table["rows"]]
+    assert (len(listed), table["of"], len(table["csv"].splitlines())) == (5, 8, 9)
+    assert [listed[0], listed[-1]] == [ranked[0], ranked[-1]], "the best and the worst"
+    assert len(table["pictures"]) == 3
+    assert {ranked[0], ranked[-1]} < table["pictures"].keys() < set(listed)
+
+
+@pytest.mark.slow("two runs of the program, one of them cold")
+def test_the_command_of_the_page_repeats_the_run_from_anywhere(
+    tiny_pack, tiny_config, run_scaled_ig, tmp_path, monkeypatch
+):
+    shutil.copytree(tiny_pack, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    relative = "--data.path", "data", "--run_dir", "first run", "--phases.distillation", "null"
+    assert run_scaled_ig("fit", "--config", tiny_config, *relative, "--resume", "true")[0] == 0
+    assert run_scaled_ig("report", "first run")[0] == 0
+    (command, *_) = commands((tmp_path / "first run" / "report.html").read_text())
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = os.environ | {"PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    subprocess.run(["bash", "-c", command], cwd=elsewhere, env=environment, check=True)
+    first, again = tmp_path / "first run", tmp_path / "first run-again"
+    assert not any(elsewhere.iterdir())
+    assert json.loads((again / "scenes.json").read_text())["stage2"]
+    keys = ("id", "psnr", "ssim")
+    measured = [json.loads((run / "metrics.json").read_text())["scenes"] for run in (first, again)]
+    numbers = [[[scene[key] for key in keys] for scene in scenes] for scenes in measured]
+    assert numbers[0] == numbers[1]
+    banks = [SceneBank.open(run / "bank").scenes("stage2") for run in (first, again)]
+    assert [record.sha256 for record in banks[0]] == [record.sha256 for record in banks[1]]
