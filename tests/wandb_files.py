@@ -69,7 +69,9 @@ def config(path: Path) -> dict[str, Any]:
 
 def run_of(path: Path) -> wandb_internal_pb2.RunRecord:
     """Id, names, group, tags and job type."""
-    return next(record.run for record in records_of(path) if record.WhichOneof("record_type") == "run")
+    return next(
+        record.run for record in records_of(path, is_finished=False) if record.WhichOneof("record_type") == "run"
+    )
 
 
 def summary(path: Path) -> dict[str, Any]:

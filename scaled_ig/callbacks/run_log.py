@@ -107,6 +107,8 @@ class RunLog(Logger):
     def save(self) -> None:
         for logger in self.loggers:
             logger.save()
+            if isinstance(logger, TensorBoardLogger):  # it would keep two minutes to itself
+                logger.experiment.flush()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
