@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import imageio.v2 as imageio
+import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from numpy.typing import NDArray
 
 from scaled_ig.files import write_whole
 from scaled_ig.ranges import Range, checked
+
+Artifact = Literal["bank", "report"]
+FRAMES_PER_SECOND = 12
 
 
 @checked
@@ -20,14 +28,16 @@ class RunLogger(WandbLogger):
 
     Args:
         project: W&B project.
-        group: Group of runs, e.g. one experiment.
+        group: Group of runs, e.g. one table of a paper.
         name: Name of the run; that of the run folder where it is None.
         tags: Tags.
         entity: W&B user or team.
         mode: ``auto`` goes online where a key is found, else writes an offline run.
         id: Run id; kept in the run folder where it is None.
-        save_dir: Where ``wandb/`` is written; the run folder where it is None.
+        save_dir: Where ``wandb/`` is written: a folder of the run folder, or an absolute path.
         init_timeout: Seconds to wait for W&B before going offline.
+        job_type: What the run is in its group, e.g. a row of the table.
+        artifacts: What W&B keeps a copy of: the bank when training ends, the page when ``scaled-ig report`` writes it.
     """
 
     def __init__(
@@ -41,6 +51,8 @@ class RunLogger(WandbLogger):
         id: str | None = None,
         save_dir: str | None = None,
         init_timeout: Annotated[float, Range(0, 3600, without_low=True)] = 30.0,
+        job_type: str | None = None,
+        artifacts: list[Artifact] | None = None,
     ) -> None:
         super().__init__(
             project=project,
@@ -50,19 +62,21 @@ class RunLogger(WandbLogger):
             entity=entity,
             id=id,
             save_dir=save_dir or ".",
+            job_type=job_type,
             resume="allow",
         )
-        self.mode, self.init_timeout = mode, init_timeout
-        self.step_offset = 0  # steps of the phases before: one axis for the whole run
+        del self._wandb_init["anonymous"]  # of which W&B says that it has no effect any more
+        self.mode, self.init_timeout, self.artifacts = mode, init_timeout, artifacts or []
 
     def belong_to(self, run_folder: Path) -> None:
-        """Take from a run folder what was not given: id, name and place."""
+        """Take from a run folder what was not given: id, name and place, also of what an offline run has to upload."""
         if self._id is None:
             self._id = self._wandb_init["id"] = run_id(run_folder)
         if self._name is None:
-            self._name = self._wandb_init["name"] = run_folder.name
+            self._name = self._wandb_init["name"] = run_folder.resolve().name
         if self._save_dir == ".":
             self._save_dir = self._wandb_init["dir"] = str(run_folder)
+        os.environ.setdefault("WANDB_DATA_DIR", str(run_folder.resolve() / "wandb"))
 
     @property
     def experiment(self):
@@ -83,15 +97,71 @@ class RunLogger(WandbLogger):
             return self.mode
         if os.environ.get("WANDB_MODE"):
             return os.environ["WANDB_MODE"]
+        return "online" if has_key() else "offline"
+
+    def define_axes(self, names: Sequence[str]) -> None:
+        """Quantities that any panel can have along its x axis, and that need no panel of their own."""
+        for name in names:
+            self.experiment.define_metric(name, hidden=True)
+
+    # -- what a row may hold beside numbers --------------------------------------------------------------------------
+
+    def picture(self, picture: NDArray[np.uint8], caption: str | None = None) -> Any:
+        """A picture [H, W, 3]."""
         import wandb
 
-        try:
-            return "online" if wandb.login(prompt=False, verify=False) else "offline"
-        except Exception:
-            return "offline"
+        return wandb.Image(picture, caption=caption)
 
-    def log_metrics(self, metrics, step=None) -> None:
-        super().log_metrics(metrics, None if step is None else step + self.step_offset)
+    def film(self, frames: NDArray[np.uint8], caption: str) -> Any:
+        """Frames [F, H, W, 3] that come again and again."""
+        import wandb
+
+        stream = io.BytesIO()
+        imageio.mimwrite(stream, list(frames), format="gif", duration=1000 / FRAMES_PER_SECOND, loop=0)  # type: ignore[call-overload]
+        stream.seek(0)
+        return wandb.Video(stream, caption=caption, format="gif")  # W&B would need moviepy to make one of an array
+
+    def histogram(self, values: Sequence[float]) -> Any:
+        """How many values lie where."""
+        import wandb
+
+        return wandb.Histogram(list(values))
+
+    def table(self, rows: Sequence[dict[str, Any]]) -> Any:
+        """Rows with the same names each; arrays are pictures."""
+        import wandb
+
+        data = [[self.picture(cell) if isinstance(cell, np.ndarray) else cell for cell in row.values()] for row in rows]
+        return wandb.Table(columns=list(rows[0]), data=data)
+
+    def curve(self, rows: Sequence[dict[str, Any]], along: str, of: str) -> Any:
+        """A line through the rows of a table."""
+        import wandb
+
+        return wandb.plot.line(self.table(rows), along, of, title=of)
+
+    def keep(self, kind: Artifact, path: Path) -> None:
+        """Have W&B keep a copy of a file or folder, where ``artifacts`` asks for it."""
+        if kind not in self.artifacts or self.mode == "disabled":
+            return
+        import wandb
+
+        artifact = wandb.Artifact(f"{kind}-{self.version}", kind, metadata={"path": str(path)})
+        if path.is_dir():
+            artifact.add_dir(str(path))
+        else:
+            artifact.add_file(str(path))
+        self.experiment.log_artifact(artifact)
+
+
+def has_key() -> bool:
+    """Whether W&B has a key here; never prompts."""
+    import wandb
+
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except Exception:
+        return False
 
 
 def run_id(run_folder: Path) -> str:

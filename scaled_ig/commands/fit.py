@@ -36,8 +36,9 @@ from scaled_ig import autoencoders
 from scaled_ig.allowed import class_in
 from scaled_ig.autoencoders import Autoencoder, IdentityAutoencoder
 from scaled_ig.bank.scene_records import Encoding
-from scaled_ig.callbacks import PhaseProgress, Plateau, RunLogger
+from scaled_ig.callbacks import PhaseProgress, Plateau, RunLog
 from scaled_ig.class_paths import allow, check_classes
+from scaled_ig.commands.loggers import in_run_folder, with_places
 from scaled_ig.commands.without_effect import settings_without_effect
 from scaled_ig.distributed.watch import Silence, Watch
 from scaled_ig.documents import parse_yaml
@@ -139,6 +140,12 @@ class TrainingParser(VerbParser, LightningArgumentParser):
         config = super().parse_args([*words[place:end], *words[:place], *words[end:]], **options)
         check_classes(config, MODEL_KINDS + TRAINER_KINDS, self.packages)
         return config
+
+    def add_class_arguments(self, theclass: Any, *arguments: Any, **options: Any) -> list[str]:
+        names = super().add_class_arguments(theclass, *arguments, **options)
+        if isinstance(theclass, type) and issubclass(theclass, Logger):
+            with_places(self, theclass)
+        return names
 
     def hints(self) -> dict[str, Any]:
         """As above, with those of constructors that the library has taken the ranges from."""
@@ -279,7 +286,9 @@ class TrainingCLI(LightningCLI):
             source = Source(finished_stage1(RunFolder(config.init_from)), "stage1")
         self._choose_autoencoder(source)
         try:
-            self.config_init = self.parser.instantiate(config)
+            self.config_init = self.parser.instantiate(in_run_folder(config))
+        except ModuleNotFoundError as error:
+            raise UsageError(f"a class of the configuration needs a further package: {error}") from None
         except ValueError as error:  # the library tries alternatives, and lists what was wrong with each
             raise _mistake_behind(error) or error from None
         training = adjust(self._training(source))
@@ -332,13 +341,14 @@ class TrainingCLI(LightningCLI):
     def _training(self, source: Source | None) -> Training:
         config, made = self.config, self.config_init
         run = RunFolder(config.run_dir)
-        logger = made.trainer.logger if isinstance(made.trainer.logger, RunLogger) else None
+        loggers = made.trainer.logger if isinstance(made.trainer.logger, list) else [made.trainer.logger]
+        log = RunLog(loggers, run.path) if made.trainer.logger else None
         base_callbacks = made.trainer.callbacks or []
 
         def make_trainer(callbacks: list, **arguments: Any):
             bar = [] if made.trainer.enable_progress_bar is False else [PhaseProgress()]
             made.trainer.callbacks = [copy.deepcopy(callback) for callback in base_callbacks] + callbacks + bar
-            made.trainer.logger = logger or False
+            made.trainer.logger = log or False
             arguments["plugins"] = [*arguments.get("plugins", ()), *_cluster()]
             try:
                 return ours_to_stop(self.instantiate_trainer(**arguments))
@@ -360,7 +370,7 @@ class TrainingCLI(LightningCLI):
                 keep_checkpoints=config.keep_checkpoints,
                 plateau=made.plateau,
                 lpips=load_lpips(config.lpips, config.lpips_weights, min(made.scene.image_size)),
-                logger=logger,
+                log=log,
             ),
             source=source,
             watch=Watch(config.rank_timeout),
@@ -368,8 +378,6 @@ class TrainingCLI(LightningCLI):
         )
 
     def _begin(self, training: Training) -> None:
-        if training.monitoring.logger is not None:
-            training.monitoring.logger.belong_to(training.run.path)
         config = training.run.path / "config.yaml"
         text = self.parser.dump(self.config, skip_validation=True, skip_unset=False)  # null is a choice, too
         write_whole(config, text)

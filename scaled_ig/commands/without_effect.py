@@ -10,7 +10,6 @@ _LENGTH = "phases have lengths of their own: give --phases.NAME.max_steps or --p
 _BATCHES = "a phase trains on all of its views: give fewer scenes (--data.stage1_scenes) or --phases.NAME.max_steps"
 _VALIDATION = "views are watched by --eval_every_n_steps and --data.val_fraction"
 _ORDER = "every phase has its own order of views, which goes with the scenes of each rank"
-_LOGGER = "give RunLogger (Weights & Biases) or false: training.csv is written in any case"
 _OWN = "--checkpoint_every_n_steps and --keep_checkpoints say what is kept"
 SETTINGS = {
     **dict.fromkeys(("max_steps", "max_epochs", "min_steps", "min_epochs", "max_time"), _LENGTH),
@@ -37,6 +36,12 @@ CALLBACKS = {
 }
 
 
+LOGGERS = {
+    "True": "name one: RunLogger (Weights & Biases), TensorBoardLogger or CSVLogger",
+    "WandbLogger": "give RunLogger, which is one run over all phases and never prompts for a key",
+}
+
+
 def settings_without_effect(parser: ArgumentParser, config: Namespace) -> Iterator[str]:
     """What is said of each of them that differs from its default.
 
@@ -49,13 +54,11 @@ def settings_without_effect(parser: ArgumentParser, config: Namespace) -> Iterat
         value = trainer.get(name)
         if value is not None and value != parser.get_default(f"trainer.{name}"):
             yield f"trainer.{name} {value} has no effect here: {instead}"
-    logger = trainer.get("logger")
-    if logger and not (isinstance(logger, Namespace) and _class(logger) == "RunLogger"):
-        yield f"trainer.logger {_class(logger)} has no effect here: {_LOGGER}"
-    callbacks = trainer.get("callbacks") or []
-    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
-        if _class(callback) in CALLBACKS:
-            yield f"trainer.callbacks {_class(callback)} has no effect here: {CALLBACKS[_class(callback)]}"
+    for name, reasons in (("callbacks", CALLBACKS), ("logger", LOGGERS)):
+        values = trainer.get(name)
+        for value in values if isinstance(values, list) else [values]:
+            if _class(value) in reasons:
+                yield f"trainer.{name} {_class(value)} has no effect here: {reasons[_class(value)]}"
 
 
 def _class(value: object) -> str:

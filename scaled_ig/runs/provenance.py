@@ -50,7 +50,7 @@ def provenance(data: MultiViewDataModule, seed: int) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of this program, of Python, and of the packages that compute."""
-    here = {"scaled-ig": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    here = {"scaled-ig": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
     return here | {name: known for name in PACKAGES if (known := _version(name))}
 
 

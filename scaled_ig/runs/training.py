@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from lightning.pytorch import Callback, Trainer, seed_everything
 
 from data_modules.base import MultiViewDataModule, PhaseData
-from scaled_ig.callbacks import Dashboard, Evaluation, MetricsLog, Plateau, PlateauStop, RunLogger, TrainingClock
+from scaled_ig.callbacks import Dashboard, Evaluation, MetricsLog, Plateau, PlateauStop, RunLog, TrainingClock
 from scaled_ig.distributed.agreement import on_first_rank, together
 from scaled_ig.distributed.watch import Watch
 from scaled_ig.errors import UsageError
@@ -36,6 +36,7 @@ from scaled_ig.runs.checks import (
     scenes_of,
 )
 from scaled_ig.runs.launch import agree, digest_of, meet
+from scaled_ig.runs.logged import beginning, log_end, results
 from scaled_ig.runs.model_state import ModelState, Source
 from scaled_ig.runs.outcomes import write_costs, write_quality
 from scaled_ig.runs.phase_runs import PhaseRun, find_start, forget_finished_waves, forget_wave, list_phase_runs
@@ -62,7 +63,7 @@ class Monitoring:
         keep_checkpoints: So many of them are kept of a phase, for one may be damaged.
         plateau: When a scene of stage 2 is learned and leaves the batches; at the end of the phase where it is None.
         lpips: The metric, where its weights are here.
-        logger: The W&B logger, where there is one.
+        log: What all loggers are told through, where there are any.
     """
 
     eval_every_n_steps: StepsOrNone = 0
@@ -70,7 +71,7 @@ class Monitoring:
     keep_checkpoints: Count = 2
     plateau: Plateau | None = None
     lpips: Lpips | None = None
-    logger: RunLogger | None = None
+    log: RunLog | None = None
 
 
 @dataclass(frozen=True)
@@ -172,22 +173,30 @@ class Training:
         def begin() -> None:
             before()
             self.run.write_json("scenes.json", scenes)
-            write_provenance(self.run, provenance(self.data, self.plan.seed))
+            facts = provenance(self.data, self.plan.seed)
+            write_provenance(self.run, facts)
+            if self.monitoring.log is not None:
+                self.monitoring.log.belong()
+                self.monitoring.log.log_hyperparams(settings | {"provenance": facts})
             if changes and progress.begun:
                 log_changes(self.run, changes, progress)
 
         on_first_rank(begin)
         together(partial(check_visible, self.run))
         _say(trainer, _kernel_line(self.model.renderer.to(trainer.strategy.root_device)))
-        if self.monitoring.logger is not None:
-            costs, names = self.run.read_json("costs.json").get("phases", {}), {phase_run.phase for phase_run in done}
-            self.monitoring.logger.step_offset = sum(costs[name]["steps"] for name in names & costs.keys())
         state = ModelState(self.model, self.plan, self.bank_writer.bank, self.source)
         state.restore(done[-1] if done else None, phase_runs[len(done)])
-        for phase_run in phase_runs[len(done) :]:
-            if resume and phase_run is not phase_runs[len(done)]:
-                start = phase_run.newest_last()
-            self._train(phase_run, state, start)
+        for place in range(len(done), len(phase_runs)):
+            if resume and place > len(done):
+                start = phase_runs[place].newest_last()
+            self._train(phase_runs[place], state, start, phase_runs[:place])
+        if self.monitoring.log is not None:
+            on_first_rank(partial(self._end_log, self.monitoring.log, settings.get("init_from")))
+
+    def _end_log(self, log: RunLog, init_from: str | None) -> None:
+        log_end(log, self.run, RunFolder(init_from) if init_from else None)
+        log.keep_bank(self.bank_writer.bank)
+        log.end("success")
 
     def _check(self) -> dict[str, Any]:
         check_phases(self.plan.phases, self.model, self.data)
@@ -215,13 +224,14 @@ class Training:
             PhaseData(phase_run.stage, config.batch_size, config.views_per_scene, phase_run.scenes, **wanted)
         )
 
-    def _train(self, phase_run: PhaseRun, state: ModelState, start: Saved | None) -> None:
+    def _train(self, phase_run: PhaseRun, state: ModelState, start: Saved | None, before: list[PhaseRun]) -> None:
         """Train a phase run, measure it, put its scenes into the bank and save it.
 
         Args:
             phase_run: What is trained.
             state: What the model holds.
             start: Checkpoint to go on from.
+            before: Phase runs before it.
         """
         self.watch.phase, self.watch.step = phase_run.phase, None
         gc.collect()  # the last Trainer is a cycle that holds its scenes' rows and moments
@@ -234,6 +244,7 @@ class Training:
         state.enter(phase_run, len(data.scenes(phase_run.stage)))
         clock, table = TrainingClock(), phase_run.run.training
         evaluation = Evaluation(table, clock, monitoring.eval_every_n_steps, lpips=monitoring.lpips, watch=self.watch)
+        dashboard = Dashboard(clock, monitoring.eval_every_n_steps)
         plateau = monitoring.plateau if phase_run.stage == 2 else None
         plateau_stop = PlateauStop(plateau, evaluation) if plateau else None
         checkpoints, start_file = phase_run.run.checkpoint(phase_run.phase).parent, start.path if start else None
@@ -245,7 +256,7 @@ class Training:
                 evaluation,
                 clock,  # behind what measures: it runs until the phase is finished
                 *([plateau_stop] if plateau_stop else []),
-                Dashboard(clock, monitoring.eval_every_n_steps),
+                dashboard,
                 KeepLast(checkpoints, monitoring.checkpoint_every_n_steps or data.steps_per_epoch(), self.watch),
             ],
             plugins=[AtomicCheckpointIO(monitoring.keep_checkpoints, start_file)],
@@ -255,6 +266,9 @@ class Training:
             damages = " and ".join(start.damages)
             _say(trainer, f"{damages}: {phase_run.phase} goes on from {start.path.name}, step {start.step}")
         _say(trainer, _announcement(phase_run, data))
+        if monitoring.log is not None:
+            scenes, batches = len(data.scenes(phase_run.stage)), trainer.accumulate_grad_batches
+            monitoring.log.enter(beginning(self.run, phase_run, before, scenes, batches), clock)
         trainer.fit(module, datamodule=data, ckpt_path=start_file, weights_only=True)
         self.watch.can_finish = False
         cut_at_the_end = not evaluation.scenes  # between its last step and its finish: there was nothing left to train
@@ -274,14 +288,13 @@ class Training:
             write_quality(self.run, data, phase_run, evaluation.scenes, clock.seconds)
             ranks, steps = trainer.world_size, trainer.global_step
             write_costs(self.run, self.model, phase_run, steps, clock.seconds, ranks, scene_bytes)
+            dashboard.conclude(trainer, module, evaluation.scenes, results(self.run, phase_run.phase))
 
         on_first_rank(conclude)
         self.model.cpu()
         save(trainer, phase_run.run.checkpoint(phase_run.phase))  # last: the phase is done
         if phase_run.waves > 1 and phase_run.phase == self.plan.last_phase:
             on_first_rank(lambda: forget_wave(phase_run))
-        if monitoring.logger is not None:
-            monitoring.logger.step_offset += trainer.global_step
 
 
 def _progress(phase_runs: list[PhaseRun], num_done: int, start: Saved | None) -> Progress:

@@ -1,7 +1,5 @@
 """What a run shows in W&B, read back from the files that W&B wrote."""
 
-import json
-import struct
 import time
 from pathlib import Path
 
@@ -11,64 +9,20 @@ import torch
 import wandb
 from lightning.pytorch import Trainer
 from PIL import Image
-from wandb.proto import wandb_internal_pb2
 
 from data_modules.shapenet import ShapeNetCars
 from scaled_ig.callbacks import dashboard
 from scaled_ig.callbacks.clock import TrainingClock
-from scaled_ig.callbacks.dashboard import Dashboard, orbit_frames, picture_grid
+from scaled_ig.callbacks.dashboard import Dashboard, scene_rows
+from scaled_ig.callbacks.pictures import orbit_frames, picture_grid
+from scaled_ig.callbacks.run_log import Beginning, RunLog
 from scaled_ig.callbacks.run_logger import RunLogger
+from scaled_ig.metrics.evaluation import evaluate, per_scene
 from scaled_ig.phases import AutoencoderTraining, Joint, WarmUp
 from tests.conftest import phase_data
+from tests.wandb_files import files_of, history, media, tables
 
-STEPS = 6
-
-
-def frames_of(path: Path):
-    """Records of a W&B file: a header of 7 bytes, then LevelDB's log frames in blocks of 32 KiB."""
-    raw = path.read_bytes()
-    assert raw[:4] == b":W&B"
-    position, whole = 7, b""
-    while position + 7 <= len(raw):
-        room = 32768 - position % 32768
-        if room < 7:
-            position += room
-            continue
-        _, length, kind = struct.unpack("<IHB", raw[position : position + 7])
-        if kind == 0 and length == 0:
-            break
-        part = raw[position + 7 : position + 7 + length]
-        position += 7 + length
-        whole = part if kind in (1, 2) else whole + part
-        if kind in (1, 4):
-            yield whole
-
-
-def records_of(path: Path) -> list[wandb_internal_pb2.Record]:
-    """Records of a run that was finished; on a busy machine W&B's process writes the last ones a little later."""
-    for _ in range(120):
-        records = [wandb_internal_pb2.Record.FromString(frame) for frame in frames_of(path)]
-        if any(record.WhichOneof("record_type") == "exit" for record in records):
-            break
-        time.sleep(0.5)
-    return records
-
-
-def history(folder: Path) -> list[dict]:
-    """Rows that were logged offline, in their order."""
-    rows = []
-    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    for record in records_of(path):
-        if record.WhichOneof("record_type") == "history":
-            row: dict = {}
-            for item in record.history.item:
-                *path, last = item.nested_key or [item.key]
-                inner = row
-                for key in path:
-                    inner = inner.setdefault(key, {})
-                inner[last] = json.loads(item.value_json)
-            rows.append(row)
-    return rows
+STEPS, AE = 6, "autoencoder"
 
 
 @pytest.fixture
@@ -76,71 +30,111 @@ def data(tiny_pack):
     return ShapeNetCars(str(tiny_pack), stage1_scenes=4, stage2_scenes=4, batch_size=4, val_fraction=0.25)
 
 
-def train(phase, data, logger, folder: Path, **options) -> tuple[Trainer, TrainingClock]:
+def train(phase, data, logger, folder: Path, clock: TrainingClock | None = None, **options) -> Trainer:
     """A real Trainer with the dashboard."""
     data = data.for_phase(phase_data(phase))
-    clock = TrainingClock()
+    clock = clock or TrainingClock()
+    dashboard = Dashboard(clock, **options)
     trainer = Trainer(
         accelerator="cpu", devices=1, max_steps=STEPS, max_epochs=-1, logger=logger, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, log_every_n_steps=2,
-        default_root_dir=str(folder), callbacks=[clock, Dashboard(clock, **options)],
+        default_root_dir=str(folder), callbacks=[clock, dashboard],
     )  # fmt: skip
     trainer.fit(phase, datamodule=data)
-    return trainer, clock
+    phase.scene.eval()
+    scenes = per_scene(evaluate(phase.scene, data.batches(1, data.own_views(1, "test")), None, phase.name != AE))
+    dashboard.conclude(trainer, phase, scenes, {"cost/seconds_per_scene": 1.5})
+    return trainer
 
 
 @pytest.fixture
-def logger(tmp_path):
-    yield RunLogger(mode="offline", save_dir=str(tmp_path), id="abcd1234")
+def logger(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
+    yield RunLog([RunLogger(mode="offline", save_dir=str(tmp_path), id="abcd1234")], tmp_path)
     wandb.finish()
-
-
-def media(folder: Path, entry: dict) -> Path:
-    """File of a logged picture or film."""
-    (run,) = folder.glob("wandb/offline-run-*/files")
-    return run / (entry["path"] if "path" in entry else entry["filenames"][0])
 
 
 def test_two_phases_are_shown_on_one_axis(tmp_path, tiny_scene, data, logger):
-    scene = tiny_scene()
+    scene, begins, clocks = tiny_scene(), Beginning(phase=2, scenes=4, images_per_step=4), []
     for phase in (WarmUp(scene), Joint(scene)):
-        trainer, clock = train(phase, data, logger, tmp_path, every_n_steps=3, num_scenes=3, orbit_views=5)
-        logger.step_offset += trainer.global_step
+        clock = TrainingClock()
+        logger.enter(begins, clock)
+        trainer = train(phase, data, logger, tmp_path, clock, every_n_steps=3, num_scenes=3, orbit_views=5)
+        clocks.append(clock.seconds)
+        steps = begins.steps + trainer.global_step
+        begins = Beginning(3, steps, sum(clocks), 4 * steps, scenes=4, images_per_step=4)
     wandb.finish()
-    rows = history(tmp_path)
+    (file,) = files_of(tmp_path)
+    rows = history(file)
 
     rated = [row for row in rows if any(key.startswith("lr/") for key in row)]
     assert [row["trainer/global_step"] for row in rated] == [1, 3, 5, 7, 9, 11]
+    assert [row["axes/images"] for row in rated] == [4, 12, 20, 28, 36, 44]
+    assert [row["axes/phase"] for row in rated] == [2, 2, 2, 3, 3, 3]
     names = [{key for key in row if key.startswith("lr/")} for row in rated]
     assert names[0] == {"lr/micro", "lr/mixing", "lr/bases", "lr/head"}
     assert names[-1] == names[0] | {"lr/encoder", "lr/decoder"}
     assert rated[0]["lr/micro"] == 1e-2
     assert rated[-1]["lr/encoder"] == pytest.approx(1e-4)
-    for own in (rated[:3], rated[3:]):
-        seconds = [row["train/seconds"] for row in own]
-        assert seconds == sorted(seconds)
-        assert all(row["train/seconds_per_step"] > 0 for row in own)
-    assert rated[-1]["train/seconds"] <= clock.seconds
+    assert all(row["train/seconds_per_step"] > 0 for row in rated)
+    seconds = [row["axes/seconds"] for row in rows if "axes/seconds" in row]
+    assert seconds == sorted(seconds), "seconds go on over the phases"
+    assert clocks[0] < seconds[-1] <= sum(clocks)
 
     grids = [row for row in rows if "pictures/grid" in row]
     assert [row["trainer/global_step"] for row in grids] == [3, 6, 9, 12]
-    picture = Image.open(media(tmp_path, grids[0]["pictures/grid"]))
+    picture = Image.open(media(file, grids[0]["pictures/grid"]))
     assert picture.size == (7 * 32, 3 * 2 * 32), "seven columns of 3 scenes with 2 views"
-    truths = [np.asarray(Image.open(media(tmp_path, row["pictures/grid"])))[:, :32] for row in grids]
+    truths = [np.asarray(Image.open(media(file, row["pictures/grid"])))[:, :32] for row in grids]
     assert all(np.array_equal(truth, truths[0]) for truth in truths), "the same views every time"
+    caption = grids[0]["pictures/grid"]["caption"]
+    assert caption.startswith("warm_up, columns: ground truth | rendering | ")
+    assert caption.endswith("rows: " + ", ".join(data.scene_ids(1)[:3]))
 
     films = [row for row in rows if "pictures/orbit" in row]
     assert [row["trainer/global_step"] for row in films] == [6, 12]
-    film = Image.open(media(tmp_path, films[-1]["pictures/orbit"]["videos"][0]))
+    film = Image.open(media(file, films[-1]["pictures/orbit"]))
     assert (film.format, film.size, film.n_frames) == ("GIF", (32, 32), 5)
+    assert films[-1]["pictures/orbit"]["caption"] == f"joint: around {data.scene_ids(1)[0]}"
+
+
+def test_a_table_has_scenes_from_the_worst_to_the_best(tmp_path, tiny_scene, data, logger):
+    phase = WarmUp(tiny_scene())
+    train(phase, data, logger, tmp_path)
+    wandb.finish()
+    (file,) = files_of(tmp_path)
+    (rows,) = tables(file, "scenes/stage1")
+    assert sorted(row["scene"] for row in rows) == sorted(data.scene_ids(1))
+    assert {row["category"] for row in rows} == {"ball"}
+    assert [row["PSNR"] for row in rows] == sorted(row["PSNR"] for row in rows)
+    for row in rows:
+        scene = data.scene_ids(1).index(row["scene"])
+        test_views = [view for key, view in data.own_views(1, "test") if key == scene]
+        assert row["view"] == test_views[0]
+        batch = next(data.batches(1, [(scene, row["view"])]))
+        truth, rendering = (np.asarray(Image.open(row[name])) for name in ("truth", "rendering"))
+        assert np.array_equal(truth, batch.images[0].permute(1, 2, 0).numpy())
+        if len(test_views) == 1:  # then the picture is what was measured
+            error = ((rendering / 255.0 - truth / 255.0) ** 2).mean()
+            assert -10 * np.log10(error) == pytest.approx(row["PSNR"], abs=0.05)
+    histogram = next(row["scenes/psnr"] for row in history(file) if "scenes/psnr" in row)
+    assert sum(histogram["values"]) == 4
+
+
+def test_a_table_of_many_scenes_has_some_of_them(tiny_scene, data):
+    measured = [{"scene": scene, "psnr": -scene, "ssim": 0.5, "lpips": None} for scene in range(4)]
+    with torch.no_grad():
+        rows = scene_rows(tiny_scene().eval(), data, 1, measured, at_most=2)
+    assert [row["PSNR"] for row in rows] == [-3, -1]
 
 
 def test_an_autoencoder_alone_shows_reconstructions(tmp_path, tiny_scene, data, logger):
     train(AutoencoderTraining(tiny_scene()), data, logger, tmp_path, num_scenes=2, num_views=1)
     wandb.finish()
-    rows = history(tmp_path)
+    (file,) = files_of(tmp_path)
+    rows = history(file)
     (grid,) = [row for row in rows if "pictures/grid" in row]
-    assert Image.open(media(tmp_path, grid["pictures/grid"])).size == (2 * 32, 2 * 32)
+    assert Image.open(media(file, grid["pictures/grid"])).size == (2 * 32, 2 * 32)
     assert not any("pictures/orbit" in row for row in rows)
 
 
@@ -158,8 +152,8 @@ def test_drawing_does_not_count_as_training(tmp_path, tiny_scene, data, logger, 
         return np.zeros((4, 4, 3), np.uint8)
 
     monkeypatch.setattr(dashboard, "picture_grid", slow_grid)
-    start = time.perf_counter()
-    _, clock = train(WarmUp(scene), data, logger, tmp_path, every_n_steps=2, orbit_views=2)
+    start, clock = time.perf_counter(), TrainingClock()
+    train(WarmUp(scene), data, logger, tmp_path, clock, every_n_steps=2, orbit_views=2)
     assert drawn == [False] * 3
     assert scene.training
     assert clock.seconds < time.perf_counter() - start - 1.5
