@@ -26,7 +26,7 @@ class ColmapSource(PosedSource):
     images is taken; of a binary and a text one in the same folder, the binary one. Masks are taken from ``masks/``,
     where they have the images' names with another ending, or, as COLMAP wants them, with ``.png`` behind it.
 
-    The rule of the format is ``opencv_w2c``. Lenses that are no pinholes are undistorted where OpenCV is installed.
+    All files have the convention ``opencv_w2c``. Lenses that are no pinholes are undistorted where OpenCV is installed.
 
     Args:
         path: folder of scenes, or one scene.
@@ -70,7 +70,7 @@ class ColmapSource(PosedSource):
         record["files"] = {one.relative_to(self.path).as_posix(): file_sha256(one) for one in (model, file)}
         taken = f"of its {len(models)} models {short(model.parent.name)} is taken, which has the most images"
         frames = (_frame(home, file, image, cameras) for image in listed[model])
-        return Capture(file, frames, record, "opencv_w2c", warnings=(taken,) if len(models) > 1 else ())
+        return Capture(file, frames, record, convention_key="opencv_w2c", warnings=(taken,) if len(models) > 1 else ())
 
 
 def _models(path: Path) -> Iterator[Path]:

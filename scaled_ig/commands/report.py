@@ -81,10 +81,9 @@ def report(
 
 def _film(record, data) -> dict[str, Any]:
     """Write ``orbit.mp4``; returns it with its first frame as a JPEG, and how many scenes of how many it shows."""
-    from tqdm import tqdm
-
     from scaled_ig.bank.scene_bank import spread
     from scaled_ig.metrics.nearest_view import cameras_of
+    from scaled_ig.progress import Progress
     from scaled_ig.report import orbits, pictures
 
     stage = record.stages()[-1]
@@ -92,7 +91,7 @@ def _film(record, data) -> dict[str, Any]:
     shown = spread(ids, MOST_SCENES)
     cameras = cameras_of(data.views(stage), spread(data.own_views(stage, "train"), 500))
     path = orbits.orbit_like(cameras, FILM_VIEWS)
-    rendered = list(tqdm(pictures.render_orbits(record.bank, shown, path), "orbits", len(shown), unit="scene"))
+    rendered = list(Progress(pictures.render_orbits(record.bank, shown, path), "orbits", len(shown), unit="scene"))
     film = record.folder.path / "orbit.mp4"
     pictures.write_film(film, pictures.film_frames(rendered), FILM_FRAMES_PER_SECOND)
     still = pictures.encode(pictures.mosaic([orbit[0] for orbit in rendered]), "JPEG")

@@ -35,7 +35,7 @@ def test_a_model_gives_the_same_as_transforms(tmp_path, seen, ending, model):
     np.testing.assert_allclose(views.camera_to_world, expected.camera_to_world, atol=1e-6)
     np.testing.assert_allclose(views.intrinsics, expected.intrinsics, rtol=1e-6)
     assert distances(views.images, views.camera_to_world, views.intrinsics).max() < 0.5
-    assert (record["camera_convention"], record["camera_convention_from"]) == ("opencv_w2c", "format")
+    assert (record["camera_convention"], record["camera_convention_from"]) == ("opencv_w2c", "key")
     assert list(record["files"]) == [f"sparse/0/cameras.{ending}", f"sparse/0/images.{ending}"]
 
 
