@@ -1,6 +1,6 @@
 # make demo   the whole method on this machine: cars, training, report          make test   what a change must pass
 # make venv   only the environment in .venv                                     make test-slow   faults, several ranks
-# make lint   style and types
+# make lint   style and types                                                   make package     the wheel, in a bare environment
 # make ablations | baselines | latent-spaces   the papers' tables: SCALE=demo (built-in cars, default) or paper, SEEDS="0 1 2", -j 2
 # make results   all of them in docs/results.md
 # make faults   kills, signals, full disks, lost ranks, flipped bits, hostile files: docs/reliability.md
@@ -8,9 +8,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/demo
-FIT := $(BIN)/scaled-ig fit
 
-.PHONY: help venv demo test test-slow faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint \
+.PHONY: help venv demo test test-slow faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint package \
   clean-demo ablations baselines latent-spaces results
 help:
 	@sed -n 's/^# //p' Makefile
@@ -25,14 +24,9 @@ venv: .venv/ready
 	@command -v $${CC:-cc} >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check ziglang
 	@touch $@
 
-# Every step is a command that works on your own data too; finished steps are kept.
-demo: data/demo/pack/pack.json
-	$(BIN)/scaled-ig check data/demo/pack
-	$(FIT) --config experiments/recipes/fast.yaml --data.path data/demo/pack --run_dir $(RUN) --resume true
-	$(FIT) --config experiments/recipes/fast.yaml --config experiments/ablations/no_prior.yaml --data.path data/demo/pack \
-	  --run_dir $(RUN)-plain --resume true
-	$(FIT) --config experiments/recipes/latent.yaml --data.path data/demo/pack --run_dir $(RUN)-latent --resume true
-	$(BIN)/scaled-ig report $(RUN) --rgb $(RUN)-plain --compare '["latent recipe=$(RUN)-latent"]'
+# Finished steps are kept.
+demo: venv
+	$(BIN)/scaled-ig demo
 
 clean-demo:
 	rm -rf data/demo $(RUN) $(RUN)-plain $(RUN)-latent
@@ -73,6 +67,10 @@ bench-scale: venv
 # 100,000 scenes in a bank (12 GB, removed afterwards): to open, to read one, to verify.
 bench-bank: venv
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bank.py
+
+# Builds the wheel and the sdist, and tries the wheel from an empty folder with nothing but what it asks for.
+package: venv
+	.ci/package
 
 lint: venv
 	$(BIN)/ruff check .

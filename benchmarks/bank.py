@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from scaled_ig.autoencoders import SmallAutoencoder
 from scaled_ig.bank.blocks import new_block, write_shared
@@ -31,6 +30,7 @@ from scaled_ig.bank.scene_records import encode
 from scaled_ig.bank.table import BankRecord, insert
 from scaled_ig.distributed.cores import processor_name
 from scaled_ig.distributed.ownership import num_shards, scenes_of_shard
+from scaled_ig.progress import Progress
 from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import MicroMacro
 from scaled_ig.scene_model import SceneModel
@@ -52,7 +52,7 @@ def generate(folder: Path, count: int) -> None:
     pool = memoryview(generator.bytes(POOL_BYTES + values))
     records: list[BankRecord] = []
     with changing(folder) as change:
-        for shard in tqdm(range(num_shards(count)), "writing", unit="block"):
+        for shard in Progress(range(num_shards(count)), "writing", unit="block"):
             with new_block(folder, change.generation, shard) as writer:
                 for row in scenes_of_shard(count, shard):
                     start = int(generator.integers(POOL_BYTES))

@@ -12,9 +12,9 @@ from multiprocessing import get_context
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from scaled_ig.distributed.cores import processor_name
+from scaled_ig.progress import Progress
 
 
 class Elsewhere:
@@ -63,7 +63,7 @@ def in_turns(contestants: dict[str, Callable[[], float]], rounds: int, title: st
         title: Of the progress bar.
     """
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    with tqdm(total=(rounds + 1) * len(contestants), desc=title, unit="call", leave=False) as bar:
+    with Progress(total=(rounds + 1) * len(contestants), desc=title, unit="call", leave=False) as bar:
         for counted in (False, *[True] * rounds):
             for name, contestant in contestants.items():
                 taken = contestant()

@@ -10,12 +10,12 @@ from itertools import pairwise
 from typing import Any
 
 from lightning.pytorch import Callback
-from tqdm import tqdm
 
 from benchmarks.contest import machine
 from data_modules.base import PhaseData
 from scaled_ig.commands.fit import TrainingCLI
 from scaled_ig.phases import RunSettings
+from scaled_ig.progress import Progress
 from scaled_ig.runs.plan import STAGE1_PHASES
 from scaled_ig.runs.training import Training
 
@@ -92,7 +92,7 @@ def measure_costs(given: dict[str, list[str]]) -> dict[str, Any]:
     ]
     steps: dict[tuple[str, str], list[float]] = {kind: [] for kind in kinds}
     once: dict[tuple[str, str], list[float]] = {kind: [] for kind in kinds}
-    with tempfile.TemporaryDirectory() as scratch, tqdm(total=TURNS * len(kinds), desc="steps", leave=False) as bar:
+    with tempfile.TemporaryDirectory() as scratch, Progress(total=TURNS * len(kinds), desc="steps", leave=False) as bar:
         for turn in range(TURNS):
             for recipe, phase in kinds:
                 taken = time_steps(trainings[recipe], phase, f"{scratch}/{turn}/{recipe}")

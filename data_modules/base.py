@@ -16,7 +16,6 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from data_modules.layout import PackIndex
 from data_modules.streaming.choice import SceneChoice
@@ -30,6 +29,7 @@ from scaled_ig.distributed.agreement import together
 from scaled_ig.distributed.cores import usable_cpus
 from scaled_ig.distributed.ownership import owned_scenes, scenes_of_shard, shards_of_rank
 from scaled_ig.errors import UsageError
+from scaled_ig.progress import Progress
 from scaled_ig.ranges import Count, PartBelowAll, Range, Seed, checked
 
 READ_AHEAD = 2
@@ -243,7 +243,7 @@ class MultiViewDataModule(LightningDataModule):
         """Given views in order, with images; a progress bar of this title, if any, on the first rank."""
         views, keys = self.views(stage), list(keys)
         quiet = title is None or not self._shows_progress()
-        with tqdm(total=len(keys), desc=title, unit="view", disable=quiet, leave=False) as bar:
+        with Progress(total=len(keys), desc=title, unit="view", disable=quiet, leave=False) as bar:
             for start in range(0, len(keys), batch_size):
                 yield views.__getitems__(keys[start : start + batch_size])
                 bar.update(min(batch_size, len(keys) - start))
@@ -289,7 +289,7 @@ class MultiViewDataModule(LightningDataModule):
         self, stage: int, scenes: Sequence[int], title: str
     ) -> Iterator[tuple[int, tuple[Tensor, Cameras] | None]]:
         """Scenes of a stage, each with what ``masks_of`` says of it; a progress bar on the first rank."""
-        for scene in tqdm(scenes, title, unit="scene", disable=not self._shows_progress(), leave=False):
+        for scene in Progress(scenes, title, unit="scene", disable=not self._shows_progress(), leave=False):
             yield scene, self.masks_of(stage, scene)
 
     def own_views(self, stage: int, split: Split, at_most: int | None = None) -> list[ViewKey]:

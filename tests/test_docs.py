@@ -1,17 +1,13 @@
 """The documentation does not rot: links lead somewhere, commands parse, findings are those of the check."""
 
 import ast
-import importlib.util
 import inspect
 import re
 import shlex
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from data_modules.sources.transforms import TransformsSource
 from scaled_ig import cli
 from scaled_ig.commands import pack as packing
 from scaled_ig.commands.fit import TrainingCLI
@@ -167,27 +163,3 @@ def test_pictures_are_small():
     assert sum(sizes.values()) <= ALL_PICTURES
     pages = "".join(page.read_text() for page in PAGES)
     assert not [name for name in sizes if f"({name})" not in pages]
-
-
-def test_colmap_text_model_to_transforms(tmp_path):
-    """Two cameras of a text model, the second turned by a right angle about z, read as a pack reads them."""
-    script = ROOT / "docs/data/colmap_to_transforms.py"
-    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("script", script))
-    spec.loader.exec_module(module)
-    (tmp_path / "images").mkdir()
-    for name in ("a 1.png", "b.png"):
-        Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(tmp_path / "images" / name)
-    (tmp_path / "cameras.txt").write_text("# cameras\n1 PINHOLE 8 6 9 10 4.5 3.5\n2 SIMPLE_PINHOLE 8 6 7 4 3\n")
-    half = np.sqrt(0.5)
-    (tmp_path / "images.txt").write_text(
-        f"# images\n5 {half} 0 0 {half} 1 2 3 1 b.png\n\n7 1 0 0 0 0 0 4 2 a 1.png\n1.0 2.0 -1\n"
-    )
-    assert module.write_transforms(tmp_path, tmp_path) == 2
-    views, record = TransformsSource(tmp_path).load(tmp_path.name)
-    assert record["camera_convention"] == "opencv_w2c"
-    np.testing.assert_allclose(
-        views.intrinsics, [[7 / 8, 7 / 6, 0.5, 0.5], [9 / 8, 10 / 6, 4.5 / 8, 3.5 / 6]], rtol=1e-6
-    )
-    turned = np.array([[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]])
-    np.testing.assert_allclose(views.camera_to_world[0][:3, 3], [0, 0, -4])
-    np.testing.assert_allclose(views.camera_to_world[1], np.linalg.inv(turned), atol=1e-6)

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 # Floors from the ground up: their rooms, a module or a folder of scaled_ig each, and what they may import beside torch,
 # numpy and, from floor to floor, all that is allowed below.
 GROUND = (
-    "errors", "allowed", "ranges", "documents", "files", "randomness", "cameras", "batch", "finite", "distributed",
+    "errors", "allowed", "ranges", "documents", "files", "randomness", "cameras", "batch", "finite", "progress",
+    "distributed",
     "native",
 )  # fmt: skip
 FLOORS = [
@@ -21,20 +22,24 @@ FLOORS = [
     (("rendering",), set()),
     (("scene_model",), set()),
     (("bank", "metrics", "phases"), {"safetensors", "lightning"}),
-    (("callbacks",), {"wandb", "tqdm", "PIL", "imageio"}),
+    (("callbacks",), {"wandb", "PIL", "imageio"}),
     (("runs",), {"data_modules"}),
     (("report", "export", "viewer"), {"matplotlib", "jinja2"}),
-    (("class_paths", "complaints", "parsing", "commands", "cli", "fitting", "__main__"), {"jsonargparse"}),
+    (
+        ("class_paths", "complaints", "parsing", "presets", "commands", "cli", "fitting", "__main__"),
+        {"jsonargparse"},
+    ),
 ]
 ORDERED = {0, 4, 7, 8}  # floors where a room may also import those before it
 ONLY_THERE = {
+    "progress": {"tqdm"},
     "autoencoders": {"diffusers", "huggingface_hub", "safetensors"},
     "rendering": {"triton"},
     "export": {"huggingface_hub", "pyarrow"},
     "metrics": {"torchmetrics", "lpips"},
     "viewer": {"viser"},
 }
-DATA_MODULES = {"lightning", "h5py", "PIL", "mapbox_earcut", "DracoPy", "embreex", "tqdm", "cv2"}
+DATA_MODULES = {"lightning", "h5py", "PIL", "mapbox_earcut", "DracoPy", "embreex", "cv2"}
 # The same of data_modules, which stands beside the house on its ground floor.
 DATA_FLOORS = [
     {"sources", "synthesize", "processes"},

@@ -6,14 +6,13 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data_modules.checking.findings import RESTORE, RESTORE_FILE, Finding, SceneReport, ShardTask
 from data_modules.checking.index import shared_findings, untested_findings
 from data_modules.checking.shard import OPENED, check_shard
 from data_modules.layout import PackIndex, Shard
 from data_modules.processes import Lost, run_tasks
 from scaled_ig.distributed.cores import usable_cpus
+from scaled_ig.progress import Progress
 
 JOINED = 3
 SILENCE_SECONDS = 10.0
@@ -57,7 +56,7 @@ def check_pack(
     reports: dict[int, SceneReport] = {}
     opened: dict[Path, int] = {}  # the scene that is read now
     messages = run_tasks(check_shard, tasks, processes or usable_cpus(), SILENCE_SECONDS, disposable=True)
-    with closing(messages), tqdm(total=index.num_scenes, desc="checking", unit="scene", disable=quiet) as progress:
+    with closing(messages), Progress(total=index.num_scenes, desc="checking", unit="scene", disable=quiet) as progress:
         for task, message in messages:
             shard = task.shard
             if message == OPENED:

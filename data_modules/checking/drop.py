@@ -10,7 +10,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from data_modules import layout
 from data_modules.checking.check import CheckResult
@@ -22,6 +21,7 @@ from data_modules.packing.shards import CAMERAS, copy_views, create_views, index
 from data_modules.processes import BEAT, DONE, Lost, run_tasks
 from scaled_ig.distributed.cores import usable_cpus
 from scaled_ig.errors import UsageError
+from scaled_ig.progress import Progress
 
 SILENCE_SECONDS = 600.0  # the disk may take long over a whole shard
 
@@ -60,7 +60,7 @@ def write_sound_scenes(result: CheckResult, out: Path, quiet: bool = False) -> l
     copies = list(_copies(result, out))
     rows: dict[Path, dict[str, Any]] = {}
     messages = run_tasks(copy_shard, deque(copies), usable_cpus(), SILENCE_SECONDS, disposable=True)
-    with closing(messages), tqdm(total=result.num_sound, desc="copying", unit="scene", disable=quiet) as progress:
+    with closing(messages), Progress(total=result.num_sound, desc="copying", unit="scene", disable=quiet) as progress:
         for copy, message in messages:
             if isinstance(message, Lost):
                 raise UsageError(f"{copy.target} could not be written (it {message.reason}): check --out and repeat")

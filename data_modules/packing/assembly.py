@@ -5,8 +5,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from data_modules import layout
 from data_modules.layout import PackIndex
 from data_modules.packing.origin import is_changed_since
@@ -16,6 +14,7 @@ from data_modules.packing.shards import image_size, index_row, scene_ids, scene_
 from data_modules.packing.workers import Workers, settle_scenes
 from data_modules.sources.base import SceneSource
 from scaled_ig.errors import UsageError
+from scaled_ig.progress import Progress
 
 
 class Assembly:
@@ -70,7 +69,7 @@ class Assembly:
         todo = [row for block in self.waiting for row in sorted(self.missing[block])]
         settled = settle_scenes(writer, todo, workers)
         total = len(self.scenes)
-        with closing(settled), tqdm(desc="packing", total=total, initial=total - len(todo), unit="scene") as bar:
+        with closing(settled), Progress(desc="packing", total=total, initial=total - len(todo), unit="scene") as bar:
             self._write_whole_blocks()
             for row in settled:
                 self._report(row)
@@ -112,7 +111,7 @@ class Assembly:
             records = zip(rows, scene_records(file), strict=True)
             changed = [row for row, record in records if is_changed_since(source, record, self.parts.begun(row))]
             for row in changed:
-                tqdm.write(f"made anew, since its file was changed: {self.scenes[row]['id']}")
+                Progress.write(f"made anew, since its file was changed: {self.scenes[row]['id']}")
             if changed:
                 file.unlink()
 
@@ -124,7 +123,7 @@ class Assembly:
         if self.strict:
             self.parts.forget(row)
             raise UsageError(f"scene {record['id']}: {record['reason']}")
-        tqdm.write(f"left out: {record['id']}: {record['reason']}")
+        Progress.write(f"left out: {record['id']}: {record['reason']}")
         self.num_reported += 1
 
     def _write_whole_blocks(self) -> None:

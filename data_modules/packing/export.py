@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from data_modules import layout
 from data_modules.layout import PackIndex
@@ -17,6 +16,7 @@ from data_modules.sources.photographs import denormalize_cameras
 from data_modules.sources.transforms import MAP_FILE
 from scaled_ig.errors import UsageError
 from scaled_ig.files import write_json
+from scaled_ig.progress import Progress
 
 TRANSFORMS_FILE = "transforms.json"
 OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # from its axes to OpenCV's, and back
@@ -48,7 +48,7 @@ def export_transforms(index: PackIndex, out: Path, scene_ids: list[str] | None =
         _require_path(index.scene_ids[scene])
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not empty: name another --out")
-    with tqdm(desc="exporting", total=len(scenes), unit="scene") as bar:
+    with Progress(desc="exporting", total=len(scenes), unit="scene") as bar:
         for shard in index.shards:
             members = [scene for scene in scenes if shard.first_scene <= scene < shard.last_scene]
             if not members:

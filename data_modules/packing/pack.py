@@ -18,8 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from data_modules import layout
 from data_modules.layout import PackIndex, read_source_records
 from data_modules.packing.assembly import Assembly
@@ -31,6 +29,7 @@ from data_modules.packing.workers import Workers
 from data_modules.sources.base import SceneSource, is_name
 from scaled_ig.errors import UsageError
 from scaled_ig.files import write_json
+from scaled_ig.progress import Progress
 
 JOB_FILE = "job.part.json"
 
@@ -82,7 +81,7 @@ def write_pack(
                     raise
                 _clear(out)
     if not todo:
-        tqdm.write(f"{out}: already packed, nothing was done: to pack files anew remove it, or name another --out")
+        Progress.write(f"{out}: already packed, nothing was done: to pack files anew remove it, or name another --out")
     pack = PackIndex.open(out)
     listed = {scene["id"] for scene in scenes}
     lost = [record for record in pack.left_out if strict and record["id"] in listed]
@@ -173,7 +172,7 @@ def missing_scenes(
             f"({len(conflicts)} in all): list only those that are missing, give others new ids, or name another --out"
         )
     if num_packed:
-        tqdm.write(f"{num_packed} of {len(scenes)} scenes are there already and passed over")
+        Progress.write(f"{num_packed} of {len(scenes)} scenes are there already and passed over")
     packed_ids = set(index.scene_ids)
     return [scene for scene in scenes if scene["id"] not in packed_ids]
 

@@ -6,7 +6,6 @@ from tempfile import TemporaryDirectory
 
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from data_modules import layout
 from data_modules.packing.pack import list_scenes
@@ -16,6 +15,7 @@ from data_modules.packing.shards import image_size
 from data_modules.packing.workers import Workers, settle_scenes
 from data_modules.sources.base import SceneSource
 from scaled_ig.errors import UsageError
+from scaled_ig.progress import Progress
 
 SCENES_TRIED = 4
 
@@ -54,7 +54,7 @@ def try_scenes(source: SceneSource, render: RenderSettings | None, workers: Work
     with TemporaryDirectory(prefix="scaled-ig-") as folder:
         parts = Parts(Path(folder))
         settled = settle_scenes(SceneWriter(source, ids, parts, render), rows, workers)
-        records = [parts.left_out(row) for row in tqdm(settled, "trying", len(rows), unit="scene")]
+        records = [parts.left_out(row) for row in Progress(settled, "trying", len(rows), unit="scene")]
         left_out = [record for record in records if record is not None]
         good = [row for row in rows if parts.views(row).exists()]
         if not good:

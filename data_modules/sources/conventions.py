@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scaled_ig.errors import UsageError
 
 CONVENTIONS = ("opencv", "opengl", "opencv_w2c", "opengl_w2c")
+LARGEST = 1e18  # of a camera's numbers: their squares are float32, too
 ROTATION_TOLERANCE = 1e-3  # files with few decimals pass, a scaled or skewed camera does not
 
 
@@ -69,7 +70,7 @@ def read_pose(values: Any, where: str) -> NDArray[np.float64]:
         numbers = np.array(values, dtype=np.float64).reshape(-1)
     except (TypeError, ValueError, OverflowError):
         numbers = np.empty(0)
-    if len(numbers) not in (12, 16) or not np.isfinite(numbers).all():
+    if len(numbers) not in (12, 16) or not (np.abs(numbers) < LARGEST).all():
         raise UsageError(f"{where}: its pose is not 3x4 or 4x4 finite numbers: repair it")
     pose = np.eye(4)
     pose[:3] = numbers[:12].reshape(3, 4)

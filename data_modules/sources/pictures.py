@@ -135,6 +135,12 @@ def read_mask(file: Path, where: str, is_coverage: bool = False) -> NDArray[np.u
     return mask * np.uint8(255) if mask.max() == 1 and not is_coverage else mask
 
 
+def with_alpha(pixels: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGBA, uint8 [h, w, 4], whose alpha is a mask [h, w]; of a mask and an alpha the lesser."""
+    alpha = mask if pixels.shape[2] == 3 else np.minimum(mask, pixels[..., 3])
+    return np.dstack([pixels[..., :3], alpha])
+
+
 def split_alpha(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """Blends RGBA on white; RGB is left as it is.
 

@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_modules.sources.base import PosedViews, SceneSource, SourceRecord, Viewpoints
-from data_modules.sources.conventions import choose_convention, opencv_camera_to_world, read_pose, require_convention
+from data_modules.sources.conventions import (
+    LARGEST,
+    choose_convention,
+    opencv_camera_to_world,
+    read_pose,
+    require_convention,
+)
 from data_modules.sources.files import short, walk
 from data_modules.sources.masks import choose_masks, require_option
 from data_modules.sources.photographs import fit_image, normalize_cameras
@@ -155,7 +161,7 @@ class PosedSource(SceneSource):
         """A frame at the resolution asked for, on white and with its mask, pose float64 [4, 4], intrinsics [4]."""
         where = f"{file}, {frame.name}"
         pose, intrinsics = read_pose(frame.pose, where), np.array(frame.intrinsics, dtype=np.float64)
-        if not np.isfinite(intrinsics).all() or (intrinsics[:2] <= 0).any():
+        if not (np.abs(intrinsics) < LARGEST).all() or (intrinsics[:2] <= 0).any():
             raise UsageError(f"{where}: its focal length or principal point is no size: repair it")
         pixels, mask = split_alpha(frame.pixels) if frame.mask is None else (frame.pixels, frame.mask)
         if frame.distortion is not None:

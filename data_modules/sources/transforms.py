@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data_modules.sources.base import SceneEntry
 from data_modules.sources.files import read_json_object, short
 from data_modules.sources.lens import read_distortion, read_lens, read_limits
-from data_modules.sources.pictures import find_picture, is_turned, read_mask, read_picture
+from data_modules.sources.pictures import find_picture, is_turned, read_mask, read_picture, with_alpha
 from data_modules.sources.posed import Capture, Frame, PosedSource, find_scenes
 from scaled_ig.errors import UsageError
 from scaled_ig.files import file_sha256
@@ -199,8 +197,7 @@ def _frame(listed: Listed) -> Frame:
         if on_white and pixels.shape[2] == 4:
             raise UsageError(f"{where}: its image has alpha, and images_on_white says that it needs none: remove one")
         if not on_white:
-            alpha = mask if pixels.shape[2] == 3 else np.minimum(mask, pixels[..., 3])
-            pixels, mask = np.dstack([pixels[..., :3], alpha]), None
+            pixels, mask = with_alpha(pixels, mask), None
     return Frame(
         name=str(frame["file_path"]),
         pixels=pixels,

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from data_modules.layout import CAMERA_TO_WORLD, INTRINSICS, MASKS, NEAR_FAR, VIEWS, PackIndex
 from scaled_ig.batch import ViewBatch, ViewKey
 from scaled_ig.cameras import Cameras
 from scaled_ig.errors import UsageError
+from scaled_ig.progress import Progress
 
 OPEN_FILES = 32  # of a process at a time; the usual limit of a process is 1024
 
@@ -86,7 +86,7 @@ class PackViews(Dataset[ViewBatch]):
             UsageError: A file is missing or damaged.
         """
         shards = sorted({int(self._shard[scene]) for scene in scene_indices} - self._verified)
-        for shard in tqdm(shards, desc="verifying", unit="file", disable=quiet or len(shards) < 2, leave=False):
+        for shard in Progress(shards, desc="verifying", unit="file", disable=quiet or len(shards) < 2, leave=False):
             self._verify(shard)
 
     def load(self, scene_indices: Sequence[int], shared: bool = False, quiet: bool = True) -> None:
@@ -102,7 +102,7 @@ class PackViews(Dataset[ViewBatch]):
             memory = torch.empty(self._shape(name, sum(counts)), dtype=torch.uint8)
             memory = memory.share_memory_() if shared else memory
             first_rows, values, row = np.full(len(self.scenes), -1), memory.numpy(), 0
-            with tqdm(total=len(memory), desc=f"decoding {name}", unit="view", disable=quiet, leave=False) as bar:
+            with Progress(total=len(memory), desc=f"decoding {name}", unit="view", disable=quiet, leave=False) as bar:
                 for scene, count in zip(scene_indices, counts, strict=True):
                     self._read(name, np.full(count, scene), np.arange(count), values[row : row + count])
                     first_rows[scene] = row

@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from data_modules.synthesize import LICENCE
 from data_modules.synthesize.car_body import CarBody, build_body, shell_parts
@@ -16,6 +15,7 @@ from data_modules.synthesize.car_design import body_style, draw_design
 from data_modules.synthesize.car_pictures import paint_body, paint_wheel
 from data_modules.synthesize.mesh_builder import Array, Material, Part, lathe, normalise, rounded_box, write_wavefront
 from data_modules.synthesize.paint import DARK, WHITE, Colour, Livery, draw_livery
+from scaled_ig.progress import Progress
 
 CAR_SYNSET = "02958343"
 # (radius, offset along the axle) from the outer hub over rim and tread to the inner hub, in radii and widths.
@@ -131,7 +131,7 @@ def write_cars(root: Path, scenes: int, seed: int) -> int:
     folder = root / CAR_SYNSET
     folder.mkdir(parents=True, exist_ok=True)
     num_written = 0
-    for index in tqdm(range(scenes), desc="cars", unit="car"):
+    for index in Progress(range(scenes), desc="cars", unit="car"):
         model = f"car_{seed:03d}_{index:05d}"
         if not (folder / model).exists():
             write_car(folder, model, seed, index)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lightning.pytorch.callbacks import ProgressBar
-from tqdm import tqdm
+
+from scaled_ig.progress import Progress
 
 
 class PhaseProgress(ProgressBar):
@@ -16,14 +17,16 @@ class PhaseProgress(ProgressBar):
     def __init__(self, refresh_every: int = 10) -> None:
         super().__init__()
         self.refresh_every = refresh_every
-        self._bar: tqdm | None = None
+        self._bar: Progress | None = None
 
     def on_train_start(self, trainer, pl_module) -> None:
         total = trainer.max_steps
         if total < 0:
             total = trainer.max_epochs * trainer.datamodule.steps_per_epoch()
         disabled = not trainer.is_global_zero
-        self._bar = tqdm(total=total, initial=trainer.global_step, desc=pl_module.name, unit="step", disable=disabled)
+        self._bar = Progress(
+            total=total, initial=trainer.global_step, desc=pl_module.name, unit="step", disable=disabled
+        )
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         assert self._bar is not None

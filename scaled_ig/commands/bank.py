@@ -89,14 +89,13 @@ def verify(bank: str) -> int:
     """
     import time
 
-    from tqdm import tqdm
-
     from scaled_ig.bank.scene_bank import SceneBank
+    from scaled_ig.progress import Progress
 
     opened, begun = SceneBank.open(bank), time.perf_counter()
     folder = opened.path
     blocks = sum(path.stat().st_size for path in folder.glob("blocks/*"))
-    with tqdm(total=blocks, desc="verify", unit="B", unit_scale=True, leave=False) as bar:
+    with Progress(total=blocks, desc="verify", unit="B", unit_scale=True, leave=False) as bar:
         findings = opened.verify(bar.update)
     seconds = max(time.perf_counter() - begun, 1e-9)
     for finding in findings[:SHOWN_LINES]:
@@ -151,16 +150,15 @@ def merge(
     Raises:
         UsageError: A bank is not there, it cannot be read or changed, or there is nothing to do.
     """
-    from tqdm import tqdm
-
     from scaled_ig.bank.scene_bank import SceneBank
+    from scaled_ig.progress import Progress
 
     if not others and not encoding:
         raise UsageError("bank merge needs --others, --encoding or both: scaled-ig bank merge --help says more")
     sources = [SceneBank.open(other).path for other in _listed(others or [])]
     if not others:
         SceneBank.open(bank)  # there is nothing to make a new one of
-    with tqdm(desc="merge", unit="B", unit_scale=True, leave=False) as bar:
+    with Progress(desc="merge", unit="B", unit_scale=True, leave=False) as bar:
         merged = SceneBank.merge(bank, sources, encoding, bar.update)
     versions = ", ".join(f"{name} ({version.num_scenes:,})" for name, version in merged.versions.items())
     print(f"{merged.path}: {counted(len(merged), 'scene')} in {counted(len(merged.versions), 'version')}: {versions}")

@@ -36,6 +36,7 @@ FORMATS = {
     "meshes": Format("meshes:MeshSource", ("category", "up", "yaw", "missing_files"), True),
     "shapenet": Format("shapenet:ShapeNetSource", ("synset", "up", "yaw", "missing_files"), True),
     "basel": Format("basel:BaselSource", ("scenes", "seed", "expression"), True),
+    "colmap": Format("colmap:ColmapSource", POSED, False),
     "transforms": Format("transforms:TransformsSource", POSED, False),
     "srn": Format("srn:SrnSource", POSED, False),
     "eg3d": Format("eg3d:Eg3dSource", (*POSED, "views_per_scene"), False),
@@ -52,7 +53,7 @@ MASKS_FROM = {"alpha": "from alpha or mask files", "from_white": "from white", N
 
 @checked
 def pack(
-    source: Literal["meshes", "shapenet", "basel", "transforms", "srn", "eg3d"],
+    source: Literal["meshes", "shapenet", "basel", "colmap", "transforms", "srn", "eg3d"],
     path: str,
     *,
     out: str,
@@ -86,8 +87,9 @@ def pack(
 
     Args:
         source: format of the scenes. meshes: OBJ, GLB, glTF or PLY files; shapenet: a ShapeNetCore tree; basel: a Basel
-            Face Model file; transforms: folders of images with a transforms.json; srn: folders with intrinsics.txt,
-            pose/ and rgb/; eg3d: a folder or zip archive with dataset.json. The last three are posed images.
+            Face Model file; colmap: folders with images/ and a model of COLMAP, binary or text; transforms: folders of
+            images with a transforms.json; srn: folders with intrinsics.txt, pose/ and rgb/; eg3d: a folder or zip
+            archive with dataset.json. The last four are posed images.
         path: folder of the scenes; for meshes also a JSON manifest, for basel the HDF5 file.
         out: folder of the pack. Repeating an interrupted call goes on where it stopped.
         views: views a scene; 160 unless given, faces 50.

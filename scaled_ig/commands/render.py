@@ -42,11 +42,10 @@ def render(
     """
     from pathlib import Path
 
-    from tqdm import tqdm
-
     from scaled_ig.bank.scene_bank import SceneBank, spread
     from scaled_ig.cameras import focal_of
     from scaled_ig.files import write_whole
+    from scaled_ig.progress import Progress
     from scaled_ig.report import pictures
     from scaled_ig.report.orbits import orbit_cameras
 
@@ -58,7 +57,7 @@ def render(
     ids = spread(opened.newest(), MOST_SCENES) if scene is None else [scene]
     focal = focal_of(opened[ids[0]].model.image_size)
     cameras = orbit_cameras(count, elevation_degrees, azimuth_degrees, distance, focal)
-    orbits = list(tqdm(pictures.render_orbits(opened, ids, cameras), "scenes", len(ids), unit="scene", leave=False))
+    orbits = list(Progress(pictures.render_orbits(opened, ids, cameras), "scenes", len(ids), unit="scene", leave=False))
     if is_grid:
         columns = pictures.columns_of(count) if len(ids) == 1 else count
         grid = pictures.mosaic([view for orbit in orbits for view in orbit], columns)

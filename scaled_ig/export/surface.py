@@ -5,12 +5,11 @@ Letters: G cells along a side of the cube [-0.5, 0.5]³, V vertices, F faces.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from scaled_ig.bank.scene import BankScene
 from scaled_ig.errors import UsageError

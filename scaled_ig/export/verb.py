@@ -7,11 +7,10 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.errors import UsageError
 from scaled_ig.export import FORMATS
+from scaled_ig.progress import Progress
 
 
 def export_scenes(
@@ -36,7 +35,7 @@ def export_scenes(
         raise UsageError(f"--{name} has no effect with --format {format}: leave it out")
     opened = SceneBank.open(bank)
     ids, path = _chosen(opened, scenes, version), Path(out)
-    with tqdm(total=len(ids), desc="export", unit="scene", leave=False) as bar:
+    with Progress(total=len(ids), desc="export", unit="scene", leave=False) as bar:
         return writer(opened, ids, path, bar.update, **chosen)
 
 

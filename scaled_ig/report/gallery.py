@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tqdm import tqdm
-
 from data_modules.base import MultiViewDataModule
 from scaled_ig.bank.scene_bank import spread
 from scaled_ig.metrics.nearest_view import cameras_of
+from scaled_ig.progress import Progress
 from scaled_ig.report import orbits, pictures
 from scaled_ig.runs.record import RunRecord
 
@@ -28,7 +27,7 @@ def turn_scenes(run: RunRecord, data: MultiViewDataModule) -> dict[str, Any]:
     shown = spread(ids, MOST_SCENES)
     cameras = cameras_of(data.views(stage), spread(data.own_views(stage, "train"), 500))
     path = orbits.orbit_like(cameras, FRAMES)
-    frames = list(tqdm(pictures.render_orbits(run.bank, shown, path), "orbits", len(shown), unit="scene"))
+    frames = list(Progress(pictures.render_orbits(run.bank, shown, path), "orbits", len(shown), unit="scene"))
     pictures.write_film(run.folder.path / "orbit.mp4", pictures.film_frames(frames), FRAMES_PER_SECOND)
     return {
         "scenes": dict(zip(shown, map(_sheet, frames), strict=True)),

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from data_modules.base import MultiViewDataModule
 from scaled_ig.bank.scene_bank import spread
 from scaled_ig.callbacks.training_table import csv_text
+from scaled_ig.progress import Progress
 from scaled_ig.report.pictures import encode, shrunk, to_pictures
 from scaled_ig.runs.record import RunRecord
 
@@ -79,7 +79,7 @@ def scene_table(run: RunRecord, data: MultiViewDataModule) -> dict[str, Any]:
     by_stage = sorted(spread(listed, MOST_PICTURED), key=lambda row: row.stage)  # views are read by stage
     return {
         "rows": listed,
-        "pictures": {row.id: _pictures(run, data, row) for row in tqdm(by_stage, "pictures", unit="scene")},
+        "pictures": {row.id: _pictures(run, data, row) for row in Progress(by_stage, "pictures", unit="scene")},
         "of": len(everything),
         "csv": as_csv(everything),
         "has_categories": any(row.category for row in everything),

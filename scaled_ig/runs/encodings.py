@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from data_modules.base import MultiViewDataModule
 from scaled_ig.bank.scene_bank import SceneBank, spread
 from scaled_ig.bank.scene_records import ENCODINGS, Encoding, decode, encode
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
+from scaled_ig.progress import Progress
 from scaled_ig.runs.record import RunRecord
 from scaled_ig.scene_model import SceneModel
 
@@ -79,7 +79,7 @@ def _measure_version(
     model, mean = bank.load_version(version, ids), bank.mean(version)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     results = {}
-    for encoding in tqdm(ENCODINGS, version, unit="encoding", leave=False):
+    for encoding in Progress(ENCODINGS, version, unit="encoding", leave=False):
         with encoded(model, len(ids), encoding, mean) as size:
             means = over_scenes(per_scene(evaluate(model, data.views_of(stage, ids, "test"))))
         results[encoding] = size / len(ids), means["psnr"]

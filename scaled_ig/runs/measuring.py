@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from tqdm import tqdm
 
 from data_modules.base import MultiViewDataModule
 from scaled_ig.distributed.agreement import together
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.evaluation import evaluate, per_scene
 from scaled_ig.metrics.images import Lpips
+from scaled_ig.progress import Progress
 from scaled_ig.runs.record import RunRecord
 
 
@@ -135,7 +135,7 @@ def _measure(
     splits = data.split(stage, "test")
     model = run.bank.load_version(version, ids).to(_device())
     quiet = os.environ.get("RANK", "0") != "0"
-    with tqdm(total=sum(len(splits[place[name]]) for name in ids), desc=version, unit="view", disable=quiet) as bar:
+    with Progress(total=sum(len(splits[place[name]]) for name in ids), desc=version, unit="view", disable=quiet) as bar:
         views = _counted(data.views_of(stage, ids, "test", batch_size), bar)
         records = per_scene(evaluate(model, views, lpips))
     return stage, [record | {"scene": place[ids[record["scene"]]]} for record in records]

@@ -1,6 +1,7 @@
 """Three balls seen by known cameras, written in every posed format, and where they must come to lie in an image."""
 
 import json
+import struct
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
+from data_modules.sources.colmap_model import MODELS
 from scaled_ig.cameras import Cameras, look_at_origin
 from tests.conftest import see_balls
 
@@ -89,6 +92,50 @@ def write_transforms(folder: Path, seen: Seen, convention: str, name: str = "tra
         lens = lens_keys(seen.intrinsics[row], *seen.images.shape[1:3])
         frames.append({"file_path": file, "transform_matrix": pose.tolist(), **lens})
     (folder / name).write_text(json.dumps({"frames": frames, **keys}))
+    return folder
+
+
+def write_colmap(
+    folder: Path,
+    seen: Seen,
+    ending: str = "bin",
+    model: str = "PINHOLE",
+    bend: tuple[float, ...] = (),
+    model_folder: str = "sparse/0",
+) -> Path:
+    """Images and a model with one camera, number 9; poses as quaternions, every second with points."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    (folder / model_folder).mkdir(parents=True)
+    height, width = seen.images.shape[1:3]
+    lens = lens_keys(seen.intrinsics[0], height, width)
+    number, (_, keys) = next((number, pair) for number, pair in enumerate(MODELS) if pair[0] == model)
+    names = keys.split()
+    bent = dict(zip(names[3 if "fl_y" not in names else 4 :], bend, strict=False))
+    values = [bent.get(key, lens.get(key, 0.0)) for key in names]
+    rows = []
+    for row, (image, pose) in enumerate(zip(seen.images, as_convention(seen.poses, "opencv_w2c"), strict=True)):
+        Image.fromarray(image).save(folder / "images" / f"view_{row:03d}.png")
+        x, y, z, w = Rotation.from_matrix(pose[:3, :3]).as_quat()
+        rows.append((row + 1, [w, x, y, z, *pose[:3, 3]], f"view_{row:03d}.png", row % 2))
+    if ending == "txt":
+        cameras = f"# cameras\n9 {model} {width} {height} {' '.join(map(repr, values))}\n"
+        lines = [
+            f"{i} {' '.join(repr(float(n)) for n in pose)} 9 {name}\n{'1 2 -1' * p}\n" for i, pose, name, p in rows
+        ]
+        (folder / model_folder / "cameras.txt").write_text(cameras)
+        (folder / model_folder / "images.txt").write_text("# images\n" + "".join(lines))
+        return folder
+    camera = struct.pack("<QIiQQ", 1, 9, number, width, height) + struct.pack(f"<{len(values)}d", *values)
+    (folder / model_folder / "cameras.bin").write_bytes(camera)
+    parts = [struct.pack("<Q", len(rows))]
+    for i, pose, name, points in rows:
+        parts += [
+            struct.pack("<I7dI", i, *pose, 9),
+            name.encode() + b"\0",
+            struct.pack("<Q", points),
+            bytes(24 * points),
+        ]
+    (folder / model_folder / "images.bin").write_bytes(b"".join(parts))
     return folder
 
 

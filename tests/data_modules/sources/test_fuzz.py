@@ -19,12 +19,13 @@ from PIL import Image
 
 from data_modules.raycast import RayCaster, draw_cameras
 from data_modules.sources.base import normalize
+from data_modules.sources.colmap import ColmapSource
 from data_modules.sources.meshes import MeshSource, read_mesh
 from data_modules.sources.pictures import read_picture
 from data_modules.sources.transforms import TransformsSource
 from scaled_ig.errors import UsageError
 from tests.data_modules.sources import test_obj_pairs, test_ply_pairs
-from tests.data_modules.sources.captures import see, write_transforms
+from tests.data_modules.sources.captures import see, write_colmap, write_transforms
 from tests.data_modules.sources.gltf_files import Document, box, primitive
 
 pytest.importorskip("embreex", reason="embreex has no wheel for this machine")
@@ -120,6 +121,11 @@ def json_seeds(folder: Path) -> list[Path]:
     return [folder / "list" / "list.json", folder / "a" / "transforms.json"]
 
 
+def colmap_seeds(folder: Path) -> list[Path]:
+    models = [write_colmap(folder / ending, see(8, 3), ending) / "sparse/0" for ending in ("bin", "txt")]
+    return [file for model in models for file in sorted(model.iterdir())]
+
+
 # -- what a file ends in ----------------------------------------------------------------------------------------------
 
 
@@ -140,6 +146,12 @@ def look_at(path: Path) -> None:
 
 def load(path: Path) -> None:
     source = MeshSource(path) if path.name == "list.json" else TransformsSource(path.parent)
+    for scene in source.scenes():
+        source.load(scene.id)
+
+
+def load_model(path: Path) -> None:
+    source = ColmapSource(path.parents[2])
     for scene in source.scenes():
         source.load(scene.id)
 
@@ -244,6 +256,7 @@ FORMATS: dict[str, tuple[Callable[[Path], list[Path]], Callable[[Path], None]]] 
     "ply": (ply_seeds, draw),
     "png": (png_seeds, look_at),
     "json": (json_seeds, load),
+    "colmap": (colmap_seeds, load_model),
 }
 
 
