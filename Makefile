@@ -1,6 +1,6 @@
 # make demo   the whole method on this machine: cars, training, report          make test   what a change must pass
 # make venv   only the environment in .venv                                     make test-slow   faults, several ranks
-# make lint   style and types
+# make lint   style and types                                                    make docs   the site in build/site
 # make ablations | baselines | latent-spaces   the papers' tables: SCALE=demo (built-in cars, default) or paper, SEEDS="0 1 2", -j 2
 # make results   all of them in docs/results.md
 # make faults   kills, signals, full disks, lost ranks, flipped bits, hostile files: docs/reliability.md
@@ -10,7 +10,7 @@ BIN := .venv/bin
 RUN := runs/demo
 FIT := $(BIN)/scaled-ig fit
 
-.PHONY: help venv demo test test-slow faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint \
+.PHONY: help venv demo docs test test-slow faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint \
   clean-demo ablations baselines latent-spaces results
 help:
 	@sed -n 's/^# //p' Makefile
@@ -73,6 +73,10 @@ bench-scale: venv
 # 100,000 scenes in a bank (12 GB, removed afterwards): to open, to read one, to verify.
 bench-bank: venv
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bank.py
+
+# The site of the documentation in build/site; links that lead nowhere are errors.
+docs: venv
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: venv
 	$(BIN)/ruff check .
