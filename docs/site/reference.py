@@ -40,7 +40,7 @@ def pages() -> dict[str, str]:
 
 def python_page() -> str:
     """Every name that ``import scaled_ig`` offers."""
-    names = [name for name in getattr(scaled_ig, "__all__", []) if not name.startswith("_")]
+    names = [name for name in scaled_ig.__all__ if not name.startswith("_")]
     entries = [f"::: {home.__module__}.{home.__qualname__}" for name in names if (home := getattr(scaled_ig, name))]
     intro = f"`import scaled_ig` offers {', '.join(f'`{name}`' for name in names)}. It imports torch when one is used."
     return "\n\n".join(["# Python", intro, *entries])
@@ -80,8 +80,10 @@ def configuration_page() -> str:
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if action.option_strings]
         if table := options_table(actions, keys=True):
-            title = (group.title or "Options").strip().rstrip(":")
-            sections += [f"## {title[0].upper()}{title[1:]}", table]
+            said = (group.title or "").strip().rstrip(":")
+            prefixes = {action.dest.partition(".")[0] for action in actions if action.dest not in HOUSEKEEPING}
+            sections += [f"## {prefixes.pop()}", f"{said}."] if len(prefixes) == 1 else ["## The run"]
+            sections += [table]
     return "\n\n".join(sections)
 
 
@@ -133,7 +135,8 @@ def options_table(actions: list[Action], keys: bool = False) -> str:
     """Rows of option, type, default and meaning; empty without options."""
     rows = []
     for action in actions:
-        if action.help == SUPPRESS or action.dest in HOUSEKEEPING or "Path to a config" in str(action.help):
+        for_help = SUPPRESS in (action.help, action.default) or action.dest in HOUSEKEEPING
+        if for_help or "Path to a config" in str(action.help):
             continue
         name = cell(action.dest if keys or not action.option_strings else ", ".join(action.option_strings))
         default = "" if action.default is None else f"`{cell(str(action.default))}`"
@@ -158,12 +161,13 @@ def type_of(action: Action) -> str:
 
 
 def words(text: str | None) -> str:
-    """Help as Markdown."""
-    plain = re.sub(r"(?<!\n)\n(?!\n)", " ", text or "")
-    plain = plain.replace("%(default)s", "").replace("%%", "%").replace("``", "`")
-    return re.sub(r"<(?=\w)", "&lt;", plain.replace("|", "\\|")).strip()
+    """Help as Markdown that has a place in a table."""
+    plain = re.sub(r"(?<!\n)\n(?!\n)", " ", text or "").replace("%(default)s", "").replace("%%", "%").replace("``", "`")
+    pieces = plain.strip().split("`")  # every second one is code, in which a stroke ends no cell
+    pieces[::2] = [piece.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*") for piece in pieces[::2]]
+    return "`".join(pieces)
 
 
 def cell(text: str) -> str:
-    """Code in a cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """Code in a cell of a table: one line."""
+    return " ".join(text.split())
