@@ -21,7 +21,7 @@ from scaled_ig.rendering.renderer import Jitter, Opacity, Renderer, Rendering, T
 from scaled_ig.rendering.sampling import SamplingPlan
 from scaled_ig.representations import SceneRepresentation
 from scaled_ig.representations.occupancy import HULL_RESOLUTION
-from scaled_ig.representations.scene_table import HullTable, SceneTable
+from scaled_ig.representations.scene_table import HullTable, SceneTable, twin
 
 
 @checked
@@ -60,11 +60,7 @@ class SceneModel(nn.Module):
         own_heads: bool = False,
     ) -> None:
         super().__init__()
-        self.image_size = rows_and_columns(resolution)
-        if min(self.image_size) < 1:
-            raise UsageError(f"resolution {resolution} must be positive, e.g. 128")
-        if any(side % autoencoder.downsampling for side in self.image_size):
-            raise UsageError(f"resolution {resolution} is no multiple of the autoencoder's {autoencoder.downsampling}")
+        self.image_size = _image_size(resolution, autoencoder)
         self.representation, self.autoencoder = representation, autoencoder
         if compile_autoencoder:
             autoencoder.compile()
@@ -101,6 +97,29 @@ class SceneModel(nn.Module):
     def samples_hulls(self) -> bool:
         """Whether rays are sampled inside the visual hulls of their scenes."""
         return self.representation.hull is not None
+
+    def of_rows(self, rows: dict[str, Tensor]) -> SceneModel:
+        """This model with other scenes: light, for all that scenes share is shared with it, and nothing is copied.
+
+        Args:
+            rows: [S, *row_shape] of each table of scenes.
+        """
+        other = twin(self)
+        other.representation = self.representation.of_rows(rows)
+        return other
+
+    def at(self, resolution: int | tuple[int, int]) -> SceneModel:
+        """This model, of images of another size; everything is shared with it.
+
+        Args:
+            resolution: Pixels along each side, or rows and columns.
+
+        Raises:
+            UsageError: The autoencoder has no such images.
+        """
+        other = twin(self)
+        other.image_size = _image_size(resolution, self.autoencoder)
+        return other
 
     def encode(self, images: Tensor) -> Tensor:
         """Normalised latents [B, C, h, w]; the normaliser runs in float32."""
@@ -168,6 +187,12 @@ class SceneModel(nn.Module):
         size = self.latent_size
         return cameras.rays(size) if pixels is None else cameras.rays_at(pixels, size)
 
+    def render_pixels(self, cameras: Cameras, scene_index: Tensor) -> Rendering:
+        """As :meth:`render`, by a ray for each pixel of the image: opacity and depth as fine as images are."""
+        with _float32(scene_index):
+            rays = cameras.rays(self.image_size)
+            return self.renderer(self.representation, scene_index, rays, self.background)
+
     def render_latent(self, cameras: Cameras, scene_index: Tensor, jitter: Jitter | None = None) -> Tensor:
         """Rendered latents z̃ [B, C, h, w]."""
         return to_image(self.render(cameras, scene_index, jitter).pixels, self.latent_size)
@@ -181,6 +206,16 @@ class SceneModel(nn.Module):
         scene_prefixes = [f"representation.{name}." for name in self.representation.scene_tables()]
         scene_prefixes += ["renderer.head."] if self.own_heads else []
         return {name: value for name, value in self.state_dict().items() if not name.startswith(tuple(scene_prefixes))}
+
+
+def _image_size(resolution: int | tuple[int, int], autoencoder: Autoencoder) -> tuple[int, int]:
+    """Rows and columns of images that an autoencoder has latents of."""
+    size = rows_and_columns(resolution)
+    if min(size) < 1:
+        raise UsageError(f"resolution {resolution} must be positive, e.g. 128")
+    if any(side % autoencoder.downsampling for side in size):
+        raise UsageError(f"resolution {resolution} is no multiple of the autoencoder's {autoencoder.downsampling}")
+    return size
 
 
 def _float32(anything: Tensor) -> torch.autocast:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scaled_ig.bank.blocks import BLOCKS, new_block, read_record
-from scaled_ig.bank.index import INDEX_FILE, TABLE_NAME, BankVersion, Index
+from scaled_ig.bank.index import INDEX_FILE, STATISTICS_FILE, TABLE_NAME, BankVersion, Index
 from scaled_ig.bank.storage import require_sound, writable
 from scaled_ig.bank.table import BLOCK_NAME, BY_VERSION, SCENES, BankRecord, RecordTable
 from scaled_ig.errors import UsageError
@@ -22,7 +22,7 @@ from scaled_ig.files import alone_in, file_sha256, sync
 
 LOCK_FILE = "bank.lock"
 _OWN_NAMES = re.compile(
-    rf"{TABLE_NAME.pattern}|shared-[0-9a-f]{{16}}\.safetensors|.+\.\d+\.part|(shared|{INDEX_FILE})\.part"
+    rf"{TABLE_NAME.pattern}|shared-[0-9a-f]{{16}}\.safetensors|.+\.\d+\.part|(shared|{INDEX_FILE})\.part|{STATISTICS_FILE}"
 )
 
 

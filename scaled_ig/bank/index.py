@@ -17,6 +17,7 @@ from scaled_ig.files import write_whole
 SCHEMA = "scaled-ig-bank"
 SCHEMA_VERSION = 2
 INDEX_FILE = "index.json"
+STATISTICS_FILE = "statistics.json"  # measured when somebody asks, and removed by the next change
 TABLE_NAME = re.compile(r"scenes-(\d{8})\.sqlite")
 LARGEST_INDEX = 1 << 24  # bytes
 MOST_SCENES = 10**9

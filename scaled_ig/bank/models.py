@@ -20,7 +20,7 @@ SPARE_BYTES = 1 << 28
 
 
 def build_version(folder: Path, version: BankVersion) -> tuple[SceneModel, dict[str, Tensor]]:
-    """The model of a version, with room for one scene, and the reference row of each table.
+    """The model of a version, without scenes, and the reference row of each table.
 
     Raises:
         UsageError: Its file is missing or damaged, or it was written by another scaled-ig.
@@ -35,7 +35,6 @@ def build_version(folder: Path, version: BankVersion) -> tuple[SceneModel, dict[
     has_other_rows = rows != {name: tuple(row.shape) for name, row in mean.items()}
     if unexpected or model.shared_state().keys() & missing or has_other_rows:
         raise UsageError(f"{folder / version.shared_file} does not fit its description: copy the bank again")
-    model.representation.new_scenes(1)
     return model.eval().requires_grad_(False), mean
 
 

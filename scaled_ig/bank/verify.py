@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scaled_ig.bank.blocks import BLOCKS, is_sound, read_shared
 from scaled_ig.bank.changes import files_of
-from scaled_ig.bank.index import INDEX_FILE, Index
+from scaled_ig.bank.index import INDEX_FILE, STATISTICS_FILE, Index
 from scaled_ig.bank.scene_records import Encoding, has_finite_values
 from scaled_ig.bank.table import BankRecord, RecordTable
 from scaled_ig.errors import UsageError
@@ -34,7 +34,7 @@ def findings_of(folder: Path, progress: Callable[[int], object]) -> list[str]:
     """
     index = Index.read(folder)
     readable: dict[str, Readable] = {}
-    findings, parts = list(_shared(folder, index, readable)), {INDEX_FILE, index.table}
+    findings, parts = list(_shared(folder, index, readable)), {INDEX_FILE, STATISTICS_FILE, index.table}
     parts |= {version.shared_file for version in index.versions.values()}
     table = RecordTable(folder / index.table)
     counts: Counter[str] = Counter()

@@ -29,10 +29,10 @@ def info(bank: str, *, measure: bool = False, sample: Count | None = None, pack:
         UsageError: There is no bank, or it cannot be read or measured.
     """
     from scaled_ig.bank.changes import files_of
-    from scaled_ig.bank.scene_bank import SceneBank, find_bank
+    from scaled_ig.bank.scene_bank import SceneBank
 
-    folder = find_bank(bank)
-    opened = SceneBank.open(folder)
+    opened = SceneBank.open(bank)
+    folder = opened.path
     if (sample is not None or pack is not None) and not measure:
         raise UsageError("--sample and --pack have no effect without --measure: leave them out")
     total = sum((folder / name).stat().st_size for name in files_of(folder))
@@ -87,10 +87,10 @@ def verify(bank: str) -> int:
 
     from tqdm import tqdm
 
-    from scaled_ig.bank.scene_bank import SceneBank, find_bank
+    from scaled_ig.bank.scene_bank import SceneBank
 
-    folder = find_bank(bank)
-    opened, begun = SceneBank.open(folder), time.perf_counter()
+    opened, begun = SceneBank.open(bank), time.perf_counter()
+    folder = opened.path
     blocks = sum(path.stat().st_size for path in folder.glob("blocks/*"))
     with tqdm(total=blocks, desc="verify", unit="B", unit_scale=True, leave=False) as bar:
         findings = opened.verify(bar.update)
@@ -118,10 +118,10 @@ def remove(bank: str, *, scenes: list[str] | str) -> int:
     Raises:
         UsageError: There is no bank, it cannot be changed, or it has no such scene.
     """
-    from scaled_ig.bank.scene_bank import SceneBank, find_bank
+    from scaled_ig.bank.scene_bank import SceneBank
 
-    folder = find_bank(bank)
-    opened = SceneBank.open(folder)
+    opened = SceneBank.open(bank)
+    folder = opened.path
     before = len(opened)
     opened.remove(_listed(scenes))
     print(f"{folder}: {counted(before - len(opened), 'scene')} removed, {len(opened):,} left")
@@ -149,17 +149,17 @@ def merge(
     """
     from tqdm import tqdm
 
-    from scaled_ig.bank.scene_bank import SceneBank, find_bank
+    from scaled_ig.bank.scene_bank import SceneBank
 
     if not others and not encoding:
         raise UsageError("bank merge needs --others, --encoding or both: scaled-ig bank merge --help says more")
-    folder, sources = find_bank(bank), [SceneBank.open(find_bank(other)) for other in _listed(others or [])]
+    sources = [SceneBank.open(other).path for other in _listed(others or [])]
     if not others:
-        SceneBank.open(folder)  # there is nothing to make a new one of
+        SceneBank.open(bank)  # there is nothing to make a new one of
     with tqdm(desc="merge", unit="B", unit_scale=True, leave=False) as bar:
-        merged = SceneBank.merge(folder, [source.path for source in sources], encoding, bar.update)
+        merged = SceneBank.merge(bank, sources, encoding, bar.update)
     versions = ", ".join(f"{name} ({version.num_scenes:,})" for name, version in merged.versions.items())
-    print(f"{folder}: {counted(len(merged), 'scene')} in {counted(len(merged.versions), 'version')}: {versions}")
+    print(f"{merged.path}: {counted(len(merged), 'scene')} in {counted(len(merged.versions), 'version')}: {versions}")
     return 0
 
 

@@ -82,6 +82,10 @@ LIBRARYS: dict[str, Any] = {
 """Ranges of arguments of the library, which has none."""
 
 
+TALKERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
+"""Loggers that tell devices, tips and adverts at the start of every phase."""
+
+
 def _load(text: str, load: Callable[[str], Any] = get_loader("yaml")) -> Any:  # noqa: B008 - the library's
     for old, new in MOVED.items():
         text = text.replace(f"class_path: {old}", f"class_path: {new}")
@@ -186,8 +190,8 @@ class TrainingCLI(LightningCLI):
     """
 
     def __init__(self, arguments: Sequence[str], verb: Callable[..., int] = fit, name: str = "scaled-ig fit") -> None:
-        for talker in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-            logging.getLogger(talker).setLevel(logging.WARNING)  # devices, tips and adverts at the start of every phase
+        for talker in TALKERS:
+            logging.getLogger(talker).setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
         warnings.filterwarnings("ignore", message=".*does not have many workers")

@@ -1,13 +1,9 @@
 """``scaled-ig render``: scenes of a bank from a circle of viewpoints."""
 
-import re
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from scaled_ig.errors import UsageError
 from scaled_ig.ranges import Angle, Count, Distance, Range, checked
-
-if TYPE_CHECKING:
-    from scaled_ig.bank.scene_bank import SceneBank
 
 KINDS = (".mp4", ".gif", ".png")
 MOST_SCENES = 24
@@ -48,7 +44,7 @@ def render(
 
     from tqdm import tqdm
 
-    from scaled_ig.bank.scene_bank import SceneBank, find_bank, spread
+    from scaled_ig.bank.scene_bank import SceneBank, spread
     from scaled_ig.cameras import focal_of
     from scaled_ig.files import write_whole
     from scaled_ig.report import pictures
@@ -58,8 +54,8 @@ def render(
     is_grid = path.suffix.lower() == ".png"
     count = (8 if is_grid else 60) if views is None else views
     _check(path, distance)
-    opened = SceneBank.open(find_bank(bank))
-    ids = spread(_newest(opened), MOST_SCENES) if scene is None else [scene]
+    opened = SceneBank.open(bank)
+    ids = spread(opened.newest(), MOST_SCENES) if scene is None else [scene]
     focal = focal_of(opened[ids[0]].model.image_size)
     cameras = orbit_cameras(count, elevation_degrees, azimuth_degrees, distance, focal)
     orbits = list(tqdm(pictures.render_orbits(opened, ids, cameras), "scenes", len(ids), unit="scene", leave=False))
@@ -78,16 +74,3 @@ def _check(path, distance: float) -> None:
         raise UsageError(f"--out {path} is no film and no picture: let it end with {', '.join(KINDS)}")
     if distance <= 0.5:
         raise UsageError(f"--distance {distance} stands inside the scene: give more than its radius, 0.5")
-
-
-def _newest(bank: "SceneBank") -> list[str]:
-    """Ids of the scenes of the version that was written last, or of all waves where it is one of them."""
-    records = bank.scenes()
-    if not records:
-        raise UsageError("the bank holds no scenes: finish a phase of training first")
-    newest = _without_wave(records[-1].version)
-    return [record.id for record in records if _without_wave(record.version) == newest]
-
-
-def _without_wave(version: str) -> str:
-    return re.sub(r"-\d{4,}$", "", version)

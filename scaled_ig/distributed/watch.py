@@ -259,3 +259,36 @@ class Watch:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+
+
+class GuestWatch(Watch):
+    """Listens in a process that goes on afterwards, such as a notebook's: an interrupt ends training alone.
+
+    Attributes:
+        said: How training ended.
+    """
+
+    said = ""
+
+    def __enter__(self) -> GuestWatch:
+        if threading.current_thread() is threading.main_thread():  # no other one hears signals
+            self._handlers = {signal.SIGINT: signal.signal(signal.SIGINT, self._ask)}
+            os.register_at_fork(after_in_child=self._forget)
+        return self
+
+    def __exit__(self, kind: Any, *error: Any) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _ask(self, number: int, frame: Any) -> None:
+        """The step that the first interrupt falls into is finished and saved; a second one ends training at once."""
+        is_second, self._asked = bool(self._asked), number
+        if is_second or not self.can_finish:
+            raise self.stop(number)
+
+    def _say(self, sentence: str) -> None:
+        self.said = sentence

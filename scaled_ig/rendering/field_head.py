@@ -5,11 +5,8 @@ Letters: F features, C values, S scenes, P points of each, n parameters of a hea
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
@@ -30,13 +27,18 @@ class FieldHead(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Raw densities [...] and values [..., C] in [-0.001, 1.001] of features [..., F]."""
-        out = self.out(F.softplus(self.hidden(features)))
-        return out[..., 0], out[..., 1:].sigmoid() * 1.002 - 0.001
+        return _read(features, self.hidden.weight, self.hidden.bias, self.out.weight, self.out.bias)
 
     @property
     def row(self) -> Tensor:
         """Its parameters, one after the other, [n]."""
         return parameters_to_vector(self.parameters()).detach()
+
+
+def _read(features: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> tuple[Tensor, Tensor]:
+    """What a head of these parameters makes of features."""
+    out = F.linear(F.softplus(F.linear(features, w1, b1)), w2, b2)
+    return out[..., 0], out[..., 1:].sigmoid() * 1.002 - 0.001
 
 
 class SceneHeads:
@@ -55,7 +57,7 @@ class SceneHeads:
 
     def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Raw densities [S, P] and values [S, P, C] of features [S, P, F]."""
-        return torch.vmap(partial(functional_call, self.like))(self.parameters, (features,))  # type: ignore[no-any-return]
+        return torch.vmap(_read)(features, *self.parameters.values())  # type: ignore[no-any-return]
 
     def __getitem__(self, scenes: slice) -> SceneHeads:
         return SceneHeads(self.like, self.rows[scenes])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from data_modules.base import MultiViewDataModule
-from scaled_ig.bank.scene_bank import BankScene, spread
+from scaled_ig.bank.scene import BankScene
+from scaled_ig.bank.scene_bank import spread
 from scaled_ig.batch import to_unit_range
 from scaled_ig.metrics.base_planes import effective_rank, shares_of_bases, singular_values
 from scaled_ig.metrics.images import psnr
@@ -91,7 +92,7 @@ def _quality(run: RunRecord, data: MultiViewDataModule, stage: int, ids: list[st
 
 def _without(scene: BankScene, parts: tuple[str, ...]) -> BankScene:
     zero = {name: torch.zeros_like(rows) for name, rows in scene.rows.items() if name in parts}
-    return replace(scene, rows=scene.rows | zero)
+    return scene.with_rows(zero)
 
 
 def _pictures(representation: MicroMacro, shares: Tensor) -> dict[str, list[Picture]]:

@@ -70,7 +70,6 @@ def enlargement(size: int) -> int:
 def render_orbits(bank: SceneBank, ids: Iterable[str], cameras: Cameras, chunk: int = 16) -> Iterator[Picture]:
     """Each scene from all cameras: uint8 [F, H, W, 3] a scene, one scene after another."""
     for scene_id in ids:
-        # Scenes of a version share one model, so that each is finished before the next is opened.
         scene = bank[scene_id]
         parts = [scene.render(cameras[start : start + chunk]) for start in range(0, len(cameras), chunk)]
         yield np.concatenate([to_pictures(part) for part in parts])

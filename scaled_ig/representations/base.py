@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.representations.occupancy import Hulls
 from scaled_ig.representations.planes import sample_planes
-from scaled_ig.representations.scene_table import HullTable, SceneTable
+from scaled_ig.representations.scene_table import HullTable, SceneTable, twin
 
 
 class SceneRepresentation(nn.Module, ABC):
@@ -124,6 +125,18 @@ class SceneRepresentation(nn.Module, ABC):
         """
         for number, (name, table) in enumerate(self.scene_tables().items()):
             table.new_scenes(num_scenes, seed * 31 + number, start[name] if start else None)
+
+    def of_rows(self, rows: dict[str, Tensor]) -> Self:
+        """The same with other scenes; what scenes share is shared with this one, and nothing is copied.
+
+        Args:
+            rows: [S, *row_shape] of each table.
+        """
+        other = twin(self)
+        other._texel_masks = None
+        for name, table in self.scene_tables().items():
+            setattr(other, name, table.of_rows(rows[name]))
+        return other
 
     def mean_scene(self) -> dict[str, Tensor]:
         """Mean row of each table over all scenes. Collective."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Self, TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -10,6 +13,17 @@ from scaled_ig.distributed.ownership import owned_scenes
 
 BLOCK_BYTES = 64 * 2**20
 """What ranks send each other at a time: rows are many, and memory beside them is not."""
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def twin(module: M) -> M:
+    """A module that shares all that this one has, until something else is set on either: nothing is copied."""
+    other = copy.copy(module)
+    for part in ("_parameters", "_buffers", "_modules"):
+        vars(other)[part] = dict(vars(module)[part])
+    return other
 
 
 class _TakeRows(torch.autograd.Function):
@@ -84,6 +98,13 @@ class SceneTable(nn.Module):
                 row += self._mean
             rows = rows.to(device)
         self.weight = nn.Parameter(rows)
+
+    def of_rows(self, rows: Tensor) -> Self:
+        """A table of other scenes, whose rows [S, *row_shape] these are; they are not copied, and not trained."""
+        table = twin(self)
+        table.rank, table.world_size, table.num_scenes = 0, 1, len(rows)
+        table.weight = nn.Parameter(rows, requires_grad=False)
+        return table
 
     def shard(self, rank: int, world_size: int) -> None:
         """Keep the rows that ``rank`` owns of a table that holds all of them.

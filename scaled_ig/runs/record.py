@@ -74,6 +74,10 @@ class RunRecord:
         record = cls(folder, config, metrics, costs, folder.training.read(), waves)
         return replace(record, metrics=_of_scenes(metrics, set(record.bank.ids))) if metrics.get("scenes") else record
 
+    def __repr__(self) -> str:
+        learned = ", ".join(self.costs.get("phases", {})) or "no phase"
+        return f"RunRecord({str(self.folder.path)!r}: {learned})"
+
     @cached_property
     def bank(self) -> SceneBank:
         """The run's scenes."""

@@ -223,8 +223,8 @@ def test_a_model_that_samples_no_hulls_takes_no_scenes_with_hulls(hulled, tiny_s
 def test_what_is_not_there_is_named(bank, tmp_path):
     with pytest.raises(UsageError, match=r"holds no scene 'z'; it holds 4 scenes: a, b, c, d"):
         bank["z"]
-    with pytest.raises(UsageError, match=f"{tmp_path} is no scene bank"):
-        SceneBank.open(tmp_path)
+    with pytest.raises(UsageError, match=f"{tmp_path / 'nothing'} is no scene bank"):
+        SceneBank.open(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("version", [1, 99, None])
