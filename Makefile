@@ -8,7 +8,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/demo
-FIT := $(BIN)/scaled-ig fit
 
 .PHONY: help venv demo docs test test-slow faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint \
   clean-demo ablations baselines latent-spaces results
@@ -25,14 +24,9 @@ venv: .venv/ready
 	@command -v $${CC:-cc} >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check ziglang
 	@touch $@
 
-# Every step is a command that works on your own data too; finished steps are kept.
-demo: data/demo/pack/pack.json
-	$(BIN)/scaled-ig check data/demo/pack
-	$(FIT) --config experiments/recipes/fast.yaml --data.path data/demo/pack --run_dir $(RUN) --resume true
-	$(FIT) --config experiments/recipes/fast.yaml --config experiments/ablations/no_prior.yaml --data.path data/demo/pack \
-	  --run_dir $(RUN)-plain --resume true
-	$(FIT) --config experiments/recipes/latent.yaml --data.path data/demo/pack --run_dir $(RUN)-latent --resume true
-	$(BIN)/scaled-ig report $(RUN) --rgb $(RUN)-plain --compare '["latent recipe=$(RUN)-latent"]'
+# Finished steps are kept.
+demo: venv
+	$(BIN)/scaled-ig demo
 
 clean-demo:
 	rm -rf data/demo $(RUN) $(RUN)-plain $(RUN)-latent

@@ -18,10 +18,12 @@ from scaled_ig.errors import NotFiniteError, UsageError, explain, explain_room
 from scaled_ig.parsing import VerbParser
 
 VERBS = {
+    "demo": "draw cars, train on them and write the page that shows it",
     "synthesize": "make procedural cars or a face model, where there is no data",
     "pack": "turn meshes, a face model or posed views into a pack",
     "check": "verify a pack and draw its contact sheet",
     "fit": "train: run the phases that a configuration names",
+    "presets": "list the configurations that are shipped",
     "add": "learn further scenes for a finished run",
     "bank": "look at the scenes of a bank, verify, remove, merge, shrink or refit them",
     "export": "write the scenes of a pack as folders of images with a transforms.json",

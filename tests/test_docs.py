@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 
@@ -165,7 +166,8 @@ def wrong_in_example(script: str, *arguments: str) -> str:
     """What an example is told that it does not understand."""
     if not (ROOT / script).is_file():
         return script
-    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("example", ROOT / script))
+    spec = importlib.util.spec_from_file_location("example", ROOT / script)
+    sys.modules["example"] = module = importlib.util.module_from_spec(spec)  # where dataclasses look for it
     spec.loader.exec_module(module)
     parser = capture_parser(lambda: auto_cli(getattr(module, Path(script).stem), args=[], exit_on_error=False))
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import copy
 import inspect
+import json
 import logging
 import warnings
 from argparse import Action
@@ -32,7 +33,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from data_modules import basel, shapenet  # noqa: F401 - see the head
 from data_modules.base import MultiViewDataModule
-from scaled_ig import autoencoders
+from scaled_ig import autoencoders, presets
 from scaled_ig.allowed import class_in
 from scaled_ig.autoencoders import Autoencoder, IdentityAutoencoder
 from scaled_ig.bank.scene_records import Encoding
@@ -152,6 +153,11 @@ class TrainingParser(VerbParser, LightningArgumentParser):
         if isinstance(devices, str) and devices.lstrip("-").isdecimal():  # the library leaves numbers as text
             yield from value_out_of_range(LIBRARYS["trainer.devices"], int(devices), "trainer.devices")
 
+    def _mistake(self, message: str) -> str:
+        if "required: scene.representation" in message:
+            return "nothing says what to train: give --preset NAME (scaled-ig presets lists them) or --config FILE"
+        return super()._mistake(message)
+
     def _parse_optional(self, arg_string: str):
         """Where a run brings its own data module, ``--data`` is the pack, as it was called in versions before."""
         is_pack = arg_string == "--data" and "--pack" in self._option_string_actions
@@ -171,6 +177,17 @@ class RunOption(Action):
         ActionConfigFile.apply_config(parser, namespace, "config", str(config))
         namespace.update(Namespace(SET_BY_VERB))
         setattr(namespace, self.dest, values)
+
+
+class PresetOption(Action):
+    """A configuration that is shipped: the same as its file given by ``--config``, or by ``--trainer`` and the like."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        preset = presets.find(values)
+        path = str(preset.path)
+        ActionConfigFile.apply_config(
+            parser, namespace, "config", json.dumps({preset.group: path}) if preset.group else path
+        )
 
 
 class TrainingCLI(LightningCLI):
@@ -239,6 +256,13 @@ class TrainingCLI(LightningCLI):
                 action.required = action.required and action.dest in self.parameters
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--preset",
+            action=PresetOption,
+            metavar="NAME",
+            default=argparse.SUPPRESS,
+            help="configuration that is shipped; scaled-ig presets lists them",
+        )
         for name in PHASES:
             parser.add_argument(f"--phases.{name}", type=PhaseConfig | None, default=None, help=f"the {name} phase")
         parser.add_argument("--run_dir", type=str, default="runs/default", help="where this run writes everything")
