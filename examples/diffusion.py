@@ -1,10 +1,10 @@
 """Train a small diffusion model on the tri-planes of a bank, and draw scenes that nobody has modelled.
 
-    python examples/diffusion.py --bank runs/cars300
+    python examples/diffusion.py runs/cars300
 
 The bank has planes [3, F, K, K] of every scene and the one head that reads them all. The model learns the planes as
-images of 3F channels in patches, normalised by the statistics of the bank, and the head renders what it draws. docs/diffusion.md
-has the commands that make the bank, and a picture of what comes out.
+images, normalised by the statistics of the bank, and the head renders what it draws. docs/diffusion.md has the commands
+that make the bank, and a picture of what comes out.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import scaled_ig
 from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.errors import UsageError
 from scaled_ig.representations import TriPlanes
 from scaled_ig.scene_model import SceneModel
 
 NOISE_LEVELS = 1000
 SAMPLING_STEPS = 50
-EMA_DECAY = 0.995  # an average over 200 steps: fits runs of a few hundred
+MEMORY = 200  # steps over which weights are averaged
 LARGEST = 10.0  # standard deviations: where estimates of clean planes are cut
 PATCH = 2  # texels along the side of what the network sees as one pixel: a quarter of the time
 
 
 @dataclass(frozen=True)
 class Normaliser:
-    """Planes [N, 3, F, K, K] to images [N, 12 F, K/2, K/2] of mean 0 and standard deviation 1 in each feature, and back."""
+    """Planes [N, 3, F, K, K] to images [N, 12 F, K/2, K/2], features of mean 0 and standard deviation 1, and back."""
 
     mean: Tensor
     sd: Tensor
@@ -80,12 +81,18 @@ def make_network(channels: int, resolution: int, width: int) -> UNet2DModel:
     )
 
 
+def moving_average(average: Tensor, current: Tensor, num_averaged: Tensor) -> Tensor:
+    """Over the last tenth of the first steps, and over ``MEMORY`` steps later."""
+    return torch.lerp(average, current, max(1 / MEMORY, 10 / (10 + int(num_averaged))))
+
+
 def train(bank: SceneBank, normaliser: Normaliser, network: UNet2DModel, steps: int, batch_size: int) -> UNet2DModel:
     """Adam on the squared error of denoised planes. Gives the average of the weights on the way."""
-    loader = DataLoader(bank.dataset(), min(batch_size, len(bank.dataset())), shuffle=True, drop_last=True)
+    scenes = bank.dataset()
+    loader = DataLoader(scenes, min(batch_size, len(scenes)), shuffle=True, drop_last=True)
     scheduler, optimizer = make_scheduler(), torch.optim.AdamW(network.parameters(), 3e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
+    average = AveragedModel(network, avg_fn=moving_average)
     with tqdm(total=steps, desc="training", unit="step") as bar:
         while bar.n < steps:
             for batch in loader:
@@ -128,7 +135,7 @@ def nearest(images: Tensor, known: Tensor, but_itself: bool = False) -> tuple[Te
 
 def with_planes(bank: SceneBank, planes: Tensor) -> SceneModel:
     """The bank's model with other scenes in it: planes [N, 3, F, K, K] that its head reads."""
-    model = bank.load_version(list(bank.versions)[-1], [])
+    model = bank.load_version(bank[bank.newest()[-1]].record.version, [])
     scenes = TriPlanes(planes.shape[2], planes.shape[-1], model.representation.extent, model.representation.plane_axes)
     scenes.new_scenes(len(planes))
     scenes.micro.weight.data.copy_(planes.permute(0, 1, 3, 4, 2))
@@ -166,7 +173,12 @@ def diffusion(
     torch.manual_seed(seed)
     scenes = scaled_ig.open(bank)
     normaliser = Normaliser.of(scenes)
-    known = normaliser.images(scenes.planes())
+    planes = scenes.planes()
+    if planes.shape[-1] % 8:
+        raise UsageError(
+            f"{bank} has planes of {planes.shape[-1]} texels: the network halves them, give a multiple of 8"
+        )
+    known = normaliser.images(planes)
     network = train(scenes, normaliser, make_network(known.shape[1], known.shape[-1], width), steps, batch_size)
     drawn = draw(network, samples)
 

@@ -7,6 +7,7 @@ so that every link leads somewhere in both places.
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 import sys
@@ -59,8 +60,8 @@ def outside(names: list[str]) -> list[str]:
         if name in seen or not (ROOT / name).is_file():
             continue
         seen[name] = None
-        if name.endswith(".md"):
-            todo += [target(name, link) for link in LINK.findall(FENCE.sub("", (ROOT / name).read_text()))]
+        if name.endswith((".md", ".ipynb")):
+            todo += [target(name, link) for link in LINK.findall(FENCE.sub("", page_of(name)))]
     return sorted(name for name in seen if not name.startswith("docs/"))
 
 
@@ -104,9 +105,12 @@ def relinked(markdown: str, name: str) -> str:
 
 
 def page_of(name: str) -> str:
-    """A file as a page: Markdown as it is, all else as a listing."""
+    """A file as a page: Markdown as it is, notebooks cell by cell, all else as a listing."""
     text = (ROOT / name).read_text()
     if name.endswith(".md"):
         return text
+    if name.endswith(".ipynb"):
+        cells = [(cell["cell_type"] == "code", "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+        return "\n\n".join(f"```python\n{source}\n```" if is_code else source for is_code, source in cells)
     language = HIGHLIGHTED.get(Path(name).suffix, "text")
     return f"---\nsearch: {{exclude: true}}\n---\n# {name}\n\n````{language}\n{text.rstrip()}\n````\n"
