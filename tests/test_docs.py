@@ -207,6 +207,10 @@ def test_a_wrong_mention_is_found(line):
     assert wrong_in_mention(line)
 
 
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= 1200
+
+
 def test_pages_have_commands():
     assert len(COMMANDS) > 20
     every = {line.split()[1] for line in COMMANDS}
