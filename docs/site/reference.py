@@ -13,8 +13,11 @@ from jsonargparse import ActionYesNo, ArgumentParser
 
 import scaled_ig
 from scaled_ig import cli
+from scaled_ig.bank.arrays import PlaneStatistics
+from scaled_ig.bank.scene import BankScene
 from scaled_ig.commands.fit import MODEL_KINDS, TrainingCLI
 from scaled_ig.parsing import VerbParser
+from scaled_ig.runs.record import RunRecord
 
 KINDS = {
     "SceneRepresentation": "Representations of scenes",
@@ -39,9 +42,10 @@ def pages() -> dict[str, str]:
 
 
 def python_page() -> str:
-    """Every name that ``import scaled_ig`` offers."""
-    names = [name for name in scaled_ig.__all__ if not name.startswith("_")]
-    entries = [f"::: {home.__module__}.{home.__qualname__}" for name in names if (home := getattr(scaled_ig, name))]
+    """Every name that ``import scaled_ig`` offers, and the classes of what they give."""
+    names = scaled_ig.__all__
+    homes = [getattr(scaled_ig, name) for name in names] + [BankScene, PlaneStatistics, RunRecord]
+    entries = [f"::: {home.__module__}.{home.__qualname__}\n    options: {{inherited_members: true}}" for home in homes]
     intro = f"`import scaled_ig` offers {', '.join(f'`{name}`' for name in names)}. It imports torch when one is used."
     return "\n\n".join(["# Python", intro, *entries])
 
@@ -98,14 +102,16 @@ def classes_page() -> str:
 
 
 def concrete(kind: type) -> Iterator[type]:
-    """Classes of a kind that are complete and the project's own."""
+    """Classes of a kind that are the project's own and that no other is made from."""
     for module in ("scaled_ig.representations", "scaled_ig.autoencoders", "scaled_ig.phases", "data_modules"):
         importlib.import_module(module)
-    for child in kind.__subclasses__():
+    children = [
+        child for child in kind.__subclasses__() if child.__module__.startswith(("scaled_ig.", "data_modules."))
+    ]
+    for child in children:
         yield from concrete(child)
-        own = child.__module__.startswith(("scaled_ig.", "data_modules."))
-        if own and not inspect.isabstract(child) and not child.__name__.startswith("_"):
-            yield child
+    if not children and not inspect.isabstract(kind):
+        yield kind
 
 
 class _Built(Exception):  # noqa: N818 - not a mistake: the parser is there
