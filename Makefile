@@ -1,6 +1,6 @@
 # make demo   the whole method on this machine: cars, training, report          make test   what a change must pass
 # make venv   only the environment in .venv                                     make test-slow   faults, several ranks
-# make lint   style and types                                                   make package     the wheel, in a bare environment
+# make lint   style and types                  make docs   the site in build/site                make package   the wheel, in a bare environment
 # make ablations | baselines | latent-spaces   the papers' tables: SCALE=demo (built-in cars, default) or paper, SEEDS="0 1 2", -j 2
 # make results   all of them in docs/results.md
 # make faults   kills, signals, full disks, lost ranks, flipped bits, hostile files: docs/reliability.md
@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/demo
 
-.PHONY: help venv demo test test-slow faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint package \
+.PHONY: help venv demo docs test test-slow faults bench bench-quality bench-gpu bench-data bench-scale bench-bank lint package \
   clean-demo ablations baselines latent-spaces results
 help:
 	@sed -n 's/^# //p' Makefile
@@ -71,6 +71,10 @@ bench-bank: venv
 # Builds the wheel and the sdist, and tries the wheel from an empty folder with nothing but what it asks for.
 package: venv
 	.ci/package
+
+# The site of the documentation in build/site; links that lead nowhere are errors.
+docs: venv
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: venv
 	$(BIN)/ruff check .

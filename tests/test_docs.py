@@ -4,10 +4,16 @@ import ast
 import inspect
 import re
 import shlex
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from jsonargparse import ArgumentError, auto_cli, capture_parser
+from PIL import Image
 
+import scaled_ig
+from data_modules.sources.transforms import TransformsSource
 from scaled_ig import cli
 from scaled_ig.commands import pack as packing
 from scaled_ig.commands.fit import TrainingCLI
@@ -27,12 +33,33 @@ def fenced(text: str) -> list[tuple[str, str]]:
     return re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def commands(text: str) -> list[str]:
-    """Command lines of ``scaled-ig`` in blocks that name no other language; output of programs stands in ``text``."""
+def lines(text: str) -> list[str]:
+    """Lines of a shell in blocks that name no other language; output of programs stands in ``text``."""
     blocks = "".join(block for language, block in fenced(text) if language in ("", "sh", "bash", "console"))
     joined = re.sub(r"\\\n\s*", " ", blocks)
-    launcher = r"(?:\$ )?(?:[A-Z_]+=\S+ )*(?:torchrun .*--no-python )?"
-    return re.findall(rf"^{launcher}(scaled-ig .*)$", joined, re.MULTILINE)
+    return [
+        line for line in (line.strip().removeprefix("$ ") for line in joined.splitlines()) if line[:1] not in ("", "#")
+    ]
+
+
+def commands(text: str) -> list[str]:
+    """Command lines of ``scaled-ig`` in blocks."""
+    launcher = r"(?:[A-Z_]+=\S+ )*(?:torchrun .*--no-python )?"
+    return [command[1] for line in lines(text) if (command := re.match(rf"{launcher}(scaled-ig .*)$", line))]
+
+
+def other_commands(text: str) -> list[str]:
+    """Commands of other programs in blocks, without the settings before them."""
+    parts = [part.strip() for line in lines(text) for part in re.sub(r"\s+#.*", "", line).split("&&")]
+    return [
+        re.sub(r"^(?:[A-Z_]+=\S+ )+", "", part) for part in parts if "scaled-ig " not in part or " install " in part
+    ]
+
+
+def mentions(text: str) -> list[str]:
+    """What the text calls ``scaled-ig VERB ...``: some are whole, others name an option or two."""
+    outside = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [line for line in re.findall(r"`(scaled-ig (?!VERB)[^`\n]+)`", outside) if "…" not in line]
 
 
 def broken_links(page: Path) -> list[str]:
@@ -87,6 +114,101 @@ def test_commands_parse(line, parse):
     parse(line)
 
 
+def wrong_in_mention(line: str) -> str:
+    """What a mention says that the program does not know."""
+    words = shlex.split(line)[1:]
+    if (words[0] in cli.VERBS and len(words) == 1) or words[0].startswith("-"):
+        return ""
+    command = cli.called(words)
+    if command is None:
+        return words[0]
+    _, function, rest = command
+    options = {word.partition("=")[0].replace("-", "_").replace("__", "--", 1) for word in rest if word[:2] == "--"}
+    if "training" in inspect.signature(function).parameters:
+        parameters = {f"--{parameter}" for parameter in inspect.signature(function).parameters}
+        known = parameters | {f"--{name}" for name in ("config", "preset", "resume", "run_dir", "init_from", "help")}
+        return ", ".join(option for option in options - known if "." not in option)
+    return ", ".join(options - set(VerbParser(function)._option_string_actions))
+
+
+MENTIONS = list(dict.fromkeys(line for page in PAGES for line in mentions(page.read_text())))
+
+
+@pytest.mark.parametrize("line", MENTIONS)
+def test_what_the_text_names_exists(line):
+    assert not wrong_in_mention(line)
+
+
+def wrong_in_other(line: str) -> str:
+    """What a command of another program names that is not there."""
+    program, *words = shlex.split(line)
+    program = program.removeprefix(".venv/bin/")
+    if program == "make":
+        rules = "".join((ROOT / name).read_text() for name in ("Makefile", "experiments/tables.mk"))
+        return ", ".join(word for word in words if "=" not in word and not re.search(rf"^{word}.*:", rules, re.M))
+    if program == "pip" or words[:2] == ["-m", "pip"]:
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        asked = [extra for word in words for extra in re.findall(r"(?:scaled-ig|\.)\[([\w,]+)\]", word)]
+        return ", ".join({extra for group in asked for extra in group.split(",")} - set(extras))
+    if program in ("python", "python3") and words[:1] == ["-m"]:
+        return "" if importlib.util.find_spec(words[1]) else words[1]
+    if program == "python":
+        return wrong_in_example(*words)
+    if program == "sbatch" or program.startswith("."):
+        files = [word for word in (program, *words) if "/" in word and not word.startswith("runs/")]
+        return ", ".join(file for file in files if not (ROOT / file).exists())
+    return "" if program in ("source", "cp", "cd", "mkdir", "unzip") else program
+
+
+def wrong_in_example(script: str, *arguments: str) -> str:
+    """What an example is told that it does not understand."""
+    if not (ROOT / script).is_file():
+        return script
+    spec = importlib.util.spec_from_file_location("example", ROOT / script)
+    sys.modules["example"] = module = importlib.util.module_from_spec(spec)  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    parser = capture_parser(lambda: auto_cli(getattr(module, Path(script).stem), args=[], exit_on_error=False))
+    try:
+        parser.parse_args(list(arguments))
+    except ArgumentError as error:
+        return str(error)
+    return ""
+
+
+OTHERS = list(dict.fromkeys(line for page in PAGES for line in other_commands(page.read_text())))
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_commands_of_other_programs_name_what_is_there(line):
+    assert not wrong_in_other(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "make demmo",
+        "pip install 'scaled-ig[viwer]'",
+        "python -m benchmarks.nothing",
+        "python examples/nothing.py",
+        "python examples/diffusion.py RUN --stepps 3",
+        "rm -rf runs",
+    ],
+)
+def test_a_wrong_command_of_another_program_is_found(line):
+    assert wrong_in_other(line)
+
+
+@pytest.mark.parametrize(
+    "line", ["scaled-ig look", "scaled-ig bank look", "scaled-ig pack meshes --colour red", "scaled-ig fit --colour"]
+)
+def test_a_wrong_mention_is_found(line):
+    assert wrong_in_mention(line)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= 1200
+
+
 def test_pages_have_commands():
     assert len(COMMANDS) > 20
     every = {line.split()[1] for line in COMMANDS}
@@ -112,17 +234,35 @@ def test_a_wrong_command_is_found(line, parse):
         parse(line)
 
 
-def test_verbs_named_in_text_exist():
-    for page in PAGES:
-        for verb in re.findall(r"`scaled-ig ([a-z]+)", page.read_text()):
-            assert verb in cli.VERBS, f"{page.name} names scaled-ig {verb}"
+PYTHON = [block for page in PAGES for language, block in fenced(page.read_text()) if language == "python"]
 
 
-def test_python_in_pages_compiles():
-    blocks = [block for page in PAGES for language, block in fenced(page.read_text()) if language == "python"]
-    assert blocks
-    for block in blocks:
-        compile(block, "page", "exec")
+def wrong_in_python(block: str) -> list[str]:
+    """Names of the project that a piece of Python imports or reads and that do not exist; it must be Python."""
+    tree, wrong = ast.parse(block), []
+    ours = ("scaled_ig", "data_modules", "benchmarks", "tests")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names if alias.name.split(".")[0] in ours]
+            wrong += [name for name in modules if importlib.util.find_spec(name) is None]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ours:
+            home = importlib.import_module(node.module)
+            wrong += [alias.name for alias in node.names if not hasattr(home, alias.name)]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "scaled_ig":
+            wrong += [] if hasattr(scaled_ig, node.attr) else [node.attr]
+    return wrong
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
+def test_python_in_pages_names_what_is_there(block):
+    assert not wrong_in_python(block)
+
+
+def test_wrong_python_is_found():
+    assert wrong_in_python("import scaled_ig\nscaled_ig.opened()\nfrom scaled_ig.cameras import orbits\n") == [
+        "orbits",
+        "opened",
+    ]
 
 
 def messages(path: Path) -> list[str]:
