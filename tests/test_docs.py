@@ -1,6 +1,7 @@
 """The documentation does not rot: links lead somewhere, commands parse, findings are those of the check."""
 
 import ast
+import importlib.util
 import inspect
 import re
 import shlex
@@ -10,10 +11,8 @@ from pathlib import Path
 
 import pytest
 from jsonargparse import ArgumentError, auto_cli, capture_parser
-from PIL import Image
 
 import scaled_ig
-from data_modules.sources.transforms import TransformsSource
 from scaled_ig import cli
 from scaled_ig.commands import pack as packing
 from scaled_ig.commands.fit import TrainingCLI
