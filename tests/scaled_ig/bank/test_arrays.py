@@ -160,7 +160,7 @@ def test_what_is_not_there_is_one_sentence(bank, tmp_path):
     )
     with pytest.raises(UsageError, match="holds no version 'stage9'; it holds stage1"):
         bank.bases("stage9")
-    with pytest.raises(UsageError, match="no ids are given"):
+    with pytest.raises(UsageError, match="no ids of scenes"):
         bank.planes([])
     with pytest.raises(UsageError, match="holds no scene 'z'"):
         bank.planes(["z"])
