@@ -136,7 +136,7 @@ class BankReader(Mapping[str, BankScene]):
         """
         if not isinstance(scene_id, str):
             raise MissingSceneError(
-                f"{self.path} holds no scene {scene_id!r}: ask for one by its name, or for a data set, which counts them"
+                f"{self.path} holds no scene {scene_id!r}: ask for one by its name, or for the data set, which counts"
             )
         with self._unchanged():
             record = self._table.find(scene_id)
