@@ -77,12 +77,19 @@ def comparison(run: RunRecord, contenders: list[Contender]) -> dict[str, Any] | 
         "sentences": sentences(contenders),
         "rows": lines,
         "strong_row": len(contenders[0].ends()) - 1,
-        "plane_resolution": run.representation()["plane_resolution"],
+        "planes": _beside_plain_planes(run) if "plane_resolution" in run.representation() else None,
+        "machines": len({str(sorted(contender.run.costs.get("machine", {}).items())) for contender in contenders}),
+        "chart": chart,
+    }
+
+
+def _beside_plain_planes(run: RunRecord) -> dict[str, Any]:
+    """What a scene of tri-planes takes, beside plain ones of the same resolution."""
+    return {
+        "resolution": run.representation()["plane_resolution"],
         "features": run.feature_channels(),
         "bytes": run.bytes_per_scene(),
         "plain_bytes": {features: plain_bytes(run, features) for features in PLAIN_FEATURES},
-        "machines": len({str(sorted(contender.run.costs.get("machine", {}).items())) for contender in contenders}),
-        "chart": chart,
     }
 
 
