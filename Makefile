@@ -32,7 +32,7 @@ demo: data/demo/pack/pack.json
 	$(FIT) --config experiments/recipes/fast.yaml --config experiments/ablations/no_prior.yaml --data.path data/demo/pack \
 	  --run_dir $(RUN)-plain --resume true
 	$(FIT) --config experiments/recipes/latent.yaml --data.path data/demo/pack --run_dir $(RUN)-latent --resume true
-	$(BIN)/scaled-ig report $(RUN) --rgb $(RUN)-plain --compare '["latent recipe=$(RUN)-latent"]'
+	$(BIN)/scaled-ig report $(RUN) --rgb $(RUN)-plain --compare "latent recipe=$(RUN)-latent"
 
 clean-demo:
 	rm -rf data/demo $(RUN) $(RUN)-plain $(RUN)-latent
