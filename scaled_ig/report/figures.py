@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scaled_ig.bank.scene_bank import spread
 from scaled_ig.report.base_planes import BasePlanes
 from scaled_ig.report.charts import BAND, BLUE, EDGE, GREEN, GREY, INK, ORANGE, PINK, RULE, SKY, SOFT, YELLOW
 from scaled_ig.report.comparison import Contender
@@ -50,6 +51,8 @@ STYLE: Any = {
 
 WIDE, NARROW = 10.6, 4.8
 """Widths of a chart, inches: letters are as large in both."""
+MOST_DRAWN = 300
+"""Scenes in a chart, spread evenly over their order: more could not be told apart."""
 
 
 def in_both_widths(draw: Callable[..., bytes], *arguments: Any) -> tuple[bytes, bytes]:
@@ -193,8 +196,8 @@ def draw_comparison(contenders: list[Contender], nearest: float | None, width: f
 
 
 def draw_scenes(run: RunRecord, stage: int, width: float = WIDE) -> bytes:
-    """PSNR of each scene over that of its nearest views, and the autoencoder's own."""
-    scenes = sorted(run.scenes(stage), key=lambda scene: scene["psnr"])
+    """PSNR of each scene over that of its nearest views, and the autoencoder's own; of ``MOST_DRAWN`` at most."""
+    scenes = spread(sorted(run.scenes(stage), key=lambda scene: scene["psnr"]), MOST_DRAWN)
     named = len(scenes) <= 40
     with _style():
         height = 1.2 + (0.26 * len(scenes) if named else 7)

@@ -92,5 +92,6 @@ def _packages(config: Any) -> Iterator[str]:
 
 def _machine(run: RunRecord) -> str:
     machine = run.costs.get("machine", {})
-    ranks, device = machine.get("ranks", 1), machine.get("name") or machine.get("device", UNKNOWN)
-    return f"{device}, {ranks} process{'es' if ranks > 1 else ''} of {machine.get('threads', UNKNOWN)} threads"
+    ranks, threads = machine.get("ranks", 1), machine.get("threads", UNKNOWN)
+    device = machine.get("name") or machine.get("device", UNKNOWN)
+    return f"{device}, {ranks} process{'es' if ranks > 1 else ''} of {threads} thread{'s' if threads != 1 else ''}"

@@ -57,6 +57,7 @@ def quality(run: RunRecord) -> dict[str, Any]:
     return {
         "stages": {stage: dict.fromkeys(MEASURED) | run.metrics[f"s{stage}"] for stage in run.stages()},
         "is_rgb": run.is_rgb,
+        "drawn": figures.MOST_DRAWN,
         "chart": figures.in_both_widths(figures.draw_scenes, run, run.stages()[-1]),
     }
 
@@ -77,12 +78,19 @@ def comparison(run: RunRecord, contenders: list[Contender]) -> dict[str, Any] | 
         "sentences": sentences(contenders),
         "rows": lines,
         "strong_row": len(contenders[0].ends()) - 1,
-        "plane_resolution": run.representation()["plane_resolution"],
+        "planes": _beside_plain_planes(run) if "plane_resolution" in run.representation() else None,
+        "machines": len({str(sorted(contender.run.costs.get("machine", {}).items())) for contender in contenders}),
+        "chart": chart,
+    }
+
+
+def _beside_plain_planes(run: RunRecord) -> dict[str, Any]:
+    """What a scene of tri-planes takes, beside plain ones of the same resolution."""
+    return {
+        "resolution": run.representation()["plane_resolution"],
         "features": run.feature_channels(),
         "bytes": run.bytes_per_scene(),
         "plain_bytes": {features: plain_bytes(run, features) for features in PLAIN_FEATURES},
-        "machines": len({str(sorted(contender.run.costs.get("machine", {}).items())) for contender in contenders}),
-        "chart": chart,
     }
 
 

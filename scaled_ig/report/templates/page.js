@@ -88,10 +88,8 @@ if (compare) {
   };
   const pick = (card) => {
     const [truth, rendering] = all("img", card);
-    for (const [image, source] of [[one(".under", stage), truth], [one(".over", stage), rendering]]) {
-      image.src = source.src;
-      image.alt = source.alt;
-    }
+    for (const image of all("img", stage)) image.remove();
+    stage.prepend(truth.cloneNode(), Object.assign(rendering.cloneNode(), { className: "over" }));
     stage.style.aspectRatio = `${truth.getAttribute("width")} / ${truth.getAttribute("height")}`;
     one("figcaption", compare).textContent = all("p b, p span", card).map((part) => part.textContent).join(" · ");
     for (const other of all(".card")) other.removeAttribute("aria-current");

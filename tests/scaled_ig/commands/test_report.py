@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import imageio.v2 as imageio
@@ -23,7 +24,7 @@ from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.commands.report import report
 from scaled_ig.errors import UsageError
 from scaled_ig.parsing import VerbParser
-from scaled_ig.report import comparison, scene_table
+from scaled_ig.report import charts, comparison, figures, scene_table
 from scaled_ig.report.gallery import FRAMES
 from scaled_ig.report.measure import add_bars
 from scaled_ig.report.views import LatentColours, choose_views, show_depth, show_error
@@ -148,7 +149,7 @@ def test_page_is_well_formed(reported):
     assert checker.open == []
     assert len(checker.ids) == len(set(checker.ids))
     assert {link for link in checker.links if link.startswith("#")} <= {f"#{name}" for name in checker.ids}
-    assert checker.without_alternative == ["", ""], "the two of the slider, which a script fills"
+    assert checker.without_alternative == []
 
 
 class Nesting(HTMLParser):
@@ -383,6 +384,21 @@ def test_a_page_lists_and_pictures_no_more_than_it_has_room_for(reported, monkey
     assert [listed[0], listed[-1]] == [ranked[0], ranked[-1]], "the best and the worst"
     assert len(table["pictures"]) == 3
     assert {ranked[0], ranked[-1]} < table["pictures"].keys() < set(listed)
+
+
+def test_names_are_text_in_charts_too(reported):
+    names = ["$x$ {} \\frac", "</text><script>", 'id="a" #0072b2', "–"]
+    record = RunRecord.open(reported[0])
+    scenes = [scene | {"id": names[place % 4]} for place, scene in enumerate(record.scenes(2))]
+    svg = figures.draw_scenes(replace(record, metrics={"scenes": scenes}), 2)
+    chart = charts.inline(svg, "a", "wide", 'it says "</svg>"')
+    checker = Nesting()
+    checker.feed(chart)
+    assert checker.open == []
+    texts = [html.unescape(text) for text in re.findall("<text[^>]*>(.*?)</text>", chart, re.DOTALL)]
+    assert set(names) <= set(texts)
+    assert "#0072b2" not in re.sub("<text.*?</text>", "", chart, flags=re.DOTALL), "colours are those of the page"
+    assert {link[1:] for link in checker.links} <= set(checker.ids), "markers are found under their new names"
 
 
 @pytest.mark.slow("two runs of the program, one of them cold")
