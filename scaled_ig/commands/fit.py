@@ -38,7 +38,7 @@ from scaled_ig.autoencoders import Autoencoder, IdentityAutoencoder
 from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.callbacks import PhaseProgress, Plateau, RunLog
 from scaled_ig.class_paths import allow, check_classes
-from scaled_ig.commands.loggers import in_run_folder, with_places
+from scaled_ig.commands.loggers import in_run_folder, why_not_made, with_places
 from scaled_ig.commands.without_effect import settings_without_effect
 from scaled_ig.distributed.watch import Silence, Watch
 from scaled_ig.documents import parse_yaml
@@ -283,10 +283,8 @@ class TrainingCLI(LightningCLI):
         self._choose_autoencoder(source)
         try:
             self.config_init = self.parser.instantiate(in_run_folder(config))
-        except ModuleNotFoundError as error:
-            raise UsageError(f"a class of the configuration needs a further package: {error}") from None
         except ValueError as error:  # the library tries alternatives, and lists what was wrong with each
-            raise _mistake_behind(error) or error from None
+            raise _mistake_behind(error) or why_not_made(str(error)) or error from None
         training = adjust(self._training(source))
         with training.watch as watch:
             try:
