@@ -38,6 +38,7 @@ from scaled_ig.autoencoders import Autoencoder, IdentityAutoencoder
 from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.callbacks import PhaseProgress, Plateau, RunLog
 from scaled_ig.class_paths import allow, check_classes
+from scaled_ig.commands.fast_dev_run import try_out
 from scaled_ig.commands.loggers import in_run_folder, why_not_made, with_places
 from scaled_ig.commands.without_effect import settings_without_effect
 from scaled_ig.distributed.watch import Silence, Watch
@@ -76,6 +77,7 @@ LIBRARYS: dict[str, Any] = {
     "seed_everything": Seed,
     "trainer.devices": Annotated[int, Range(1, 1024), Range(-1, -1)] | list[Place],
     "trainer.num_nodes": Annotated[int, Range(1, 65536)],
+    "trainer.fast_dev_run": Annotated[int, Range(0, 10_000)] | bool,
     "trainer.log_every_n_steps": StepsOrNone,
     "trainer.accumulate_grad_batches": Annotated[int, Range(1, 10_000)],
     "trainer.gradient_clip_val": Annotated[float, Range(0, 1e6)],
@@ -101,7 +103,7 @@ def fit(training: TrainingCLI) -> int:
     Raises:
         UsageError: What is asked for cannot be trained.
     """
-    return training.train()
+    return try_out(training) if training.config.trainer.fast_dev_run else training.train()
 
 
 SET_BY_VERB: dict[str, Any] = {
@@ -151,6 +153,8 @@ class TrainingParser(VerbParser, LightningArgumentParser):
     def wrong_values(self, config: Namespace) -> Iterator[str]:
         yield from super().wrong_values(config)
         yield from settings_without_effect(self, config)
+        if self.verb is not fit and config.get("trainer.fast_dev_run"):
+            yield f"trainer.fast_dev_run {config.trainer.fast_dev_run} is for scaled-ig fit alone: leave it out"
         devices = config.get("trainer.devices")
         if isinstance(devices, str) and devices.lstrip("-").isdecimal():  # the library leaves numbers as text
             yield from value_out_of_range(LIBRARYS["trainer.devices"], int(devices), "trainer.devices")
