@@ -23,7 +23,7 @@ FLOORS = [
     (("callbacks",), {"wandb", "tqdm", "PIL", "imageio"}),
     (("runs",), {"data_modules"}),
     (("report",), {"matplotlib", "jinja2"}),
-    (("class_paths", "complaints", "parsing", "commands", "cli"), {"jsonargparse"}),
+    (("class_paths", "complaints", "parsing", "commands", "cli"), {"jsonargparse", "wandb_workspaces"}),
 ]
 ORDERED = {0, 4, 8}  # floors where a room may also import those before it
 ONLY_THERE = {
