@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from scaled_ig.errors import UsageError
-
-if TYPE_CHECKING:
-    from wandb_workspaces.workspaces import Workspace
 
 BY_HAND = "docs/wandb.md says how to lay out such a view by hand"
 
@@ -46,8 +43,8 @@ def dashboard(*, group: str = "ablations-demo", project: str = "scaled-ig", enti
     return 0
 
 
-def lay_out(group: str, project: str, entity: str) -> Workspace:
-    """The view of a group: a section for each question, rows of the table in one colour each."""
+def lay_out(group: str, project: str, entity: str) -> Any:
+    """The view of a group, a ``Workspace``: a section for each question, runs of a row under one name."""
     import wandb_workspaces.reports.v2 as wr
     from wandb_workspaces import workspaces as ws
     from wandb_workspaces.expr import Metric
