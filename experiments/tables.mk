@@ -6,6 +6,9 @@ SEEDS ?= 0
 JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),$(if $(filter -j,$(MAKEFLAGS)),$$(nproc),1))
 # Runs side by side share the cores; one alone takes those that it finds idle.
 THREADS = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(( ($$(nproc) + $(JOBS) - 1) / $(JOBS) ))}
+# In W&B a table is a group, and a row its job type, on both stages; WANDB_MODE=disabled logs nothing.
+LOG = --trainer.logger RunLogger --trainer.logger.group $(1)-$(SCALE) --trainer.logger.job_type $(2) \
+  --trainer.logger.name $(2)-$(3) --trainer.logger.tags [$(3)]
 RUN_FIT = $(if $(filter-out 1,$(JOBS)),$(THREADS) )$(BIN)/scaled-ig fit
 
 ifeq ($(SCALE),demo)
@@ -32,12 +35,12 @@ PRIOR = runs/ablations/$(SCALE)/$(patsubst no_prior,ours,$(1))/stage1
 
 define ablation_stage1
 runs/ablations/$(SCALE)/$(1)/stage1/finished: | venv $(PACK)
-	$$(RUN_FIT) $(STAGE1) $(call DELTA,$(1)) $(ONLY_STAGE1) $(VIEWS) --run_dir $$(@D) --resume true
+	$$(RUN_FIT) $(STAGE1) $(call DELTA,$(1)) $(ONLY_STAGE1) $(VIEWS) --run_dir $$(@D) --resume true $(call LOG,ablations,$(1),stage1)
 	@touch $$@
 endef
 define ablation_stage2
 runs/ablations/$(SCALE)/$(1)/seed$(2)/finished: $(call PRIOR,$(1))/finished
-	$$(RUN_FIT) $(STAGE2) $(call DELTA,$(1)) $(ONLY_STAGE2) $(VIEWS) --init_from $$(<D) --run_dir $$(@D) --seed_everything $(2) --resume true
+	$$(RUN_FIT) $(STAGE2) $(call DELTA,$(1)) $(ONLY_STAGE2) $(VIEWS) --init_from $$(<D) --run_dir $$(@D) --seed_everything $(2) --resume true $(call LOG,ablations,$(1),seed$(2))
 	@touch $$@
 endef
 $(foreach row,$(filter-out no_prior,$(ABLATIONS)),$(eval $(call ablation_stage1,$(row))))
@@ -51,14 +54,15 @@ ablations: $(foreach row,$(ABLATIONS),$(SEEDS:%=runs/ablations/$(SCALE)/$(row)/s
 
 BASELINES := $(notdir $(basename $(wildcard experiments/baselines/$(SIZES)*.yaml)))
 runs/baselines/$(SCALE)/%/finished: | venv $(PACK)
-	$(RUN_FIT) $(STAGE2) --config experiments/baselines/$(SIZES)$*.yaml $(VIEWS) --run_dir $(@D) --resume true
+	$(RUN_FIT) $(STAGE2) --config experiments/baselines/$(SIZES)$*.yaml $(VIEWS) --run_dir $(@D) --resume true $(call LOG,baselines,$*,seed0)
 	@touch $@
 
 # A scene in closed form, which each of them can hold.
 ANALYTIC := --data.path data/analytic/pack --data.stage1_scenes 0 --data.stage2_scenes 1 --data.split_seed null --scene.resolution 64 \
   --phases.latent_supervision.max_steps 500 --phases.latent_supervision.views_per_scene 8
 runs/baselines/analytic/%/finished: | venv data/analytic/pack/pack.json
-	$(RUN_FIT) --config experiments/recipes/latent.yaml --config experiments/baselines/demo/$*.yaml $(ANALYTIC) --run_dir $(@D) --resume true
+	$(RUN_FIT) --config experiments/recipes/latent.yaml --config experiments/baselines/demo/$*.yaml $(ANALYTIC) --run_dir $(@D) --resume true \
+	  $(call LOG,baselines-analytic,$*,seed0)
 	@touch $@
 
 baselines: $(BASELINES:%=runs/baselines/$(SCALE)/%/finished) $(BASELINES:%=runs/baselines/analytic/%/finished) \
@@ -71,7 +75,7 @@ baselines: $(BASELINES:%=runs/baselines/$(SCALE)/%/finished) $(BASELINES:%=runs/
 ifeq ($(SCALE),demo)
 LATENT_SPACES := $(notdir $(basename $(wildcard experiments/latent_spaces/*.yaml)))
 runs/latent_spaces/demo/%/finished: runs/ablations/demo/ours/stage1/finished
-	$(RUN_FIT) $(STAGE2) --config experiments/latent_spaces/$*.yaml $(VIEWS) --init_from $(<D) --run_dir $(@D) --resume true
+	$(RUN_FIT) $(STAGE2) --config experiments/latent_spaces/$*.yaml $(VIEWS) --init_from $(<D) --run_dir $(@D) --resume true $(call LOG,latent-spaces,$*,seed0)
 	@touch $@
 
 latent-spaces: $(LATENT_SPACES:%=runs/latent_spaces/demo/%/finished)

@@ -32,6 +32,7 @@ VERBS = {
     "test": "measure a run on views that it has never seen",
     "report": "write the page that shows a run",
     "costs": "itemise what scenes of runs cost, and draw how it grows with their number",
+    "dashboard": "lay out a view of Weights & Biases that shows the runs of a table",
     "tables": "build the tables of the papers from runs",
 }
 BANK_ACTIONS = {

@@ -25,7 +25,10 @@ FLOORS = [
     (("callbacks",), {"wandb", "PIL", "imageio"}),
     (("runs",), {"data_modules"}),
     (("report", "export", "viewer"), {"matplotlib", "jinja2"}),
-    (("class_paths", "complaints", "parsing", "presets", "commands", "cli", "fitting", "__main__"), {"jsonargparse"}),
+    (
+        ("class_paths", "complaints", "parsing", "presets", "commands", "cli", "fitting", "__main__"),
+        {"jsonargparse", "wandb_workspaces"},
+    ),
 ]
 ORDERED = {0, 4, 7, 8}  # floors where a room may also import those before it
 ONLY_THERE = {

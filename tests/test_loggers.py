@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +143,21 @@ def test_one_run_of_wandb_bears_all_of_it(logged):
         assert written["provenance"][key] == facts[key]
     metrics = json.loads((logged / "metrics.json").read_text())
     assert summary(files[-1])["quality/s2/psnr"] == metrics["s2"]["psnr"]
+
+
+def test_the_page_on_loggers_lists_every_key(logged):
+    page = (Path(__file__).parents[1] / "docs" / "wandb.md").read_text().partition("## What is logged")[2]
+    first_cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    listed = [key for cell in first_cells for key in re.findall(r"`(.*?)`", cell)]
+    keys = {key for file in files_of(logged) for row in history(file, file == files_of(logged)[-1]) for key in row}
+    keys -= {"_step", "_runtime", "_timestamp", "trainer/global_step"} | {
+        key for key in keys if key.startswith("mine/")
+    }
+    keys = {key.removesuffix("_table") for key in keys}
+    assert not {key for key in keys if not any(fnmatch(key, form) for form in listed)}, "not listed"
+    val = {"val/*"}  # the tiny run watches none
+    assert {form for form in listed if not any(fnmatch(key, form) for key in keys)} == val, "not logged"
+    assert set(re.findall(r"`((?:cost|scenes|pictures|quality|axes)/\w[\w/]*)`", page)) <= keys
 
 
 def test_wandb_keeps_scenes_curves_and_the_bank(logged):

@@ -5,6 +5,7 @@ import typing
 from collections.abc import Callable, Iterator
 
 import pytest
+from jsonargparse import Namespace
 
 from data_modules.shapenet import ShapeNetCars
 from data_modules.streaming.choice import SceneChoice
@@ -12,6 +13,7 @@ from scaled_ig import autoencoders, phases, representations
 from scaled_ig.callbacks import Plateau, RunLogger
 from scaled_ig.cli import BANK_ACTIONS, VERBS, called
 from scaled_ig.commands.fit import GROUPS, TrainingCLI
+from scaled_ig.commands.loggers import in_run_folder
 from scaled_ig.commands.without_effect import SETTINGS
 from scaled_ig.errors import UsageError
 from scaled_ig.optim import schedules
@@ -111,7 +113,7 @@ def fit(tiny_config, tmp_path_factory):
     words = ["--config", str(tiny_config), "--run_dir", str(run)]
     cli = TrainingCLI(words)
 
-    def call(options: list[str]) -> None:
+    def call(options: list[str]) -> Namespace:
         config = cli.parser.parse_args([*words, *options])
         cli.config = config
         if "KLAutoencoder" not in str(options):  # whose weights are looked for
@@ -120,6 +122,7 @@ def fit(tiny_config, tmp_path_factory):
             training._check()
             for phase_run in list_phase_runs(training.run, training.plan, training.data):
                 training._data_of(phase_run).sampler()
+        return config
 
     return call
 
@@ -197,14 +200,31 @@ def test_settings_of_the_trainer_without_effect_are_refused(fit, name):
 
 
 @pytest.mark.parametrize(
-    "option", ["logger=CSVLogger", "logger=true", "callbacks+=ModelCheckpoint", "callbacks+=EarlyStopping"]
+    "option",
+    [
+        "logger=true",
+        "logger=WandbLogger",
+        "callbacks+=ModelCheckpoint",
+        "callbacks+=EarlyStopping",
+        "callbacks+=RichProgressBar",
+        "callbacks+=EMAWeightAveraging",
+    ],
 )
 def test_callbacks_and_loggers_without_effect_are_refused(fit, option):
-    extra = {
-        "logger=CSVLogger": ["--trainer.logger.save_dir=x"],
-        "callbacks+=EarlyStopping": ["--trainer.callbacks.monitor=x"],
-    }
-    assert "has no effect here" in outcome(fit, [f"--trainer.{option}", *extra.get(option, [])], "trainer")
+    extra = ["--trainer.callbacks.monitor=x"] if option.endswith("EarlyStopping") else []
+    assert "has no effect here" in outcome(fit, [f"--trainer.{option}", *extra], "trainer")
+
+
+@pytest.mark.parametrize("kind", ["CSVLogger", "TensorBoardLogger", "RunLogger"])
+def test_loggers_have_short_names_and_write_into_the_run_folder(fit, kind):
+    for option in (f"--trainer.logger={kind}", f"--trainer.logger+={kind}", f"--trainer.logger=[{kind}]"):
+        loggers = in_run_folder(fit([option, "--run_dir", "runs/x"])).trainer.logger
+        (logger,) = loggers if isinstance(loggers, list) else [loggers]
+        assert logger.class_path.endswith(f".{kind}")
+        assert logger.init_args.save_dir == "runs/x"
+    below = fit([f"--trainer.logger={kind}", "--trainer.logger.save_dir=logs", "--run_dir", "runs/x"])
+    assert in_run_folder(below).trainer.logger.init_args.save_dir == "runs/x/logs"
+    assert below.trainer.logger.init_args.save_dir == "logs", "config.yaml has what was given"
 
 
 @pytest.mark.parametrize("value", ["{a: x}", ".nan", "-1", "0", "abc"])

@@ -120,6 +120,8 @@ class RunLog(Logger):
         """The run has ended."""
         for logger in self.loggers:
             logger.finalize(status)
+        for logger in self._of_wandb():  # or the next run of this process would go on in it
+            logger.experiment.finish()
 
     # -- what numbers do not show ------------------------------------------------------------------------------------
 

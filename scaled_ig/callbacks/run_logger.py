@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
+from scaled_ig.errors import UsageError
 from scaled_ig.files import write_whole
 from scaled_ig.ranges import Range, checked
 
@@ -150,8 +151,36 @@ class RunLogger(WandbLogger):
         if path.is_dir():
             artifact.add_dir(str(path))
         else:
-            artifact.add_file(str(path))
+            artifact.add_file(str(path), name=path.name)
         self.experiment.log_artifact(artifact)
+
+
+def keep_report(run_folder: Path, config: dict[str, Any], page: Path) -> None:
+    """Have W&B keep the page of a run, in the run's own W&B run, where its configuration asks for that.
+
+    Args:
+        run_folder: Of the run.
+        config: Content of its ``config.yaml``.
+        page: The file.
+
+    Raises:
+        UsageError: The logger of the configuration cannot be made.
+    """
+    loggers = (config.get("trainer") or {}).get("logger")
+    for described in loggers if isinstance(loggers, list) else [loggers]:
+        if not isinstance(described, dict) or not str(described.get("class_path")).endswith(RunLogger.__name__):
+            continue
+        arguments = dict(described.get("init_args") or {})
+        if "report" not in (arguments.get("artifacts") or []):
+            continue
+        place = run_folder / (arguments.pop("save_dir", None) or ".")
+        try:
+            logger = RunLogger(**arguments, save_dir=str(place))
+        except TypeError as error:
+            raise UsageError(f"{run_folder / 'config.yaml'}: trainer.logger is no RunLogger ({error})") from None
+        logger.belong_to(run_folder)
+        logger.keep("report", page)
+        logger.experiment.finish()
 
 
 def has_key() -> bool:

@@ -47,5 +47,5 @@ def steps() -> list[list[str]]:
         fit(RUN, "fast"),
         fit(f"{RUN}-plain", "fast", "no_prior"),
         fit(f"{RUN}-latent", "latent"),
-        ["report", RUN, "--rgb", f"{RUN}-plain", "--compare", f'["latent recipe={RUN}-latent"]'],
+        ["report", RUN, "--rgb", f"{RUN}-plain", "--compare", f"latent recipe={RUN}-latent"],
     ]

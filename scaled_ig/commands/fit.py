@@ -39,7 +39,8 @@ from scaled_ig.autoencoders import Autoencoder, IdentityAutoencoder
 from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.callbacks import PhaseProgress, Plateau, RunLog
 from scaled_ig.class_paths import allow, check_classes
-from scaled_ig.commands.loggers import in_run_folder, with_places
+from scaled_ig.commands.fast_dev_run import try_out
+from scaled_ig.commands.loggers import in_run_folder, why_not_made, with_places
 from scaled_ig.commands.without_effect import settings_without_effect
 from scaled_ig.distributed.watch import Silence, Watch
 from scaled_ig.documents import parse_yaml
@@ -77,6 +78,7 @@ LIBRARYS: dict[str, Any] = {
     "seed_everything": Seed,
     "trainer.devices": Annotated[int, Range(1, 1024), Range(-1, -1)] | list[Place],
     "trainer.num_nodes": Annotated[int, Range(1, 65536)],
+    "trainer.fast_dev_run": Annotated[int, Range(0, 10_000)] | bool,
     "trainer.log_every_n_steps": StepsOrNone,
     "trainer.accumulate_grad_batches": Annotated[int, Range(1, 10_000)],
     "trainer.gradient_clip_val": Annotated[float, Range(0, 1e6)],
@@ -106,7 +108,7 @@ def fit(training: TrainingCLI) -> int:
     Raises:
         UsageError: What is asked for cannot be trained.
     """
-    return training.train()
+    return try_out(training) if training.config.trainer.fast_dev_run else training.train()
 
 
 SET_BY_VERB: dict[str, Any] = {
@@ -156,6 +158,8 @@ class TrainingParser(VerbParser, LightningArgumentParser):
     def wrong_values(self, config: Namespace) -> Iterator[str]:
         yield from super().wrong_values(config)
         yield from settings_without_effect(self, config)
+        if self.verb is not fit and config.get("trainer.fast_dev_run"):
+            yield f"trainer.fast_dev_run {config.trainer.fast_dev_run} is for scaled-ig fit alone: leave it out"
         devices = config.get("trainer.devices")
         if isinstance(devices, str) and devices.lstrip("-").isdecimal():  # the library leaves numbers as text
             yield from value_out_of_range(LIBRARYS["trainer.devices"], int(devices), "trainer.devices")
@@ -311,10 +315,8 @@ class TrainingCLI(LightningCLI):
         self._choose_autoencoder(source)
         try:
             self.config_init = self.parser.instantiate(in_run_folder(config))
-        except ModuleNotFoundError as error:
-            raise UsageError(f"a class of the configuration needs a further package: {error}") from None
         except ValueError as error:  # the library tries alternatives, and lists what was wrong with each
-            raise _mistake_behind(error) or error from None
+            raise _mistake_behind(error) or why_not_made(str(error)) or error from None
         training = adjust(self._training(source))
         with training.watch as watch:
             try:

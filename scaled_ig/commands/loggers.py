@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger
+
+from scaled_ig.errors import UsageError
 
 PLACES: dict[type[Logger], dict[str, Any]] = {
     TensorBoardLogger: {"name": "tensorboard", "version": ""},  # resumptions write beside each other, and are one run
+    MLFlowLogger: {"save_dir": "mlruns"},
     CSVLogger: {"name": "csv"},  # a resumption has a folder of its own: the library would remove the earlier rows
 }
 """Defaults of the library's own arguments."""
@@ -33,3 +37,21 @@ def in_run_folder(config: Namespace) -> Namespace:
         if place is not None:
             logger.init_args.save_dir = str(Path(config.run_dir) / place)
     return config
+
+
+def why_not_made(message: str) -> UsageError | None:
+    """What is said where a class of the library cannot be made; None where the library gives no reason of its own.
+
+    Args:
+        message: Of the parsing library, which has tried all alternatives.
+    """
+    reason = next((line[4:] for line in message.splitlines() if re.match(r"  - (?!Expected )", line)), "")
+    if not reason:
+        return None
+    kind = re.search(r"class_path='[\w.]*?(\w+)'", message)
+    name = kind[1] if kind else "a class of the configuration"
+    needed = re.search(r"Requirement '([\w-]+).*?' not met|No module named '([\w-]+)|pip install ([\w-]+)", message)
+    if needed:
+        package = next(filter(None, needed.groups()))
+        return UsageError(f"{name} needs {package}: pip install {package}")
+    return UsageError(f"{name} cannot be made: {reason[:300]}")

@@ -32,6 +32,7 @@ def report(
     """
     from pathlib import Path
 
+    from scaled_ig.callbacks.run_logger import keep_report
     from scaled_ig.files import write_whole
     from scaled_ig.report import comparison, figures, measure, origin, page, sections
     from scaled_ig.report.awareness import measure_awareness
@@ -77,5 +78,6 @@ def report(
         "downloads": sections.downloads(record, scenes["csv"]),
     }
     write_whole(path, page.html(content))
+    keep_report(record.folder.path, record.config, path)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens without a network")
     return 0

@@ -7,13 +7,19 @@ from collections.abc import Iterator
 from jsonargparse import ArgumentParser, Namespace
 
 _LENGTH = "phases have lengths of their own: give --phases.NAME.max_steps or --phases.NAME.max_epochs"
-_BATCHES = "a phase trains on all of its views: give fewer scenes (--data.stage1_scenes) or --phases.NAME.max_steps"
+_BATCHES = (
+    "a phase trains on all of its views: give fewer scenes (--data.stage1_scenes) or --phases.NAME.max_steps, "
+    "or try all phases with --trainer.fast_dev_run 3"
+)
 _VALIDATION = "views are watched by --eval_every_n_steps and --data.val_fraction"
 _ORDER = "every phase has its own order of views, which goes with the scenes of each rank"
 _OWN = "--checkpoint_every_n_steps and --keep_checkpoints say what is kept"
+_ROWS = "rows of scenes are brought up to date when they are read, which averages and masks of weights do not know"
+_PHASES = "the phases say what is trained: give --phases.NAME.module"
+_BAR = "phases have a bar of their own, which --trainer.enable_progress_bar false turns off"
 SETTINGS = {
     **dict.fromkeys(("max_steps", "max_epochs", "min_steps", "min_epochs", "max_time"), _LENGTH),
-    **dict.fromkeys(("fast_dev_run", "overfit_batches", "limit_train_batches"), _BATCHES),
+    **dict.fromkeys(("overfit_batches", "limit_train_batches"), _BATCHES),
     **dict.fromkeys(("limit_val_batches", "limit_test_batches", "limit_predict_batches"), _VALIDATION),
     **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch", "num_sanity_val_steps"), _VALIDATION),
     "inference_mode": _VALIDATION,
@@ -33,6 +39,9 @@ CALLBACKS = {
     "Timer": _LENGTH,
     "BatchSizeFinder": "give --data.batch_size",
     "LearningRateFinder": "give --phases.NAME.module.learning_rates",
+    **dict.fromkeys(("StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging", "ModelPruning"), _ROWS),
+    **dict.fromkeys(("BackboneFinetuning", "BaseFinetuning", "LambdaCallback"), _PHASES),
+    **dict.fromkeys(("ProgressBar", "TQDMProgressBar", "RichProgressBar"), _BAR),
 }
 
 

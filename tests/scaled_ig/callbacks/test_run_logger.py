@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from scaled_ig.callbacks.run_logger import RunLogger, run_id
+from scaled_ig.callbacks.run_logger import RunLogger, keep_report, run_id
+from tests.wandb_files import artifacts, files_of, run_of
 
 LOG_SOMETHING = """
 from scaled_ig.callbacks import RunLogger
@@ -94,3 +95,20 @@ def test_other_ranks_write_no_id(tmp_path, monkeypatch):
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     assert run_id(Path(tmp_path))
     assert not (tmp_path / "wandb").exists()
+
+
+def test_the_page_is_kept_in_the_run_that_it_shows(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
+    page = tmp_path / "report.html"
+    page.write_text("<p>a page</p>")
+    described = {"class_path": "scaled_ig.callbacks.RunLogger", "init_args": {"group": "a", "save_dir": "."}}
+    keep_report(tmp_path / "run", {"trainer": {"logger": described}}, page)
+    assert not (tmp_path / "run").exists(), "nobody asked for it"
+    described["init_args"]["artifacts"] = ["bank", "report"]
+    (tmp_path / "run").mkdir()
+    keep_report(tmp_path / "run", {"trainer": {"logger": [{"class_path": "CSVLogger"}, described]}}, page)
+    (file,) = files_of(tmp_path / "run")
+    (kept,) = artifacts(file, "report")
+    assert kept["report.html"].read_text() == "<p>a page</p>"
+    assert run_of(file).run_id == run_id(tmp_path / "run")
