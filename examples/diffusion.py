@@ -32,6 +32,7 @@ NOISE_LEVELS = 1000
 SAMPLING_STEPS = 50
 MEMORY = 200  # steps over which weights are averaged
 LARGEST = 10.0  # standard deviations: where estimates of clean planes are cut
+PICTURE = 128  # pixels along the side of a view
 PATCH = 2  # texels along the side of what the network sees as one pixel: a quarter of the time
 
 
@@ -140,7 +141,7 @@ def with_planes(bank: SceneBank, planes: Tensor) -> SceneModel:
     scenes.new_scenes(len(planes))
     scenes.micro.weight.data.copy_(planes.permute(0, 1, 3, 4, 2))
     model.representation = scenes
-    return model.requires_grad_(False)
+    return model.at(PICTURE).requires_grad_(False)
 
 
 @torch.no_grad()

@@ -138,6 +138,9 @@ def test_what_the_text_names_exists(line):
     assert not wrong_in_mention(line)
 
 
+EXTRAS = r"(?:scaled-ig|\.)\[([\w,]+)\]"
+
+
 def wrong_in_other(line: str) -> str:
     """What a command of another program names that is not there."""
     program, *words = shlex.split(line)
@@ -147,7 +150,7 @@ def wrong_in_other(line: str) -> str:
         return ", ".join(word for word in words if "=" not in word and not re.search(rf"^{word}.*:", rules, re.M))
     if program == "pip" or words[:2] == ["-m", "pip"]:
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-        asked = [extra for word in words for extra in re.findall(r"(?:scaled-ig|\.)\[([\w,]+)\]", word)]
+        asked = re.findall(EXTRAS, line)
         return ", ".join({extra for group in asked for extra in group.split(",")} - set(extras))
     if program in ("python", "python3") and words[:1] == ["-m"]:
         return "" if importlib.util.find_spec(words[1]) else words[1]
@@ -157,6 +160,13 @@ def wrong_in_other(line: str) -> str:
         files = [word for word in (program, *words) if "/" in word and not word.startswith("runs/")]
         return ", ".join(file for file in files if not (ROOT / file).exists())
     return "" if program in ("source", "cp", "cd", "mkdir", "unzip") else program
+
+
+def test_extras_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    asked = {extra for page in PAGES for group in re.findall(EXTRAS, page.read_text()) for extra in group.split(",")}
+    assert asked
+    assert asked <= set(extras)
 
 
 def wrong_in_example(script: str, *arguments: str) -> str:

@@ -59,8 +59,7 @@ def test_the_example_draws_scenes_and_a_picture_of_them(bank, tmp_path):
     diffusion.diffusion(str(KEPT), str(tmp_path), steps=3, batch_size=2, samples=2, width=16)
     side = bank.planes().shape[-1]
     assert load_file(tmp_path / "samples.safetensors")["planes"].shape == (2, *bank.planes().shape[1:3], side, side)
-    height, width = bank[bank.ids[0]].model.image_size
-    assert Image.open(tmp_path / "samples.png").size == (2 * width, 4 * height)
+    assert Image.open(tmp_path / "samples.png").size == (2 * diffusion.PICTURE, 4 * diffusion.PICTURE)
     assert diffusion.UNet2DModel.from_pretrained(tmp_path / "network").config.sample_size == side // diffusion.PATCH
 
 
