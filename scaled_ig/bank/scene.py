@@ -13,7 +13,6 @@ from typing import overload
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from scaled_ig.bank.table import BankRecord
 from scaled_ig.batch import to_unit_range

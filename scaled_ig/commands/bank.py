@@ -218,7 +218,7 @@ def export(
         resolution: of a mesh, its cells along the side of a scene, which is 1 wide; 128 unless given.
         points: of a pointcloud, for each scene; 20,000 unless given.
         views: of a video, views or nerfstudio, the number of cameras around a scene; 60 unless given.
-        cameras: of views or nerfstudio, a transforms.json whose cameras are taken instead; its images need not be there.
+        cameras: of views or nerfstudio, a transforms.json whose cameras are taken instead; it needs no images.
 
     Returns:
         Exit code 0.

@@ -63,7 +63,7 @@ def write_scenes(
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A draft beside a folder, ``<name>.<process>.part``, that takes its place at the end; one that fails is removed."""
+    """A draft beside a folder that takes its place at the end; one that fails is removed, see :func:`replacing`."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

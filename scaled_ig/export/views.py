@@ -115,7 +115,7 @@ def read_cameras(path: Path, size: tuple[int, int]) -> Cameras:
     for number, frame in enumerate(frames):
         where = f"{path}, frame {number}"
         if read_distortion(document | frame, where) is not None:
-            raise UsageError(f"{where}: its lens is distorted: scenes are rendered by pinholes, remove the coefficients")
+            raise UsageError(f"{where}: its lens is distorted: scenes are seen by pinholes, remove the coefficients")
         poses.append(read_pose(frame.get("transform_matrix"), where))
         lenses.append(read_lens(frame, document, size, where))
     camera_to_world = opencv_camera_to_world(np.stack(poses), convention).astype(np.float32)
@@ -131,6 +131,10 @@ def _seen(scene: BankScene, cameras: Cameras) -> PosedViews:
     masks = (seen["opacity"][:, 0] * 255).round().byte()
     distance = cameras.camera_to_world[:, :3, 3].norm(dim=1)
     near_far = torch.stack([(distance - SCENE_RADIUS).clamp(min=0), distance + SCENE_RADIUS], 1)
-    poses, intrinsics = cameras.camera_to_world, cameras.intrinsics
-    arrays = (values.cpu().numpy() for values in (poses, intrinsics, near_far, masks))
-    return PosedViews(pictures.to_pictures(seen["image"]), *arrays)
+    return PosedViews(
+        pictures.to_pictures(seen["image"]),
+        cameras.camera_to_world.cpu().numpy(),
+        cameras.intrinsics.cpu().numpy(),
+        near_far.cpu().numpy(),
+        masks.cpu().numpy(),
+    )
