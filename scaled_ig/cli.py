@@ -38,6 +38,7 @@ BANK_ACTIONS = {
     "merge": "add the scenes of other banks, encode all scenes in another way, or both",
     "refit": "learn scenes again",
     "export": "write scenes as files that other programs read",
+    "read": "make a bank of a checkpoint of the papers' own code",
 }
 
 

@@ -7,6 +7,9 @@ says what was written.
 
 FORMATS = {
     "npz": "arrays",
+    "safetensors": "arrays",
+    "hf": "hub",
+    "official": "official",
     "glb": "mesh",
     "ply": "mesh",
     "pointcloud": "mesh",
@@ -15,3 +18,5 @@ FORMATS = {
     "nerfstudio": "views",
 }
 """Module of each format."""
+SCENE_BY_SCENE = {"glb", "ply", "pointcloud", "video", "views", "nerfstudio"}
+"""Formats of a file or a folder for each scene, whose export goes on where it was interrupted."""
