@@ -73,7 +73,8 @@ def _words_of(config: str | Path | Mapping[str, Any]) -> Iterator[list[str]]:
 
 def _word(key: str, value: Any) -> str:
     """A value as the command line has it."""
-    return value if isinstance(value, str) else json.dumps(_plain(key, value))
+    plain = _plain(key, value)
+    return plain if isinstance(plain, str) else json.dumps(plain)
 
 
 def _plain(key: str, value: Any) -> Any:

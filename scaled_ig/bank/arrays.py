@@ -153,9 +153,10 @@ class BankArrays(BankReader):
         return self.record(self.newest()[-1]).version
 
     def _ids(self, ids: str | Iterable[str] | None) -> list[str]:
-        if ids is None:
-            return self.newest()
-        return [ids] if isinstance(ids, str) else list(ids)
+        names = self.newest() if ids is None else [ids] if isinstance(ids, str) else list(ids)
+        if not names:
+            raise UsageError(f"no ids of scenes of {self.path} are given: leave them out for the newest scenes")
+        return names
 
     @torch.no_grad()
     def _join(self, ids: str | Iterable[str] | None, read: Callable[[BankRecord, SceneModel], Tensor]) -> Tensor:

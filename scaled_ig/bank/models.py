@@ -64,6 +64,11 @@ class _AtMost(TorchDispatchMode):
         super().__init__()
         self.left = most_bytes
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, and only to say so torch would import its compiler: seconds."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if args and isinstance(args[0], list | tuple) and all(isinstance(side, int) for side in args[0]):
             self._take(4 * math.prod(args[0]))  # a factory, whose first argument is the shape

@@ -195,8 +195,7 @@ def _render(model: SceneModel, cameras: Cameras, names: Sequence[str]) -> dict[s
         outputs["depth"] = torch.where(is_seen, rendering.depth, 0).unflatten(1, size)[:, None]
         if "normals" in names:
             rays = cameras.rays(size)
-            points = rays.origins[is_seen] + rendering.depth[is_seen][:, None] * rays.directions[is_seen]
-            vectors = torch.zeros_like(rays.origins)
-            vectors[is_seen] = normals_of(model.renderer, model.representation, points)
-            outputs["normals"] = to_image(vectors, size)
+            points = rays.origins + rendering.depth[..., None] * rays.directions
+            maps = (to_image(values, size) for values in (points, rays.directions, is_seen[..., None]))
+            outputs["normals"] = normals_of(*maps)
     return {name: outputs[name] for name in names}

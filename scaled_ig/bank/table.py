@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -93,8 +94,7 @@ class RecordTable:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._connection: sqlite3.Connection | None = None
-        self._pid = 0
+        self._here = threading.local()
         self._columns = COLUMNS
 
     def find(self, scene_id: str) -> BankRecord | None:
@@ -157,7 +157,7 @@ class RecordTable:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         try:
-            if self._connection is None or self._pid != os.getpid():  # a forked child must not use its parent's
+            if getattr(self._here, "pid", 0) != os.getpid():  # each thread has its own; a forked child not its parent's
                 # Immutable: no locks, which network file systems have in many ways.
                 location = f"file:{quote(str(self.path.resolve()))}?mode=ro&immutable=1"
                 connection = sqlite3.connect(location, uri=True, check_same_thread=False)
@@ -167,8 +167,8 @@ class RecordTable:
                         self._columns = COLUMNS if sql == SCENES else f"{_OLD_COLUMNS}, '', ''"
                     case _:
                         raise sqlite3.DatabaseError("it has no table of scenes, or another one")
-                self._connection, self._pid = connection, os.getpid()
-            yield self._connection
+                self._here.connection, self._here.pid = connection, os.getpid()
+            yield self._here.connection
         except (sqlite3.Error, UnicodeDecodeError) as error:  # the second of a message that quotes what is damaged
             raise UsageError(f"{self.path} cannot be read ({error}): copy the bank again") from None
 

@@ -193,9 +193,7 @@ def refit(training: "TrainingCLI", run: str, *, scenes: list[str] | str, pack: s
 def export(
     bank: str,
     *,
-    format: Literal[
-        "npz", "safetensors", "hf", "official", "glb", "ply", "pointcloud", "video", "views", "nerfstudio"
-    ],
+    format: Literal["npz", "safetensors", "hf", "official", "glb", "ply", "pointcloud", "video", "views", "nerfstudio"],
     out: str,
     scenes: list[str] | str | None = None,
     version: str | None = None,
@@ -224,7 +222,8 @@ def export(
         resolution: of a mesh, its cells along the side of a scene, which is 1 wide; 128 unless given.
         points: of a pointcloud, for each scene; 20,000 unless given.
         views: of a video, views or nerfstudio, the number of cameras around a scene; 60 unless given.
-        cameras: of views or nerfstudio, a transforms.json whose cameras are taken instead; it needs no images.
+        cameras: of views or nerfstudio, a transforms.json or a camera path of nerfstudio whose cameras are taken
+            instead, with images of the size that it names.
 
     Returns:
         Exit code 0.

@@ -1,6 +1,6 @@
-"""Which way surfaces look: against the gradient of the density.
+"""Which way surfaces look, from a picture of where they are.
 
-Letters: P points.
+Letters: B views, H rows and W columns of pixels.
 """
 
 from __future__ import annotations
@@ -9,27 +9,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scaled_ig.rendering.renderer import Renderer
-from scaled_ig.representations import PlaneRepresentation, SceneRepresentation
-from scaled_ig.representations.occupancy import HULL_RADIUS
 
-POINTS_AT_ONCE = 2**16
-FINEST = 128  # steps along the side of a scene, where it has no texels
+def normals_of(points: Tensor, directions: Tensor, is_seen: Tensor) -> Tensor:
+    """Unit vectors [B, 3, H, W] out of surfaces, towards who looks; 0 where nothing is seen.
 
+    Densities of a learned scene have gradients that jump from texel to texel, and hardly any within dark or glassy
+    parts; the depths that they lead to are smooth. So these are cross products of the steps from pixel to pixel.
 
-def normals_of(renderer: Renderer, representation: SceneRepresentation, points: Tensor) -> Tensor:
-    """Unit vectors [P, 3] out of the surface at points [P, 3] of a representation's first scene, world axes.
-
-    Differences over a texel either side: features are linear between texels, so that their gradient jumps at each.
+    Args:
+        points: [B, 3, H, W] where pixels see the surface, world units.
+        directions: [B, 3, H, W] of their rays.
+        is_seen: [B, 1, H, W] bool, whether they see one.
     """
-    step = 2 * HULL_RADIUS / FINEST
-    if isinstance(representation, PlaneRepresentation):
-        step = 2 * representation.extent / representation.plane_resolution
-    offsets = step * torch.eye(3, device=points.device)
-    scene, parts = torch.zeros(1, dtype=torch.long, device=points.device), []
-    for part in points.split(POINTS_AT_ONCE):
-        around = torch.stack([part[:, None] + offsets, part[:, None] - offsets])  # [2, P, 3, 3]
-        raw = renderer.raw_densities(representation, scene, around.reshape(1, -1, 3))
-        ahead, behind = raw.reshape(2, -1, 3)
-        parts.append(F.normalize(behind - ahead, dim=-1))
-    return torch.cat(parts) if parts else torch.zeros_like(points)
+    across, down = (_tangent(points, is_seen, axis) for axis in (3, 2))
+    normals = torch.linalg.cross(down, across, dim=1)
+    alone = normals.square().sum(1, keepdim=True) == 0  # a pixel without neighbours
+    normals = F.normalize(torch.where(alone, -directions, normals), dim=1)
+    away = (normals * directions).sum(1, keepdim=True) > 0
+    return torch.where(away, -normals, normals) * is_seen
+
+
+def _tangent(points: Tensor, is_seen: Tensor, axis: int) -> Tensor:
+    """Step [B, 3, H, W] to the next pixel along an axis: the mean of those from and to either neighbour.
+
+    The longer of two steps counts less, by the fourth power: it may lead from one surface to another.
+    """
+    steps, both = points.diff(dim=axis), is_seen.narrow(axis, 1, points.shape[axis] - 1)
+    both = both & is_seen.narrow(axis, 0, points.shape[axis] - 1)
+    weights = both / steps.square().sum(1, keepdim=True).square().clamp(min=1e-30)
+    before, after = ((0, 0, 1, 0), (0, 0, 0, 1)) if axis == 2 else ((1, 0), (0, 1))
+    weighted = [F.pad(weights * steps, side) for side in (before, after)]
+    totals = [F.pad(weights, side) for side in (before, after)]
+    return (weighted[0] + weighted[1]) / (totals[0] + totals[1]).clamp(min=1e-30)

@@ -14,6 +14,7 @@ from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -21,6 +22,7 @@ from torch import Tensor
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cameras import Cameras
 from scaled_ig.files import replacing
+from scaled_ig.rendering.sampling import SCENE_RADIUS
 
 Picture = NDArray[np.uint8]
 
@@ -31,6 +33,33 @@ SMALLEST_TILE = 256
 def to_pictures(images: Tensor) -> Picture:
     """[..., 3, H, W] in [0, 1] → uint8 [..., H, W, 3]."""
     return (images.clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()
+
+
+def show(name: str, values: Tensor, cameras: Cameras) -> Picture:
+    """What a scene renders, as pictures: uint8 [B, H, W, 3].
+
+    Args:
+        name: Of an output of :meth:`scaled_ig.bank.scene.BankScene.render`. Depth is bright where it is near, and black
+            where nothing is; normals are (n + 1) / 2, and white where nothing is.
+        values: [B, C, H, W].
+        cameras: B cameras.
+    """
+    if name == "depth":
+        nearest = cameras.camera_to_world[:, :3, 3].norm(dim=1)[:, None, None, None].to(values) - SCENE_RADIUS
+        near = 1 - 0.9 * (values - nearest).clamp(0, 2 * SCENE_RADIUS) / (2 * SCENE_RADIUS)
+        values = torch.where(values > 0, near, 0)
+    elif name == "normals":
+        values = torch.where((values != 0).any(1, keepdim=True), values * 0.5 + 0.5, 1)
+    return to_pictures(values.expand(-1, 3, -1, -1))
+
+
+def arrays(rendered: dict[str, list[Tensor]], cameras: Cameras, ids: Sequence[str]) -> bytes:
+    """Content of an ``.npz`` file: each output [scenes, views, H, W, C], float32, ids and cameras (OpenCV axes)."""
+    stream = io.BytesIO()
+    content: dict[str, Any] = {name: torch.stack(values).movedim(2, -1).numpy() for name, values in rendered.items()}
+    content |= {"camera_to_world": cameras.camera_to_world.numpy(), "intrinsics": cameras.intrinsics.numpy()}
+    np.savez_compressed(stream, ids=np.array(ids), **content)
+    return stream.getvalue()
 
 
 def columns_of(count: int) -> int:

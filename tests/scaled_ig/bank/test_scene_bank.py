@@ -255,9 +255,9 @@ def test_a_forked_child_reads_too(bank):
     read, write = os.pipe()
     child = os.fork()
     if not child:
-        before = bank._table._connection
+        before = bank._table._here.connection
         digest = bank.scenes()[0].sha256
-        os.write(write, digest.encode() if bank._table._connection is not before else b"its parent's connection")
+        os.write(write, digest.encode() if bank._table._here.connection is not before else b"its parent's connection")
         os._exit(0)
     os.waitpid(child, 0)
     assert os.read(read, 100).decode() == record.sha256

@@ -1,5 +1,6 @@
 """``scaled-ig render``: films and grids of a bank's scenes."""
 
+import json
 import math
 
 import imageio.v2 as imageio
@@ -9,10 +10,11 @@ import torch
 from PIL import Image
 
 from scaled_ig.bank.scene_bank import SceneBank, spread
-from scaled_ig.cameras import look_at_origin
+from scaled_ig.cameras import PAPER_FOCAL, Cameras, look_at_origin
 from scaled_ig.cli import main
 from scaled_ig.commands.render import render
 from scaled_ig.errors import UsageError
+from scaled_ig.report.camera_files import CameraFile
 from scaled_ig.report.orbits import orbit_cameras, orbit_like
 from scaled_ig.report.pictures import columns_of, mosaic, to_pictures
 
@@ -69,10 +71,125 @@ def test_a_run_folder_will_do(bank, tmp_path):
     assert (tmp_path / "b.png").is_file()
 
 
+def test_each_output_is_a_file_of_its_own(bank, tmp_path, capsys):
+    out = tmp_path / "a.png"
+    render(str(bank), scene="a", out=str(out), views=2, outputs="image, depth,opacity,normals", resolution=16)
+    names = ["a.png", "a-depth.png", "a-opacity.png", "a-normals.png"]
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+        str(tmp_path / name) for name in names
+    ]
+    outputs = SceneBank.open(bank)["a"].render(orbit_cameras(2), 16, outputs=("image", "depth", "opacity", "normals"))
+    pictures = [np.asarray(Image.open(tmp_path / name)) for name in names]
+    for picture, values in zip(pictures[::2], (outputs["image"], outputs["opacity"]), strict=True):
+        views = np.concatenate(list(to_pictures(values.expand(-1, 3, -1, -1))), axis=1)
+        assert np.abs(picture.astype(int) - views).max() <= 1
+    depth = torch.cat(list(outputs["depth"]), 2)[0]
+    is_near, is_far = (depth > 0) & (depth < 1.3), depth > 1.3
+    assert is_near.any()
+    assert is_far.any()
+    assert pictures[1][is_near].min() > pictures[1][is_far].max(), "near is bright"
+    assert not pictures[1][depth == 0].any()
+    normals = torch.cat(list(outputs["normals"]), 2).movedim(0, -1)
+    expected = np.where((normals != 0).any(-1, keepdim=True), normals * 127.5 + 127.5, 255)
+    assert np.abs(pictures[3] - expected).max() <= 1
+
+
+def test_arrays_hold_what_is_rendered_and_from_where(bank, tmp_path):
+    out = tmp_path / "views.npz"
+    render(str(bank), out=str(out), views=3, outputs="image,depth", resolution=[16, 24], elevation_degrees=0)
+    content = np.load(out)
+    assert list(content["ids"]) == ["c", "d", "e", "f"]
+    assert content["image"].shape == (4, 3, 16, 24, 3)
+    cameras = Cameras(torch.from_numpy(content["camera_to_world"]), torch.from_numpy(content["intrinsics"]))
+    depth = SceneBank.open(bank)["e"].render(cameras, (16, 24), outputs="depth")
+    assert np.array_equal(content["depth"][2, ..., 0], depth[:, 0])
+    assert np.allclose(content["intrinsics"][0, :2] * [24, 16], 16 * PAPER_FOCAL), "square pixels"
+
+
+def opengl(cameras: Cameras) -> list[list[list[float]]]:
+    """Their poses as nerfstudio has them: y up, z backward."""
+    return (cameras.camera_to_world @ torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))).tolist()
+
+
+def nerfstudio_rays(frame: dict, height: int, width: int) -> torch.Tensor:
+    """Directions of a camera of a path by nerfstudio's own formulas, [height · width, 3]."""
+    focal = 0.5 * height / math.tan(math.radians(frame["fov"]) / 2)
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    local = torch.stack([(x - width / 2) / focal, -(y - height / 2) / focal, -torch.ones_like(x)], -1)
+    rotation = torch.tensor(frame["camera_to_world"]).view(4, 4)[:3, :3]
+    return torch.nn.functional.normalize(local.reshape(-1, 3) @ rotation.T, dim=-1)
+
+
+def test_a_camera_path_of_nerfstudio_is_followed(bank, tmp_path):
+    poses = opengl(orbit_cameras(3, 20, (0, 90), 1.4))
+    frames = [{"camera_to_world": np.ravel(pose).tolist(), "fov": 40 + number} for number, pose in enumerate(poses)]
+    path = tmp_path / "path.json"
+    path.write_text(json.dumps({"camera_path": frames, "render_height": 90, "render_width": 160, "fps": 12}))
+    read = CameraFile.read(path)
+    assert (read.size, read.frames_per_second) == ((90, 160), 12)
+    for number, frame in enumerate(frames):
+        rays = read.cameras[[number]].rays((90, 160))
+        torch.testing.assert_close(rays.directions[0], nerfstudio_rays(frame, 90, 160), atol=1e-5, rtol=0)
+        assert torch.equal(rays.origins[0, 0], torch.tensor(poses[number])[:3, 3])
+    render(str(bank), scene="a", cameras=str(path), out=str(tmp_path / "a.npz"))
+    content = np.load(tmp_path / "a.npz")["image"]
+    assert content.shape == (1, 3, 32, 56, 3), "as high as the scene was trained, as wide as the path asks"
+    expected = SceneBank.open(bank)["a"].render(read.cameras, (32, 56))
+    assert np.array_equal(content[0], expected.movedim(1, -1))
+    render(str(bank), scene="a", cameras=str(path), out=str(tmp_path / "a.mp4"), resolution=64)
+    film = imageio.get_reader(tmp_path / "a.mp4").get_meta_data()
+    assert (film["fps"], film["size"]) == (12, (112 * 4, 64 * 4))
+
+
+@pytest.mark.parametrize("convention", ["opengl", "opencv", "in its name"])
+def test_a_transforms_file_is_followed(tmp_path, convention):
+    cameras = orbit_cameras(3, 20, (0, 90), 1.4)
+    poses = opengl(cameras) if convention == "opengl" else cameras.camera_to_world.tolist()
+    path = tmp_path / ("transforms_opencv.json" if convention == "in its name" else "transforms.json")
+    lens = {"fl_x": 60, "fl_y": 70, "cx": 33, "cy": 31, "w": 64, "h": 48}
+    key = {"camera_convention": "opencv"} if convention == "opencv" else {}
+    path.write_text(json.dumps(lens | key | {"frames": [{"transform_matrix": pose} for pose in poses]}))
+    read = CameraFile.read(path)
+    torch.testing.assert_close(read.cameras.camera_to_world, cameras.camera_to_world)
+    torch.testing.assert_close(read.cameras.intrinsics, torch.tensor([[60 / 64, 70 / 48, 33 / 64, 31 / 48]] * 3))
+    assert read.size == (48, 64)
+    path.write_text(json.dumps(key | {"camera_angle_x": 0.6, "frames": [{"transform_matrix": poses[0]}]}))
+    focal = 0.5 / math.tan(0.3)
+    torch.testing.assert_close(CameraFile.read(path).cameras.intrinsics, torch.tensor([[focal, focal, 0.5, 0.5]]))
+
+
+@pytest.mark.parametrize(
+    ("content", "said_of_it"),
+    [
+        ("[]", "holds no JSON object"),
+        ("{}", "has neither frames nor a camera_path"),
+        ('{"frames": []}', "has 0 cameras"),
+        ('{"frames": [{"fl_x": 3}]}', "camera 0: its pose is not 3x4 or 4x4 finite numbers"),
+        ('{"frames": [{"transform_matrix": POSE}]}', "camera 0: its focal length is not there"),
+        ('{"fl_x": 3, "k1": 0.1, "frames": [{"transform_matrix": POSE}]}', "camera 0: its lens is distorted"),
+        ('{"camera_path": [{"camera_to_world": POSE, "fov": 180}]}', "camera 0: its fov is no angle"),
+        ('{"fl_x": 3, "w": "x", "frames": [{"transform_matrix": POSE}]}', "repair w and h"),
+    ],
+)
+def test_a_wrong_camera_file_is_one_sentence(bank, tmp_path, content, said_of_it):
+    path = tmp_path / "cameras.json"
+    path.write_text(content.replace("POSE", "[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 2]]"))
+    with pytest.raises(UsageError, match=said_of_it) as error:
+        render(str(bank), cameras=str(path), out=str(tmp_path / "x.png"))
+    assert str(path) in str(error.value)
+    assert not (tmp_path / "x.png").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [
         ({"out": "orbit.avi"}, "orbit.avi"),
+        ({"cameras": "x.json", "views": 3, "distance": 2.0}, "--views, --distance have no effect beside --cameras"),
+        ({"out": "x.png", "frames_per_second": 3}, "--frames_per_second has no effect"),
+        ({"cameras": "nowhere.json"}, "nowhere.json is no file"),
+        ({"outputs": "image,nromals"}, "did you mean normals"),
+        ({"resolution": 30}, "resolution .* is no multiple of the autoencoder's 4"),
+        ({"resolution": 5000}, "--resolution 5000"),
         ({"views": 0}, "--views 0"),
         ({"elevation_degrees": 90}, "--elevation_degrees 90"),
         ({"distance": 0.3}, "--distance 0.3"),
