@@ -61,7 +61,7 @@ def surface_of(scene: BankScene, resolution: int) -> Surface:
     opacity = _opacities(scene, resolution, sight, level)
     solid = _large_parts(opacity >= 0.5)
     if not solid.any():
-        raise UsageError(f"scene {scene.id!r} has no surface, it is empty or mist: leave it out by --scenes")
+        raise UsageError(f"scene {scene.id!r} has no surface: it is empty or mist, learn it longer")
     # Where parts have been removed or filled, no surface must be left.
     opacity = np.where(solid, np.maximum(opacity, _ABOVE), np.minimum(opacity, _BELOW))
     corner = np.argwhere(solid).min(0) - 1
