@@ -129,9 +129,8 @@ def test_scenes_side_by_side_are_those_one_after_the_other(bank, tmp_path):
     finally:
         torch.set_num_threads(1)
     for scene_id in bank.ids:
-        assert (tmp_path / "one" / f"{scene_id}.ply").read_bytes() == (
-            tmp_path / "two" / f"{scene_id}.ply"
-        ).read_bytes()
+        one, two = ((tmp_path / folder / f"{scene_id}.ply").read_bytes() for folder in ("one", "two"))
+        assert one == two
 
 
 def test_a_folder_that_fails_is_not_there(tmp_path):
