@@ -30,7 +30,7 @@ ORDERED = {0, 4, 7, 8}  # floors where a room may also import those before it
 ONLY_THERE = {
     "autoencoders": {"diffusers", "huggingface_hub", "safetensors"},
     "rendering": {"triton"},
-    "export": {"huggingface_hub", "pyarrow"},
+    "export": {"huggingface_hub", "pyarrow", "skimage"},
     "metrics": {"torchmetrics", "lpips"},
 }
 DATA_MODULES = {"lightning", "h5py", "PIL", "mapbox_earcut", "DracoPy", "embreex", "tqdm", "cv2"}

@@ -60,7 +60,7 @@ def export_transforms(index: PackIndex, out: Path, scene_ids: list[str] | None =
                     views = layout.read_scene(file, index, scene)
                     folder = out / index.scene_ids[scene]
                     record = records[scene - shard.first_scene] | {"shape": index.shapes[scene]}
-                    _write_scene(folder, views, record, _lists(index, scene, nerfstudio), nerfstudio)
+                    write_scene(folder, views, record, _lists(index, scene, nerfstudio), nerfstudio)
                     bar.update()
     categories: dict[str, list[str]] = {}
     for scene in scenes:
@@ -104,9 +104,18 @@ def _image(row: int) -> str:
     return f"rgb/{row:06d}.png"
 
 
-def _write_scene(
+def write_scene(
     folder: Path, views: PosedViews, record: SourceRecord, lists: dict[str, list[str]], nerfstudio: bool
 ) -> None:
+    """Writes the images and the ``transforms.json`` of one scene.
+
+    Args:
+        folder: without images yet, made where it is missing.
+        views: of the scene, with near and far.
+        record: its ``shape``, and its ``license`` and ``normalization`` if it has any.
+        lists: images by what they are for.
+        nerfstudio: see :func:`export_transforms`.
+    """
     poses: NDArray[Any] = views.camera_to_world
     near_far: NDArray[Any] | None = views.near_far
     normalization = record.get("normalization") or {}

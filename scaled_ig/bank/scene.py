@@ -13,7 +13,6 @@ from typing import overload
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from scaled_ig.bank.table import BankRecord
 from scaled_ig.batch import to_unit_range
@@ -31,6 +30,7 @@ OUTPUTS = ("image", "depth", "opacity", "normals")
 SEEN = 1e-3
 """Opacity from which on a pixel has a depth and a normal, as in :func:`scaled_ig.rendering.compositing.composite`."""
 PIXELS_AT_ONCE = 2**18
+POINTS_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -142,14 +142,10 @@ class BankScene:
     @torch.no_grad()
     def densities(self, points: Tensor) -> Tensor:
         """Densities [P] per world unit at points [P, 3]; 0 outside its visual hull, where it has one."""
-        index = torch.zeros(1, dtype=torch.long, device=points.device)
-        representation, parts = self.model.representation, []
-        hulls = representation.hulls(index)
-        for part in points.to(self.model.background).split(PIXELS_AT_ONCE):
-            raw = self.model.renderer.raw_densities(representation, index, part[None])[0]
-            density = F.softplus(raw - 1)
-            parts.append(density if hulls is None else density * hulls.hold(index, part[None])[0])
-        return torch.cat(parts) if parts else points.new_zeros(0)
+        model, points = self.model, points.to(self.model.background)
+        first = torch.zeros(1, dtype=torch.long, device=points.device)
+        parts = points.split(POINTS_AT_ONCE)
+        return torch.cat([model.renderer.densities(model.representation, first, part[None])[0] for part in parts])
 
 
 def planes_of(model: SceneModel, version: str, fused: bool) -> Tensor:

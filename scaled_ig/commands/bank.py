@@ -1,15 +1,16 @@
 """``scaled-ig bank``: what a bank holds, whether it is whole, and changes of it."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from scaled_ig.commands import counted
 from scaled_ig.errors import UsageError
-from scaled_ig.ranges import Count, Distance, Width, checked
+from scaled_ig.ranges import Count, Distance, Range, Width, checked
 
 if TYPE_CHECKING:
     from scaled_ig.commands.fit import TrainingCLI
 
 SHOWN_LINES = 200
+Cells = Annotated[int, Range(16, 512)]
 
 
 @checked
@@ -188,26 +189,41 @@ def refit(training: "TrainingCLI", run: str, *, scenes: list[str] | str, pack: s
     return refit_scenes(training, run, _listed(scenes), pack)
 
 
+@checked
 def export(
     bank: str,
     *,
-    format: Literal["npz", "safetensors", "hf", "official"],
+    format: Literal["npz", "safetensors", "hf", "official", "glb", "ply", "pointcloud", "video", "views", "nerfstudio"],
     out: str,
     scenes: list[str] | str | None = None,
     version: str | None = None,
     push: str | None = None,
+    resolution: Cells | None = None,
+    points: Count | None = None,
+    views: Count | None = None,
+    cameras: str | None = None,
 ) -> int:
     """Writes scenes as files that other programs read.
 
     Args:
         bank: folder of a bank, or of the run that wrote it.
         format: npz, safetensors: planes and all that renders them, in a file. hf: a data set for the Hugging Face Hub,
-            with a card. official: a checkpoint of the papers' own code.
-        out: file or folder to write, which must not be there or be an empty folder.
+            with a card. official: a checkpoint of the papers' own code. The others have a file or folder for each
+            scene. glb: a mesh in colour, for viewers, Blender and game engines. ply: the same with +Z up, for MeshLab,
+            CloudCompare and Open3D. pointcloud: points of its surface, as PLY. video: a film from all around. views:
+            images from there, masks and a transforms.json, as scaled-ig pack transforms reads them. nerfstudio: the
+            same with OpenGL axes and without masks, as nerfstudio, instant-ngp and Blender's readers take them.
+        out: file or folder to write, which must not be there or be an empty folder; where a folder of scenes was
+            interrupted, the same call goes on with it.
         scenes: ids of scenes with commas between, or a JSON list where ids have commas of their own; they must have
             been learned with the same shared parts.
         version: all scenes of this version; those of the newest unless one of the two is given.
         push: with hf, the data set of the Hub, USER/NAME, that the folder is pushed to; a new one is private.
+        resolution: of a mesh, its cells along the side of a scene, which is 1 wide; 128 unless given.
+        points: of a pointcloud, for each scene; 20,000 unless given.
+        views: of a video, views or nerfstudio, the number of cameras around a scene; 60 unless given.
+        cameras: of views or nerfstudio, a transforms.json or a camera path of nerfstudio whose cameras are taken
+            instead, with images of the size that it names.
 
     Returns:
         Exit code 0.
@@ -217,7 +233,8 @@ def export(
     """
     from scaled_ig.export.verb import export_scenes
 
-    print(export_scenes(bank, format, out, None if scenes is None else _listed(scenes), version, {"push": push}))
+    options = {"push": push, "resolution": resolution, "points": points, "views": views, "cameras": cameras}
+    print(export_scenes(bank, format, out, None if scenes is None else _listed(scenes), version, options))
     return 0
 
 

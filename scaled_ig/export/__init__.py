@@ -10,5 +10,13 @@ FORMATS = {
     "safetensors": "arrays",
     "hf": "hub",
     "official": "official",
+    "glb": "mesh",
+    "ply": "mesh",
+    "pointcloud": "mesh",
+    "video": "views",
+    "views": "views",
+    "nerfstudio": "views",
 }
 """Module of each format."""
+SCENE_BY_SCENE = {"glb", "ply", "pointcloud", "video", "views", "nerfstudio"}
+"""Formats of a file or a folder for each scene, whose export goes on where it was interrupted."""

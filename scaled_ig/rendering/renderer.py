@@ -10,10 +10,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from scaled_ig.cameras import Rays
 from scaled_ig.randomness import CounterNoise, Stream
-from scaled_ig.rendering.compositing import Composite
+from scaled_ig.rendering.compositing import EMPTY, Composite
 from scaled_ig.rendering.field_head import FieldHead, SceneHeads
 from scaled_ig.rendering.fields import Field, Planes, Points
 from scaled_ig.rendering.kernels import KernelChoice, choose_kernel
@@ -156,6 +157,21 @@ class Renderer(nn.Module):
     def raw_densities(self, representation: SceneRepresentation, scene_index: Tensor, positions: Tensor) -> Tensor:
         """Raw densities [S, P] at positions [S, P, 3], world units, of scenes [S] long; without a gradient."""
         return self._head(representation, scene_index)(representation(scene_index, positions))[0]
+
+    @torch.no_grad()
+    def densities(self, representation: SceneRepresentation, scene_index: Tensor, positions: Tensor) -> Tensor:
+        """Densities [S, P] per world unit at positions [S, P, 3] of scenes [S] long, as rays read them; no gradient.
+
+        They are 0 where rays read nothing: outside a hull, or where the scene says that it is empty.
+        """
+        points = positions.flatten(0, 1)
+        slot = torch.arange(len(positions), device=points.device).repeat_interleave(positions.shape[1])
+        # A ray of one sample for each point: the kernel that renders is many times faster than the head over features.
+        rays = Rays(points, torch.zeros_like(points))
+        background = points.new_zeros(self.head.out.out_features - 1)
+        field = self._field(representation, scene_index, slot, rays, background, representation.hulls(scene_index))
+        raw = field.densities(points.new_zeros(len(points), 1))
+        return torch.where(raw > EMPTY, F.softplus(raw - 1), 0).view(positions.shape[:2])
 
     def _cast(
         self,
