@@ -59,10 +59,10 @@ def test_its_colours_are_those_of_the_places(surface):
     assert wrong.max() < 4
 
 
-def test_a_scene_without_a_surface_is_said(scene, monkeypatch):
+def test_a_scene_without_a_surface_is_said(monkeypatch):
     monkeypatch.setattr(balls, "DENSITY", 1e-3)
     with pytest.raises(UsageError, match="'ball' has no surface"):
-        surface_of(scene, 16)
+        surface_of(balls.ball_scene(resolution=16, num_samples=16), 16)
 
 
 def test_glb_shows_what_the_scene_shows(scene, surface, tmp_path):
