@@ -21,6 +21,7 @@ import scaled_ig
 from scaled_ig.errors import UsageError
 from scaled_ig.phases import LatentSupervision
 from scaled_ig.runs.record import RunRecord
+from tests.test_docs import fenced
 from tests.test_kept_run import KEPT
 
 BIG = ("lightning", "torchmetrics", "torchvision", "scipy", "matplotlib", "diffusers", "wandb", "h5py", "PIL", "sympy")
@@ -63,6 +64,23 @@ def test_the_package_is_the_program():
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "usage: " not in done.stderr
+
+
+def test_the_examples_of_the_page_run(tiny_run, tmp_path):
+    """One after the other, on a run of Micro-Macro scenes in latents."""
+    page = (Path(__file__).parents[1] / "docs" / "bank.md").read_text().partition("## Its files")[0]
+    bank = shutil.copytree(tiny_run / "bank", tmp_path / "bank")  # its statistics are kept
+    names: dict = {}
+    blocks = [block for language, block in fenced(page) if language == "python"]
+    for block in blocks:
+        exec(block.replace("runs/demo", str(bank)).replace("car_000_00017", "ball-5"), names)
+    assert len(blocks) == 6
+    assert names["images"].shape == (8, 3, 32, 32)
+    assert names["seen"]["depth"].shape == (8, 1, 256, 256)
+    assert names["batch"]["planes"].shape == (4, 3, 10, 8, 8)
+    normalised = names["normalised"].transpose(0, 2).flatten(1)
+    torch.testing.assert_close(normalised.mean(1), torch.zeros(10), atol=1e-4, rtol=0)
+    torch.testing.assert_close(normalised.std(1), torch.ones(10), atol=1e-2, rtol=0)
 
 
 # -- fit -------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -29,6 +30,10 @@ from scaled_ig.files import replacing
 _FOLDER = Path(__file__).parent
 _FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+_COMPILING = threading.RLock()  # threads of a process would write one draft
+os.register_at_fork(before=_COMPILING.acquire, after_in_parent=_COMPILING.release, after_in_child=_COMPILING.release)
 
 
 @cache
@@ -62,10 +67,11 @@ def library(name: str, **sizes: int) -> ctypes.CDLL:
     digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scaled-ig"
     compiled = folder / f"{name}-{digest}.so"
-    if not compiled.exists():
-        with replacing(compiled) as draft:
-            call = [*command, *_FLAGS, *definitions, str(source), "-o", str(draft), "-lm"]
-            subprocess.run(call, check=True, capture_output=True)
+    with _COMPILING:
+        if not compiled.exists():
+            with replacing(compiled) as draft:
+                call = [*command, *_FLAGS, *definitions, str(source), "-o", str(draft), "-lm"]
+                subprocess.run(call, check=True, capture_output=True)
     _keep_freed_memory()
     return ctypes.CDLL(str(compiled))
 

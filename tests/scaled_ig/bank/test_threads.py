@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from scaled_ig import native
 from scaled_ig.autoencoders import IdentityAutoencoder
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cameras import orbit
@@ -63,6 +64,22 @@ def test_threads_render_what_one_renders(path):
 
     with ThreadPoolExecutor(THREADS) as pool:
         assert not [name for wrong in pool.map(render, range(THREADS)) for name in wrong]
+
+
+@pytest.mark.skipif(not native.works(), reason="no C compiler here")
+def test_threads_compile_a_kernel_once(tmp_path, monkeypatch):
+    """They would write one draft: the second finds it gone, and the process has no fast kernel from then on."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    start = threading.Barrier(4)
+
+    def compile_one(_: int) -> str:
+        start.wait()
+        return native.library.__wrapped__("adam")._name
+
+    with ThreadPoolExecutor(4) as pool:
+        names = set(pool.map(compile_one, range(4)))
+    assert names == {str(path) for path in (tmp_path / "scaled-ig").iterdir()}
+    assert len(names) == 1
 
 
 class Pictures(Dataset):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cameras import orbit
 from scaled_ig.export.decode import orbit_rays, render
 from tests.scaled_ig.export.banks import IDS, KINDS, ORIGINS, write_bank
+from tests.test_docs import fenced
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -124,3 +126,22 @@ def test_scenes_of_other_shared_parts_are_refused(tmp_path, say, tiny_scene):
     status, said = say("export", bank.path, "--format", "npz", "--out", tmp_path / "p.npz", "--scenes", "ä,x")
     assert status == 2
     assert "scenes of stage2 and stage1 have other shared parts" in said
+
+
+def test_the_code_of_the_page_renders(bank, tmp_path, say, monkeypatch):
+    say("export", bank.path, "--format", "safetensors", "--out", tmp_path / "planes.safetensors")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[3] / "docs/exports.md").read_text()
+    blocks = [block for language, block in fenced(page) if language == "python"]
+    names: dict[str, object] = {}
+    reading, rendering = (block.replace("[3]", "[1]") for block in blocks[:2])
+    if "hull" not in bank[IDS[1]].rows:
+        reading, rendering = (
+            part.replace('    hull = file.get_slice("hulls")[1]\n', "") for part in (reading, rendering)
+        )
+        names["hull"] = None
+    if bank[IDS[1]].model.own_heads:
+        rendering = rendering.replace("head, about", "{name: value[1] for name, value in head.items()}, about")
+    exec(reading + rendering, names)
+    assert torch.equal(names["planes"], bank[IDS[1]].planes())
+    assert names["values"].shape == (128 * 128, bank[IDS[1]].model.autoencoder.latent_channels)
