@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from benchmarks.contest import machine
 from data_modules.raycast import RayCaster
@@ -22,7 +23,6 @@ from scaled_ig.bank.scene_bank import SceneBank, spread
 from scaled_ig.cameras import Cameras, focal_of, orbit
 from scaled_ig.export.gltf import glb
 from scaled_ig.export.surface import surface_of
-from scaled_ig.files import write_whole
 from scaled_ig.report import pictures
 
 ELEVATION = 0.35  # radians
@@ -75,7 +75,9 @@ def main() -> None:
     if options.picture:
         crop = slice(size[0] // 5, -(size[0] // 5)), slice(size[1] // 8, -(size[1] // 8))
         tiles = [pictures.enlarge(np.ascontiguousarray(tile[crop]), 2) for row in rows for tile in row]
-        write_whole(options.picture, pictures.encode(pictures.mosaic(tiles, 4)))
+        Image.fromarray(pictures.mosaic(tiles, 4)).quantize(256, Image.Quantize.MAXCOVERAGE).save(
+            options.picture, optimize=True
+        )
 
 
 if __name__ == "__main__":
