@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from benchmarks.contest import machine
 from data_modules.raycast import RayCaster
@@ -23,6 +22,7 @@ from scaled_ig.bank.scene_bank import SceneBank, spread
 from scaled_ig.cameras import Cameras, focal_of, orbit
 from scaled_ig.export.gltf import glb
 from scaled_ig.export.surface import surface_of
+from scaled_ig.files import write_whole
 from scaled_ig.report import pictures
 
 ELEVATION = 0.35  # radians
@@ -73,11 +73,12 @@ def main() -> None:
         print(f"| {scene_id} | {columns} |", flush=True)
         rows += [images, mesh, grey]
     if options.picture:
-        crop = slice(size[0] // 5, -(size[0] // 5)), slice(size[1] // 8, -(size[1] // 8))
-        tiles = [pictures.enlarge(np.ascontiguousarray(tile[crop]), 2) for row in rows for tile in row]
-        Image.fromarray(pictures.mosaic(tiles, 4)).quantize(256, Image.Quantize.MAXCOVERAGE).save(
-            options.picture, optimize=True
-        )
+        height, width = size
+        crop = slice(height * 9 // 40, height * 31 // 40), slice(width // 8, width * 7 // 8)
+        tiles = [
+            pictures.enlarge(np.ascontiguousarray(tile[crop]), 2, smooth=False) for row in rows for tile in row[:3]
+        ]
+        write_whole(options.picture, pictures.encode(pictures.mosaic(tiles, 3)))
 
 
 if __name__ == "__main__":
