@@ -178,7 +178,7 @@ def test_an_interrupt_ends_training_and_not_the_process(config, expected, tmp_pa
         return step(self, *arguments)
 
     monkeypatch.setattr(LatentSupervision, "training_step", interrupted)
-    with pytest.raises(KeyboardInterrupt, match="stopped by SIGINT after step 6 of phase latent_supervision"):
+    with pytest.raises(KeyboardInterrupt, match="after step 6 of phase latent_supervision; go on with resume=True"):
         scaled_ig.fit(config, run_dir=tmp_path / "run")
     assert calls == [0, 1, 2, 3, 4, 5]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

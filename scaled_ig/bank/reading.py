@@ -134,8 +134,12 @@ class BankReader(Mapping[str, BankScene]):
         Raises:
             UsageError: The bank does not hold it.
         """
+        if not isinstance(scene_id, str):
+            raise MissingSceneError(
+                f"{self.path} holds no scene {scene_id!r}: ask for one by its name, or for the data set, which counts"
+            )
         with self._unchanged():
-            record = self._table.find(scene_id) if isinstance(scene_id, str) else None
+            record = self._table.find(scene_id)
             if record is None:
                 examples = ", ".join(record.id for record in self._table.select("ORDER BY position LIMIT 5"))
                 raise MissingSceneError(

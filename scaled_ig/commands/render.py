@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
+from scaled_ig.commands import counted
 from scaled_ig.errors import UsageError
 from scaled_ig.ranges import Angle, Count, Distance, Range, Width, checked
 
@@ -34,6 +35,11 @@ def render(
     frames_per_second: Annotated[int, Range(1, 1000)] | None = None,
 ) -> int:
     """Renders a scene, or many side by side, while the camera goes round or along a path.
+
+    Examples:
+        scaled-ig render runs/mine --scene car_1 --out orbit.mp4
+        scaled-ig render runs/mine --elevation_degrees 10 --out grid.png
+        scaled-ig render runs/mine --scene car_1 --cameras path.json --resolution 256 --outputs image,depth,normals
 
     Args:
         bank: Folder of a bank, or of the run that wrote it.
@@ -85,7 +91,8 @@ def render(
     rendered = _render(opened, ids, path_of_camera, size, names)
     for name, target in _write(path, names, rendered, path_of_camera, ids, rate):
         what = "" if name == "image" else f"{name} of "
-        print(f"{target}: {what}{ids[0] if len(ids) == 1 else f'{len(ids)} scenes'}, {len(path_of_camera)} views")
+        shown = ids[0] if len(ids) == 1 else counted(len(ids), "scene")
+        print(f"{target}: {what}{shown}, {counted(len(path_of_camera), 'view')}")
     return 0
 
 

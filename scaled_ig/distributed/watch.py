@@ -291,4 +291,4 @@ class GuestWatch(Watch):
             raise self.stop(number)
 
     def _say(self, sentence: str) -> None:
-        self.said = sentence
+        self.said = sentence.replace(WAY_OUT, "go on with resume=True")

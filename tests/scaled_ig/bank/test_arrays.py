@@ -57,7 +57,7 @@ def test_a_bank_is_a_mapping(bank, tmp_path):
         with pytest.raises(error) as raised:
             bank["nobody"]
         assert str(raised.value).startswith(f"{bank.path} holds no scene 'nobody'; it holds 20 scenes: scene-0, ")
-    with pytest.raises(UsageError, match="holds no scene 3; it holds"):
+    with pytest.raises(UsageError, match="holds no scene 3: ask for one by its name, or for the data set"):
         bank[3]
 
 
