@@ -73,9 +73,12 @@ def main() -> None:
         print(f"| {scene_id} | {columns} |", flush=True)
         rows += [images, mesh, grey]
     if options.picture:
-        crop = slice(size[0] // 5, -(size[0] // 5)), slice(size[1] // 8, -(size[1] // 8))
-        tiles = [pictures.enlarge(np.ascontiguousarray(tile[crop]), 2) for row in rows for tile in row]
-        write_whole(options.picture, pictures.encode(pictures.mosaic(tiles, 4)))
+        height, width = size
+        crop = slice(height * 9 // 40, height * 31 // 40), slice(width // 8, width * 7 // 8)
+        tiles = [
+            pictures.enlarge(np.ascontiguousarray(tile[crop]), 2, smooth=False) for row in rows for tile in row[:3]
+        ]
+        write_whole(options.picture, pictures.encode(pictures.mosaic(tiles, 3)))
 
 
 if __name__ == "__main__":

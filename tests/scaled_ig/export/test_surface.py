@@ -1,6 +1,7 @@
 """Surfaces, their colours and their files, against a ball in closed form."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import trimesh
 
 from data_modules.raycast import RayCaster
 from data_modules.sources.meshes import MeshSource
+from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cameras import orbit
 from scaled_ig.errors import UsageError
 from scaled_ig.export.gltf import glb
@@ -19,6 +21,7 @@ from scaled_ig.report.pictures import to_pictures
 from tests.scaled_ig.export import balls
 
 RESOLUTION = 48
+KEPT = Path(__file__).parents[2] / "kept" / "run"
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +62,23 @@ def test_its_colours_are_those_of_the_places(surface):
     assert wrong.max() < 4
 
 
-def test_a_scene_without_a_surface_is_said(scene, monkeypatch):
+def test_a_scene_without_a_surface_is_said(monkeypatch):
     monkeypatch.setattr(balls, "DENSITY", 1e-3)
     with pytest.raises(UsageError, match="'ball' has no surface"):
-        surface_of(scene, 16)
+        surface_of(balls.ball_scene(resolution=16, num_samples=16), 16)
+
+
+def test_densities_are_those_of_the_head_and_nothing_outside_the_hull():
+    """By the fast kernel, against features and head one after the other."""
+    scene = SceneBank.open(KEPT)["ball-0"]
+    points = torch.rand(500, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    first = torch.zeros(1, dtype=torch.long)
+    representation = scene.model.representation
+    raw = scene.model.renderer.raw_densities(representation, first, points[None])[0]
+    is_held = representation.hulls(first).hold(first, points[None])[0]
+    assert 0 < int(is_held.sum()) < len(points)
+    expected = torch.where(is_held, torch.nn.functional.softplus(raw - 1), 0)
+    torch.testing.assert_close(scene.densities(points), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_glb_shows_what_the_scene_shows(scene, surface, tmp_path):
