@@ -35,7 +35,7 @@ ONLY_THERE = {
     "progress": {"tqdm"},
     "autoencoders": {"diffusers", "huggingface_hub", "safetensors"},
     "rendering": {"triton"},
-    "export": {"huggingface_hub", "pyarrow"},
+    "export": {"huggingface_hub", "pyarrow", "skimage"},
     "metrics": {"torchmetrics", "lpips"},
     "viewer": {"viser"},
 }

@@ -18,3 +18,5 @@ FORMATS = {
     "nerfstudio": "views",
 }
 """Module of each format."""
+SCENE_BY_SCENE = {"glb", "ply", "pointcloud", "video", "views", "nerfstudio"}
+"""Formats of a file or a folder for each scene, whose export goes on where it was interrupted."""

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import scaled_ig
+from scaled_ig import __version__
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.bank.table import BankRecord
 from scaled_ig.rendering.field_head import SceneHeads
@@ -149,7 +149,7 @@ class Contents:
             "shared_sha256": version.shared_sha256,
             "encoding": version.encoding,
             "model": _without_folders(version.model),
-            "scaled_ig": scaled_ig.__version__,
+            "scaled_ig": __version__,
             "commit": _commit(),
             "torch": torch.__version__,
         }
@@ -164,7 +164,7 @@ def _without_folders(values: Any) -> Any:
 
 def _commit() -> str:
     """Of this program, where it runs from a checkout; empty elsewhere."""
-    here = Path(scaled_ig.__file__).parents[1]
+    here = Path(__file__).parents[2]
     command = ["git", "-C", str(here), "rev-parse", "HEAD"]
     if not (here / ".git").exists():
         return ""

@@ -32,9 +32,8 @@ def glb(surface: Surface, name: str, licence: str) -> bytes:
         name: Of the object.
         licence: Becomes the file's ``copyright``; none where it is empty.
     """
-    places, normals = (
-        vectors[:, [0, 2, 1]] * np.float32([1, 1, -1]) for vectors in (surface.vertices, surface.normals)
-    )
+    turn = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)
+    places, normals = surface.vertices @ turn.T, surface.normals @ turn.T
     colours = np.full((len(places), 4), 65535, np.uint16)  # numbers of a vertex fill a multiple of four bytes
     colours[:, :3] = np.round(srgb_to_linear(surface.colours) * 65535)
     limits = {"min": places.min(0).tolist(), "max": places.max(0).tolist()}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from huggingface_hub import HfApi, get_token
+from huggingface_hub import CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from numpy.typing import NDArray
@@ -63,7 +63,8 @@ def write_hf(
     with replacing(out / DECODE_FILE) as draft:
         shutil.copyfile(decode.__file__, draft)
     write_whole(out / "README.md", card(contents, features, push or f"USER/{out.resolve().name}"))
-    written = f"{out}: {len(ids):,} scenes for datasets.load_dataset; look at its README.md before others do"
+    count = f"{len(ids):,} scene{'s' * (len(ids) > 1)}"
+    written = f"{out}: {count} for datasets.load_dataset; look at its README.md before others do"
     return written if push is None else f"{written}\n{_push(out, push)}"
 
 
@@ -134,14 +135,13 @@ def _require_pushable(push: str) -> None:
 
 
 def _push(out: Path, name: str) -> str:
-    """Upload the folder in one commit: all of it is there afterwards, or nothing."""
-    api = HfApi()
+    """Put the folder there in one commit: all of it, or nothing (``upload_folder`` may take several)."""
+    api, files = HfApi(), sorted(path for path in out.rglob("*") if path.is_file())
+    operations = [CommitOperationAdd(file.relative_to(out).as_posix(), file) for file in files]
     try:
         api.create_repo(name, repo_type="dataset", private=True, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=name, repo_type="dataset", folder_path=out, commit_message="scaled-ig export"
-        )
-    except (HfHubHTTPError, OSError, RuntimeError) as error:
+        commit = api.create_commit(name, operations, commit_message="Scenes as planes", repo_type="dataset")
+    except (HfHubHTTPError, OSError, RuntimeError, ValueError) as error:  # the last of a card that it does not take
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UsageError(
             f"{out} is whole, and was not pushed to {name} ({reason}): look at the token and the network, then "

@@ -22,6 +22,7 @@ from scaled_ig.export.places import path_of, require_free
 from scaled_ig.files import remove_drafts, write_json
 
 RECORD_FILE = "export.json"
+SHOWN_FAULTS = 20
 
 
 def write_scenes(
@@ -45,25 +46,39 @@ def write_scenes(
         options: Of the export, by which it is known again.
 
     Returns:
-        A sentence that says what was written.
+        A sentence that says what was written, and one for each scene that could not be.
 
     Raises:
-        UsageError: The folder holds something else, or an id cannot be a path in it.
+        UsageError: The folder holds something else, an id cannot be a path in it, or no scene could be written.
     """
     paths = {scene_id: out / f"{path_of(scene_id)}{suffix}" for scene_id in ids}
     _begin(out, {"scaled_ig": __version__, **options, "scenes": _digest(bank, ids)})
     left = [scene_id for scene_id in ids if not paths[scene_id].exists()]
     progress(len(ids) - len(left))
-    for _ in _in_threads(lambda scene_id: write(bank[scene_id], paths[scene_id]), left):
+    faults = []
+
+    def work(scene_id: str) -> None:
+        try:
+            write(bank[scene_id], paths[scene_id])
+        except UsageError as error:  # one bad scene costs the others nothing
+            faults.append(str(error))
+
+    for _ in _in_threads(work, left):
         progress(1)
+    written = len(ids) - len(faults)
+    if not written:
+        raise UsageError(faults[0])
     before = f", {len(ids) - len(left):,} of them before" if len(left) < len(ids) else ""
-    each = sum(_bytes(paths[scene_id]) for scene_id in left) / max(len(left), 1)
-    return f"{out}: {len(ids):,} {'scene' if len(ids) == 1 else 'scenes'}{before}; {each / 1e6:.2f} MB each"
+    each = sum(map(_bytes, paths.values())) / written
+    said = f"{out}: {written:,} {'scene' if written == 1 else 'scenes'}{before}; {each / 1e6:.2f} MB each"
+    listed = "".join(f"\nleft out: {fault}" for fault in faults[:SHOWN_FAULTS])
+    more = f"\nand {len(faults) - SHOWN_FAULTS:,} more" if len(faults) > SHOWN_FAULTS else ""
+    return f"{said}{listed}{more}"
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A draft beside a folder, ``NAME.PROCESS.part``, that takes its place at the end; one that fails is removed."""
+    """A draft beside a folder that takes its place at the end; one that fails is removed, see :func:`replacing`."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -108,4 +123,5 @@ def _in_threads(work: Callable[[str], object], ids: list[str]) -> Iterator[objec
 
 
 def _bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+    """Of a file, or of all in a folder; 0 where there is none."""
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 
 from scaled_ig.bank.scene import BankScene
 from scaled_ig.errors import UsageError
@@ -17,6 +19,7 @@ from scaled_ig.export.sight import Sight
 from scaled_ig.rendering.sampling import SCENE_RADIUS
 
 POINTS_AT_ONCE = 2**19
+HALVINGS = 6
 LEAST_PART = 0.01
 """Volume of the smallest part that is kept, of that of the largest."""
 
@@ -54,30 +57,30 @@ def surface_of(scene: BankScene, resolution: int) -> Surface:
     from skimage import measure
 
     sight = Sight.of(scene)
-    opacity = _opacities(scene, resolution, sight)
+    level = sight.surface_density(scene)
+    opacity = _opacities(scene, resolution, sight, level)
     solid = _large_parts(opacity >= 0.5)
     if not solid.any():
-        raise UsageError(f"scene {scene.record.id!r} has no surface, it is empty or mist: leave it out by --scenes")
+        raise UsageError(f"scene {scene.id!r} has no surface: it is empty or mist, learn it longer")
     # Where parts have been removed or filled, no surface must be left.
     opacity = np.where(solid, np.maximum(opacity, _ABOVE), np.minimum(opacity, _BELOW))
     corner = np.argwhere(solid).min(0) - 1
     box = tuple(slice(low, high) for low, high in zip(corner, np.argwhere(solid).max(0) + 2, strict=True))
-    vertices, faces, normals, _ = measure.marching_cubes(opacity[box], 0.5, gradient_direction="ascent")
-    vertices = ((vertices + corner - 0.5) / resolution - SCENE_RADIUS).astype(np.float32)
-    vertices, normals, faces = vertices.copy(), normals.copy(), faces.astype(np.int32)
-    colours = sight.colours(torch.from_numpy(vertices), torch.from_numpy(normals)).numpy()
-    return Surface(vertices, faces, normals, _spread(colours, faces))
+    places, faces, _, _ = measure.marching_cubes(opacity[box], 0.5, gradient_direction="ascent")
+    vertices = _moved(scene, torch.from_numpy(places + corner), resolution, level)
+    normals = _normals(vertices, torch.from_numpy(faces.astype(np.int64)))
+    colours = sight.colours(vertices, normals).numpy()
+    return Surface(vertices.numpy(), faces.astype(np.int32), normals.numpy(), _spread(colours, faces))
 
 
 _ABOVE, _BELOW = np.float32(0.501), np.float32(0.499)
 
 
-def _opacities(scene: BankScene, resolution: int, sight: Sight) -> NDArray[np.float32]:
+def _opacities(scene: BankScene, resolution: int, sight: Sight, level: float) -> NDArray[np.float32]:
     """What the surface is where it is 0.5, at the centres of all cells with a border of 0: [G + 2, G + 2, G + 2].
 
     It is the opacity of a step that the density of the surface makes half opaque, and 1 where no camera sees it.
     """
-    level = sight.surface_density(scene)
     centres = (torch.arange(resolution) + 0.5) / resolution - SCENE_RADIUS
     slabs = []
     for slab in centres.split(max(1, POINTS_AT_ONCE // resolution**2)):
@@ -88,6 +91,35 @@ def _opacities(scene: BankScene, resolution: int, sight: Sight) -> NDArray[np.fl
         opacity[clear[sight.hides(points[clear])]] = 1
         slabs.append(opacity)
     return np.pad(torch.cat(slabs).view(resolution, resolution, resolution).numpy(), 1)
+
+
+def _moved(scene: BankScene, places: Tensor, resolution: int, level: float) -> Tensor:
+    """World positions [V, 3] of places [V, 3] of the grid, moved along its edges to where the density is ``level``.
+
+    Marching cubes interpolate, which makes steps where density rises within less than a cell.
+    """
+    low, high = places.floor(), places.ceil()
+    ends = torch.stack([low, high, places]).sub(0.5).div(resolution).sub(SCENE_RADIUS).float()
+    is_dense = scene.densities(ends.flatten(0, 1)).view(3, -1) >= level
+    # Other places are not on an edge, or on one where a hollow was filled.
+    is_crossed = (is_dense[0] != is_dense[1]) & ((high - low).sum(1) == 1)
+    inside, outside = torch.where(is_dense[0, :, None], ends[:2], ends[:2].flip(0))[:, is_crossed]
+    for _ in range(HALVINGS):
+        middle = (inside + outside) / 2
+        middle_is_dense = (scene.densities(middle) >= level)[:, None]
+        inside, outside = torch.where(middle_is_dense, middle, inside), torch.where(middle_is_dense, outside, middle)
+    ends[2, is_crossed] = (inside + outside) / 2
+    return ends[2]
+
+
+def _normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Unit normals [V, 3]: the mean of those of the faces around, by area."""
+    first, second, third = vertices[faces].unbind(1)
+    of_faces = torch.linalg.cross(second - first, third - first)
+    total = torch.zeros_like(vertices)
+    for corner in faces.T:
+        total.index_add_(0, corner, of_faces)
+    return F.normalize(total, dim=1)
 
 
 def _large_parts(solid: NDArray[np.bool_]) -> NDArray[np.bool_]:

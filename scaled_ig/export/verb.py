@@ -9,7 +9,8 @@ from typing import Any
 
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.errors import UsageError
-from scaled_ig.export import FORMATS
+from scaled_ig.export import FORMATS, SCENE_BY_SCENE
+from scaled_ig.export.places import require_free
 from scaled_ig.progress import Progress
 
 
@@ -35,6 +36,8 @@ def export_scenes(
         raise UsageError(f"--{name} has no effect with --format {format}: leave it out")
     opened = SceneBank.open(bank)
     ids, path = _chosen(opened, scenes, version), Path(out)
+    if format not in SCENE_BY_SCENE:
+        require_free(path)
     with Progress(total=len(ids), desc="export", unit="scene", leave=False) as bar:
         return writer(opened, ids, path, bar.update, **chosen)
 

@@ -9,14 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from data_modules.packing.export import write_scene
 from data_modules.sources.base import PosedViews
-from data_modules.sources.conventions import choose_convention, opencv_camera_to_world, read_pose
-from data_modules.sources.files import read_json_object
-from data_modules.sources.lens import read_distortion, read_lens
 from data_modules.sources.transforms import MAP_FILE
 from scaled_ig.bank.scene import BankScene
 from scaled_ig.bank.scene_bank import SceneBank
@@ -26,6 +22,7 @@ from scaled_ig.export.scenes import whole_folder, write_scenes
 from scaled_ig.files import write_json
 from scaled_ig.rendering.sampling import SCENE_RADIUS
 from scaled_ig.report import pictures
+from scaled_ig.report.camera_files import CameraFile
 from scaled_ig.report.orbits import orbit_cameras
 
 FRAMES_PER_SECOND = 20
@@ -67,7 +64,7 @@ def write_views(
         out: Folder.
         progress: Told of each scene that is done.
         views: Of an orbit; 60 where it is None.
-        cameras: A ``transforms.json`` whose cameras take its place.
+        cameras: A file of cameras that take its place; images have the size that it names.
         nerfstudio: Write what nerfstudio reads: cameras with OpenGL axes, no masks.
 
     Raises:
@@ -75,10 +72,13 @@ def write_views(
     """
     if views is not None and cameras is not None:
         raise UsageError("--views and --cameras both say where cameras stand: give one of the two")
-    chosen = None if cameras is None else read_cameras(Path(cameras), bank[ids[0]].model.image_size)
+    chosen = None if cameras is None else CameraFile.read(Path(cameras))
 
     def write(scene: BankScene, path: Path) -> None:
-        seen = _seen(scene, chosen or _orbit(scene, views or 60))
+        if chosen is None:
+            seen = _seen(scene, _orbit(scene, views or 60), None)
+        else:
+            seen = _seen(scene, chosen.cameras, chosen.size)
         with whole_folder(path) as draft:
             write_scene(draft, seen, {"license": scene.licence or None, "shape": scene.id}, {}, nerfstudio)
 
@@ -94,45 +94,19 @@ def write_views(
 write_nerfstudio = partial(write_views, nerfstudio=True)
 
 
-def read_cameras(path: Path, size: tuple[int, int]) -> Cameras:
-    """Cameras of a ``transforms.json``, of which the images need not be there.
-
-    Args:
-        path: The file; OpenGL axes, unless its name or its key ``camera_convention`` says otherwise.
-        size: H and W of the images that will be rendered.
-
-    Raises:
-        UsageError: It is no such file, a lens is distorted, or its images have another shape.
-    """
-    document = read_json_object(path)
-    frames = document.get("frames")
-    if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
-        raise UsageError(f"--cameras {path} has no list of frames: name a transforms.json")
-    key = document.get("camera_convention")
-    rule = "opencv" if "_opencv" in path.stem else "opengl"
-    convention, _ = choose_convention(path, None, None if key is None else str(key), rule)
-    poses, lenses = [], []
-    for number, frame in enumerate(frames):
-        where = f"{path}, frame {number}"
-        if read_distortion(document | frame, where) is not None:
-            raise UsageError(
-                f"{where}: its lens is distorted: scenes are rendered by pinholes, remove the coefficients"
-            )
-        poses.append(read_pose(frame.get("transform_matrix"), where))
-        lenses.append(read_lens(frame, document, size, where))
-    camera_to_world = opencv_camera_to_world(np.stack(poses), convention).astype(np.float32)
-    return Cameras(torch.from_numpy(camera_to_world), torch.tensor(lenses, dtype=torch.float32))
-
-
 def _orbit(scene: BankScene, views: int) -> Cameras:
     return orbit_cameras(views, focal=focal_of(scene.model.image_size))
 
 
-def _seen(scene: BankScene, cameras: Cameras) -> PosedViews:
-    seen = scene.render(cameras, outputs=("image", "opacity"))
+def _seen(scene: BankScene, cameras: Cameras, size: tuple[int, int] | None) -> PosedViews:
+    seen = scene.render(cameras, size, outputs=("image", "opacity"))
     masks = (seen["opacity"][:, 0] * 255).round().byte()
     distance = cameras.camera_to_world[:, :3, 3].norm(dim=1)
     near_far = torch.stack([(distance - SCENE_RADIUS).clamp(min=0), distance + SCENE_RADIUS], 1)
-    poses, intrinsics = cameras.camera_to_world, cameras.intrinsics
-    arrays = (values.cpu().numpy() for values in (poses, intrinsics, near_far, masks))
-    return PosedViews(pictures.to_pictures(seen["image"]), *arrays)
+    return PosedViews(
+        pictures.to_pictures(seen["image"]),
+        cameras.camera_to_world.cpu().numpy(),
+        cameras.intrinsics.cpu().numpy(),
+        near_far.cpu().numpy(),
+        masks.cpu().numpy(),
+    )
