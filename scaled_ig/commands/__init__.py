@@ -4,3 +4,10 @@
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """A number of things; their plural ends in s unless given."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def listed(names: list[str] | str) -> list[str]:
+    """Names with commas between, or a list."""
+    if isinstance(names, str):
+        names = [part.strip() for part in names.removeprefix("[").removesuffix("]").split(",") if part.strip()]
+    return names

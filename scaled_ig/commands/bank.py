@@ -1,16 +1,17 @@
 """``scaled-ig bank``: what a bank holds, whether it is whole, and changes of it."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from scaled_ig.commands import counted
+from scaled_ig.commands import counted, listed
+from scaled_ig.commands.bank_files import export as export
+from scaled_ig.commands.bank_files import read as read
 from scaled_ig.errors import UsageError
-from scaled_ig.ranges import Count, Distance, Range, Width, checked
+from scaled_ig.ranges import Count, checked
 
 if TYPE_CHECKING:
     from scaled_ig.commands.fit import TrainingCLI
 
 SHOWN_LINES = 200
-Cells = Annotated[int, Range(16, 512)]
 
 
 @checked
@@ -127,7 +128,7 @@ def remove(bank: str, *, scenes: list[str] | str) -> int:
     opened = SceneBank.open(bank)
     folder = opened.path
     before = len(opened)
-    opened.remove(_listed(scenes))
+    opened.remove(listed(scenes))
     print(f"{folder}: {counted(before - len(opened), 'scene')} removed, {len(opened):,} left")
     return 0
 
@@ -157,7 +158,7 @@ def merge(
 
     if not others and not encoding:
         raise UsageError("bank merge needs --others, --encoding or both: scaled-ig bank merge --help says more")
-    sources = [SceneBank.open(other).path for other in _listed(others or [])]
+    sources = [SceneBank.open(other).path for other in listed(others or [])]
     if not others:
         SceneBank.open(bank)  # there is nothing to make a new one of
     with tqdm(desc="merge", unit="B", unit_scale=True, leave=False) as bar:
@@ -186,100 +187,7 @@ def refit(training: "TrainingCLI", run: str, *, scenes: list[str] | str, pack: s
     """
     from scaled_ig.commands.add import refit_scenes
 
-    return refit_scenes(training, run, _listed(scenes), pack)
-
-
-@checked
-def export(
-    bank: str,
-    *,
-    format: Literal["npz", "safetensors", "hf", "official", "glb", "ply", "pointcloud", "video", "views", "nerfstudio"],
-    out: str,
-    scenes: list[str] | str | None = None,
-    version: str | None = None,
-    push: str | None = None,
-    resolution: Cells | None = None,
-    points: Count | None = None,
-    views: Count | None = None,
-    cameras: str | None = None,
-) -> int:
-    """Writes scenes as files that other programs read.
-
-    Args:
-        bank: folder of a bank, or of the run that wrote it.
-        format: npz, safetensors: planes and all that renders them, in a file. hf: a data set for the Hugging Face Hub,
-            with a card. official: a checkpoint of the papers' own code. The others have a file or folder for each
-            scene. glb: a mesh in colour, for viewers, Blender and game engines. ply: the same with +Z up, for MeshLab,
-            CloudCompare and Open3D. pointcloud: points of its surface, as PLY. video: a film from all around. views:
-            images from there, masks and a transforms.json, as scaled-ig pack transforms reads them. nerfstudio: the
-            same with OpenGL axes and without masks, as nerfstudio, instant-ngp and Blender's readers take them.
-        out: file or folder to write, which must not be there or be an empty folder; where a folder of scenes was
-            interrupted, the same call goes on with it.
-        scenes: ids of scenes with commas between, or a JSON list where ids have commas of their own; they must have
-            been learned with the same shared parts.
-        version: all scenes of this version; those of the newest unless one of the two is given.
-        push: with hf, the data set of the Hub, USER/NAME, that the folder is pushed to; a new one is private.
-        resolution: of a mesh, its cells along the side of a scene, which is 1 wide; 128 unless given.
-        points: of a pointcloud, for each scene; 20,000 unless given.
-        views: of a video, views or nerfstudio, the number of cameras around a scene; 60 unless given.
-        cameras: of views or nerfstudio, a transforms.json or a camera path of nerfstudio whose cameras are taken
-            instead, with images of the size that it names.
-
-    Returns:
-        Exit code 0.
-
-    Raises:
-        UsageError: There is no bank or no such scene, an option has no effect, or the place is taken.
-    """
-    from scaled_ig.export.verb import export_scenes
-
-    options = {"push": push, "resolution": resolution, "points": points, "views": views, "cameras": cameras}
-    print(export_scenes(bank, format, out, None if scenes is None else _listed(scenes), version, options))
-    return 0
-
-
-@checked
-def read(
-    bank: str,
-    *,
-    checkpoint: str,
-    scenes: list[str] | str | None = None,
-    autoencoder: str | None = None,
-    extent: Distance = 1.0,
-    resolution: Width = 128,
-) -> int:
-    """Makes a bank of a checkpoint that the papers' own code has written, so that its scenes can be rendered.
-
-    Args:
-        bank: folder of the bank, made where it is missing; the scenes become its version official.
-        checkpoint: gvae_latest.pt.
-        scenes: their ids in the order of rows, with commas between, or a JSON list; those of scenes.json beside the
-            checkpoint, or else scene-00000 and so on, unless given.
-        autoencoder: config.json of its AutoencoderKL, or the folder that has it; Stable Diffusion 1.5's unless given.
-        extent: half of box_warp of its configuration.
-        resolution: pixels along each side of an image.
-
-    Returns:
-        Exit code 0.
-
-    Raises:
-        UsageError: It is no such checkpoint, or the bank cannot be written.
-    """
-    from pathlib import Path
-
-    from scaled_ig.export.official import read_official
-
-    config = None if autoencoder is None else Path(autoencoder)
-    ids = None if scenes is None else _listed(scenes)
-    opened = read_official(Path(checkpoint), Path(bank), ids, config, extent, resolution)
-    print(f"{bank}: {counted(opened.versions['official'].num_scenes, 'scene')} of {checkpoint}")
-    return 0
-
-
-def _listed(names: list[str] | str) -> list[str]:
-    if isinstance(names, str):
-        names = [part.strip() for part in names.removeprefix("[").removesuffix("]").split(",") if part.strip()]
-    return names
+    return refit_scenes(training, run, listed(scenes), pack)
 
 
 def aligned(heading: list[str], rows: list[list[str]], sides: str) -> str:

@@ -63,7 +63,7 @@ def write_hf(
     with replacing(out / DECODE_FILE) as draft:
         shutil.copyfile(decode.__file__, draft)
     write_whole(out / "README.md", card(contents, features, push or f"USER/{out.resolve().name}"))
-    written = f"{out}: {len(ids):,} scenes for datasets.load_dataset; look at its README.md before others do"
+    written = f"{out}: {len(ids):,} scene{'s' * (len(ids) > 1)} for datasets.load_dataset; look at its README.md before others do"
     return written if push is None else f"{written}\n{_push(out, push)}"
 
 

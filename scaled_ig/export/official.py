@@ -83,7 +83,7 @@ def write_official(bank: SceneBank, ids: list[str], out: Path, progress: Callabl
     about = Contents(bank, ids, progress).about()
     settings = {"box_warp": 2 * representation.extent, "bg_color": about["background"]}
     write_json(out / SCENES_FILE, {"ids": ids, "their_settings": settings, "about": about})
-    said = f"{out / CHECKPOINT}: {len(ids):,} scenes; rows and settings of their code are in {SCENES_FILE}"
+    said = f"{out / CHECKPOINT}: {len(ids):,} scene{'s' * (len(ids) > 1)}; rows and settings of their code are in {SCENES_FILE}"
     if settings["box_warp"] != 2:
         said += f"; set its box_warp to {settings['box_warp']:g}"
     return said

@@ -15,6 +15,7 @@ from tests.scaled_ig.export.banks import IDS, KINDS, ORIGINS, write_bank
 from tests.scaled_ig.export.hub_server import serving
 from tests.test_docs import fenced
 
+parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow of the extra hub is not installed")
 datasets = pytest.importorskip("datasets", reason="datasets of the extra dev is not installed")
 LOAD = datasets.load_dataset
 
@@ -43,6 +44,9 @@ def test_the_library_opens_it(bank, tmp_path, say, offline, monkeypatch):
     assert (status, "3 scenes for datasets.load_dataset" in said) == (0, True)
     names = sorted(path.name for path in (tmp_path / "planes" / "data").iterdir())
     assert names == ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]
+    table = parquet.read_table(tmp_path / "planes" / "data" / names[0])
+    planes = torch.tensor(table["planes"][1].as_py())
+    assert torch.equal(planes, bank[IDS[1]].planes()), "for readers that know lists alone"
     rows = load(tmp_path / "planes", tmp_path)
     assert len(rows) == 3
     for row, name, origin in zip(rows, IDS, ORIGINS, strict=True):
