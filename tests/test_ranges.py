@@ -103,7 +103,12 @@ def options_of_verbs() -> Iterator[tuple[str, str]]:
 
 
 VERB_OPTIONS = list(options_of_verbs())
-OPERANDS = {"synthesize": ["cars"], "pack": ["meshes", "FOLDER"]}
+OPERANDS = {
+    "synthesize": ["cars"],
+    "pack": ["meshes", "FOLDER"],
+    "bank export": ["BANK", "--format", "glb", "--out", "FOLDER"],
+    "bank read": ["BANK", "--checkpoint", "FILE"],
+}
 
 
 @pytest.fixture(scope="module")
