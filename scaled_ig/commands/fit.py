@@ -95,8 +95,11 @@ def _load(text: str, load: Callable[[str], Any] = get_loader("yaml")) -> Any:  #
 set_loader("yaml", _load, (yaml.YAMLError,))
 
 
-def fit(training: TrainingCLI) -> int:
+def fit(training: TrainingCLI, *, view: Annotated[int, Range(1, 65535)] | None = None) -> int:
     """Trains: runs the phases that a configuration names.
+
+    Args:
+        view: Port of localhost, such as 8080, at which a browser shows scenes while they train.
 
     Returns:
         Exit code 0.
@@ -104,7 +107,12 @@ def fit(training: TrainingCLI) -> int:
     Raises:
         UsageError: What is asked for cannot be trained.
     """
-    return training.train()
+    if view is None:
+        return training.train()
+    from scaled_ig.viewer.live import LiveView
+
+    with LiveView(view) as live:
+        return training.train(adjust=live.join)
 
 
 SET_BY_VERB: dict[str, Any] = {
