@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import traceback
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ from scaled_ig.viewer.scenes import Scenes
 from scaled_ig.viewer.views import NoTruth
 
 EVERY_N_STEPS = 25
-REST = 1.0  # seconds between two copies, at least
+REST = 2.0  # seconds between two copies, at least
 MOST_SCENES = 12
 WAITING = "Scenes appear here as soon as a phase trains them."
 
@@ -50,6 +51,8 @@ class LiveView(Callback):
         self._title, self._last = "", 0.0
         self._pages: dict[int, tuple[Any, BankPage | None]] = {}
         self._lock = threading.RLock()
+        self._pool = ThreadPoolExecutor(1, "live")  # training waits for copies alone
+        self._drawn: Future[None] | None = None
         if getattr(rank_zero_only, "rank", 0) == 0:
             self._server = server.start("localhost", port, self._enter)
             print(f"scenes while they train: open {server.address(self._server)} in a browser", flush=True)
@@ -59,6 +62,7 @@ class LiveView(Callback):
 
     def __exit__(self, *_: object) -> None:
         if self._server is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
             self._server.stop()
 
     def __deepcopy__(self, memo: Any) -> Self:
@@ -78,11 +82,8 @@ class LiveView(Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if self._server is None or pl_module.name == "autoencoder" or trainer.global_step % EVERY_N_STEPS:
             return
-        if self._server.get_clients() and time.monotonic() - self._last > REST:
-            self._show(trainer, pl_module)
-
-    def on_train_end(self, trainer, pl_module) -> None:
-        if self._server is not None and pl_module.name != "autoencoder" and self._server.get_clients():
+        is_free = self._drawn is None or self._drawn.done()
+        if self._server.get_clients() and is_free and time.monotonic() - self._last > REST:
             self._show(trainer, pl_module)
 
     def _show(self, trainer, phase) -> None:
@@ -92,7 +93,7 @@ class LiveView(Callback):
             owned = trainer.datamodule.own_scenes(phase.stage)
             scenes = copy_scenes(phase.scene, [ids[owned[place]] for place in places], places)
             title = f"### {phase.name}\nstep {trainer.global_step:,}"
-            self._turn_to(scenes, title)
+            self._drawn = self._pool.submit(self._turn_to, scenes, title)
         except Exception:  # training goes on without being looked at
             traceback.print_exc(file=sys.stderr)
         self._last = time.monotonic()
@@ -100,6 +101,12 @@ class LiveView(Callback):
     # -- browsers ----------------------------------------------------------------------------------------------------
 
     def _turn_to(self, scenes: dict[str, BankScene], title: str) -> None:
+        try:
+            self._show_all(scenes, title)
+        except Exception:  # as when a browser leaves meanwhile
+            traceback.print_exc(file=sys.stderr)
+
+    def _show_all(self, scenes: dict[str, BankScene], title: str) -> None:
         with self._lock:
             are_others = list(scenes) != self._ids
             self._ids, self._title = list(scenes), title
