@@ -15,7 +15,7 @@ from scaled_ig.cameras import focal_of, orbit
 from scaled_ig.report.pictures import encode
 from scaled_ig.viewer.scenes import MODES, Look, Scenes
 
-FRAMES = 60
+FRAMES = 20
 
 
 def seconds_of(scenes: Scenes, look: Look, side: int) -> tuple[float, float]:
