@@ -51,6 +51,8 @@ def fit(config: str | Path | Mapping[str, Any], *, quiet: bool = True, **overrid
                 words.append("--trainer.enable_progress_bar=false")
             words += [f"--{key.replace('__', '.')}={_word(key, value)}" for key, value in overrides.items()]
             training = TrainingCLI(words)
+        if training.config.trainer.fast_dev_run:
+            raise UsageError("trainer.fast_dev_run keeps no run that could be returned: call scaled-ig fit with it")
         try:
             training.train(adjust=lambda made: replace(made, watch=watch, make_trainer=_alone(made.make_trainer)))
         except Stopped:

@@ -71,7 +71,7 @@ class Browser:
         return np.asarray(Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB"))
 
     def still_picture(self) -> np.ndarray:
-        """The same once it no longer changes: twenty pictures in a row are alike."""
+        """The same once it no longer changes: eight pictures in a row are alike."""
         last, alike = self.picture(), 0
 
         def is_still() -> bool:
@@ -82,6 +82,21 @@ class Browser:
 
         self.wait(is_still)
         return last
+
+    def changed_picture(self, before: np.ndarray, part) -> np.ndarray:
+        """A part of the window once it is not as before, and still."""
+        self.wait(lambda: np.abs(self.picture()[part].astype(int) - before).max() > 50)
+        return self.still_picture()[part]
+
+    def type(self, label: str, text: str) -> None:
+        """Write into a text field."""
+        field = self.wait(lambda: self.js(_INPUT, label))
+        self.js(
+            "Object.getOwnPropertyDescriptor(HTMLInputElement.prototype,'value').set.call(arguments[0],arguments[1]);"
+            "arguments[0].dispatchEvent(new Event('input',{bubbles:true}))",
+            field,
+            text,
+        )
 
     def pick(self, scene: str) -> None:
         """Click the thumbnail of a scene."""

@@ -99,8 +99,11 @@ def _load(text: str, load: Callable[[str], Any] = get_loader("yaml")) -> Any:  #
 set_loader("yaml", _load, (yaml.YAMLError,))
 
 
-def fit(training: TrainingCLI) -> int:
+def fit(training: TrainingCLI, *, view: Annotated[int, Range(1, 65535)] | None = None) -> int:
     """Trains: runs the phases that a configuration names.
+
+    Args:
+        view: Port of localhost, such as 8080, at which a browser shows scenes while they train.
 
     Returns:
         Exit code 0.
@@ -108,7 +111,17 @@ def fit(training: TrainingCLI) -> int:
     Raises:
         UsageError: What is asked for cannot be trained.
     """
-    return try_out(training) if training.config.trainer.fast_dev_run else training.train()
+    is_trial = bool(training.config.trainer.fast_dev_run)
+    if is_trial and view is not None:
+        raise UsageError("--view has no effect beside --trainer.fast_dev_run, which keeps nothing: leave one of them out")
+    if is_trial:
+        return try_out(training)
+    if view is None:
+        return training.train()
+    from scaled_ig.viewer.live import LiveView
+
+    with LiveView(view) as live:
+        return training.train(adjust=live.join)
 
 
 SET_BY_VERB: dict[str, Any] = {

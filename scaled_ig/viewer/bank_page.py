@@ -49,11 +49,17 @@ class BankPage:
     def close(self) -> None:
         self._painter.close()
 
+    def refresh(self, title: str) -> None:
+        """The scenes have changed, and are the same ones."""
+        self.title.content = title
+        self.gallery.draw()
+        self._ask()
+
     # -- the panel ---------------------------------------------------------------------------------------------------
 
     def _build(self, title: str, categories: Sequence[str]) -> None:
         gui = self.client.gui
-        gui.add_markdown(title)
+        self.title = gui.add_markdown(title)
         self.state = gui.add_markdown("")
         self.scene = gui.add_text("scene", self.ids[0], hint="Id of the scene that is shown")
         self.mode = gui.add_dropdown("show", MODES)
