@@ -37,6 +37,10 @@ def add(training: TrainingCLI, *, run: str, pack: str, own_shared: bool = False)
 
     Options of scaled-ig fit may follow, such as --trainer.devices 4.
 
+    Examples:
+        scaled-ig add --run runs/mine --pack data/more
+        scaled-ig add --run runs/mine --pack data/more --own_shared --trainer.devices 4
+
     Args:
         training: what trains.
         run: folder of the run, whose bank gets the scenes.

@@ -16,6 +16,10 @@ SHOWN_LINES = 200
 def info(bank: str, *, measure: bool = False, sample: Count | None = None, pack: str | None = None) -> int:
     """Says what a bank holds.
 
+    Examples:
+        scaled-ig bank info runs/mine
+        scaled-ig bank info runs/mine --measure --sample 8
+
     Args:
         bank: folder of a bank, or of the run that wrote it.
         measure: also encode scenes of a run in every way, and measure them on their test views.
@@ -74,6 +78,9 @@ def info(bank: str, *, measure: bool = False, sample: Count | None = None, pack:
 def verify(bank: str) -> int:
     """Reads every byte of a bank, and says what is wrong.
 
+    Examples:
+        scaled-ig bank verify runs/mine
+
     Args:
         bank: folder of a bank, or of the run that wrote it.
 
@@ -107,6 +114,9 @@ def verify(bank: str) -> int:
 def remove(bank: str, *, scenes: list[str] | str) -> int:
     """Removes scenes.
 
+    Examples:
+        scaled-ig bank remove runs/mine --scenes car_1,car_2
+
     Args:
         bank: folder of a bank, or of the run that wrote it.
         scenes: their ids with commas between, or a JSON list where ids have commas of their own.
@@ -134,6 +144,10 @@ def merge(
     encoding: Literal["float32", "bfloat16", "int8", "int8_difference"] | None = None,
 ) -> int:
     """Adds the scenes of other banks, encodes all scenes in another way, or both.
+
+    Examples:
+        scaled-ig bank merge all --others runs/one,runs/two
+        scaled-ig bank merge runs/mine --encoding int8_difference
 
     Args:
         bank: folder of the bank, or of the run that wrote it; with others it need not be there.
@@ -165,6 +179,9 @@ def refit(training: "TrainingCLI", run: str, *, scenes: list[str] | str, pack: s
     """Learns scenes again, with what they share as it is.
 
     Options of scaled-ig fit may follow, such as --trainer.devices 4.
+
+    Examples:
+        scaled-ig bank refit runs/mine --scenes car_1,car_2
 
     Args:
         training: what trains.

@@ -16,6 +16,10 @@ SHOWN_LINES = 200
 def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: str | None = None) -> int:
     """Verifies a pack, says what is wrong with it, and draws a contact sheet with the world's axes.
 
+    Examples:
+        scaled-ig check data/mine
+        scaled-ig check data/mine --fix-drop --out data/sound
+
     Args:
         pack: folder of the pack.
         sheet: PNG file of the contact sheet; contact_sheet.png in the pack unless given. More than 200 findings, of

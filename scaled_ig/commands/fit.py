@@ -95,6 +95,11 @@ set_loader("yaml", _load, (yaml.YAMLError,))
 def fit(training: TrainingCLI) -> int:
     """Trains: runs the phases that a configuration names.
 
+    Examples:
+        scaled-ig fit --preset fast --data.path data/mine --run_dir runs/mine
+        scaled-ig fit --preset fast --data.path data/mine --run_dir runs/mine --resume true
+        scaled-ig fit --preset fast --config mine.yaml --preset ddp4 --data.path data/mine --run_dir runs/mine
+
     Returns:
         Exit code 0.
 
@@ -236,6 +241,8 @@ class TrainingCLI(LightningCLI):
             "It may be given several times, on the command line alone."
         )
         run = self.parameters.get("run")
+        begin = "[--preset NAME | --config FILE] --data.path PACK --run_dir RUN " if run is None else ""
+        parser.usage = f"%(prog)s {begin}[options]"
         if run is not None and run.kind is run.KEYWORD_ONLY:
             parser.add_argument("--run", action=RunOption, required=True, help="folder of the run")
         elif run is not None:
@@ -282,6 +289,8 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--bank_encoding", type=Encoding, default="float32", help="form of the scenes in the bank")
         parser.add_argument("--lpips", type=LpipsChoice, default="auto", help="what to do without its weights")
         parser.add_argument("--lpips_weights", type=str | None, default=None, help="file of the AlexNet backbone")
+
+        _arrange(parser)
 
     def instantiate_classes(self) -> None:
         """They are made by :meth:`train`, after the verb has had its say."""
@@ -393,6 +402,42 @@ class TrainingCLI(LightningCLI):
         config = training.run.path / "config.yaml"
         text = self.parser.dump(self.config, skip_validation=True, skip_unset=False)  # null is a choice, too
         write_whole(config, text)
+
+
+def training_parser(verb: Callable[..., int], name: str) -> LightningArgumentParser:
+    """The parser of a verb that trains, for what describes it."""
+
+    class Describing(TrainingCLI):
+        def parse_arguments(self, parser, args) -> None:
+            raise _Described(parser)
+
+    try:
+        Describing([], verb, name)
+    except _Described as described:
+        return described.args[0]
+    raise AssertionError("a command line is parsed where it is made")
+
+
+class _Described(Exception):  # noqa: N818 - no error
+    """Carries a parser."""
+
+
+NEEDED = ("run", "pack", "scenes", "preset", "config", "data", "run_dir", "resume", "init_from")
+
+
+def _arrange(parser: LightningArgumentParser) -> None:
+    """Let the help begin with what is needed, and end with the library's options."""
+    begin = parser.add_argument_group("To begin")
+    others = [group for group in parser._action_groups if group is not begin]
+    for name in NEEDED:
+        for group in others:
+            for action in [action for action in group._group_actions if action.dest == name]:
+                group._group_actions.remove(action)
+                begin._group_actions.append(action)
+    trainers = [group for group in others if any(a.dest.startswith("trainer.") for a in group._group_actions)]
+    for group in trainers:
+        group.title = "Lightning's Trainer"
+    parser._action_groups = [begin, *(group for group in others if group not in trainers), *trainers]
 
 
 def _mistake_behind(error: BaseException | None) -> UsageError | None:

@@ -85,6 +85,11 @@ def pack(
 ) -> int:
     """Turns meshes or posed images into a pack, the files that training reads.
 
+    Examples:
+        scaled-ig pack meshes MODELS --out data/mine --views 40
+        scaled-ig pack colmap CAPTURES --resolution 128 --normalize --split every_tenth --out data/mine
+        scaled-ig pack shapenet SHAPENET --out data/cars --dry-run
+
     Args:
         source: format of the scenes. meshes: OBJ, GLB, glTF or PLY files; shapenet: a ShapeNetCore tree; basel: a Basel
             Face Model file; colmap: folders with images/ and a model of COLMAP, binary or text; transforms: folders of

@@ -15,6 +15,10 @@ DEFAULT_CARS = 24
 def synthesize(kind: Literal["cars", "faces"], *, out: str, scenes: Count | None = None, seed: Seed = 0) -> int:
     """Write procedural cars (a ShapeNetCore v2 tree) or a morphable head (Basel h5 layout).
 
+    Examples:
+        scaled-ig synthesize cars --out data/shapenet
+        scaled-ig synthesize faces --out data/faces
+
     Args:
         kind: ``cars`` writes one folder a car; ``faces`` writes one model, from which ``pack basel`` draws identities.
         out: Folder to write into. What is complete there is kept.

@@ -44,6 +44,10 @@ def test(
     torchrun, every process measures a part of the scenes, and the first writes. Neither the number of processes nor the
     batch size changes a number beyond the rounding of float32 sums.
 
+    Examples:
+        scaled-ig test runs/mine
+        scaled-ig test runs/mine --scenes 10+40 --seed 1
+
     Args:
         run: Folder of a run.
         scenes: ``all``, or how many of stage 1 and of stage 2, drawn by the seed: ``10+40``, ``0+all``.
