@@ -20,6 +20,7 @@ from scaled_ig.errors import NotFiniteError, UsageError, explain, explain_room, 
 from scaled_ig.parsing import VerbParser
 
 VERBS = {
+    "doctor": "say what is on this machine, and what works here",
     "demo": "draw cars, train on them and write the page that shows it",
     "synthesize": "make procedural cars or a face model, where there is no data",
     "pack": "turn meshes, a face model or posed views into a pack",

@@ -105,7 +105,7 @@ def test_an_unknown_action_of_the_bank_is_answered_with_all(capsys):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        ("chekc PACK", "argument verb: invalid choice: 'chekc' (choose from 'demo', 'synthesize', "),
+        ("chekc PACK", "argument verb: invalid choice: 'chekc' (choose from 'doctor', 'demo', "),
         ("fit", "nothing says what to train: give --preset NAME (scaled-ig presets lists them) or --config"),
         ("bank", 'expected "bank.action" to be one of {info,verify,remove,merge,refit}'),
         ("pack meshes", "the following arguments are required: path, out"),

@@ -24,7 +24,10 @@ FLOORS = [
     (("callbacks",), {"wandb", "PIL", "imageio"}),
     (("runs",), {"data_modules"}),
     (("report",), {"matplotlib", "jinja2"}),
-    (("class_paths", "complaints", "parsing", "presets", "commands", "completion", "cli"), {"jsonargparse", "shtab"}),
+    (
+        ("class_paths", "complaints", "parsing", "presets", "commands", "completion", "cli"),
+        {"jsonargparse", "shtab", "packaging"},
+    ),
 ]
 ORDERED = {0, 4, 8}  # floors where a room may also import those before it
 ONLY_THERE = {

@@ -18,7 +18,7 @@ from data_modules.layout import PackIndex
 from data_modules.streaming.choice import SceneChoice
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.bank.scene_records import Encoding
-from scaled_ig.commands import counted
+from scaled_ig.commands import counted, say_next
 from scaled_ig.commands.fit import TrainingCLI
 from scaled_ig.errors import UsageError
 from scaled_ig.runs.bank_writers import BankWriter, ReplaceScenes, WriteAfterLastPhase, WriteVersion
@@ -238,6 +238,7 @@ def _conclude(settings: _Settings) -> None:
         flush=True,
     )
     folder.write_json(FINISHED, {"version": settings.version})
+    say_next("render", str(settings.run.folder.path))
 
 
 def _is_first() -> bool:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from scaled_ig.commands import counted
+from scaled_ig.commands import counted, say_next
 from scaled_ig.errors import UsageError
 from scaled_ig.ranges import Count, checked
 
@@ -134,6 +134,7 @@ def remove(bank: str, *, scenes: list[str] | str) -> int:
     before = len(opened)
     opened.remove(_listed(scenes))
     print(f"{folder}: {counted(before - len(opened), 'scene')} removed, {len(opened):,} left")
+    say_next("bank", "verify", bank)
     return 0
 
 
@@ -172,6 +173,7 @@ def merge(
         merged = SceneBank.merge(folder, [source.path for source in sources], encoding, bar.update)
     versions = ", ".join(f"{name} ({version.num_scenes:,})" for name, version in merged.versions.items())
     print(f"{folder}: {counted(len(merged), 'scene')} in {counted(len(merged.versions), 'version')}: {versions}")
+    say_next("bank", "verify", bank)
     return 0
 
 

@@ -29,6 +29,7 @@ from lightning.pytorch.plugins import CheckpointIO, ClusterEnvironment, LayerSyn
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from data_modules import basel, shapenet  # noqa: F401 - see the head
@@ -39,6 +40,7 @@ from scaled_ig.autoencoders import Autoencoder, IdentityAutoencoder
 from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.callbacks import PhaseProgress, Plateau, RunLogger
 from scaled_ig.class_paths import allow, check_classes
+from scaled_ig.commands import say_next
 from scaled_ig.commands.without_effect import settings_without_effect
 from scaled_ig.distributed.watch import Silence, Watch
 from scaled_ig.documents import parse_yaml
@@ -106,7 +108,11 @@ def fit(training: TrainingCLI) -> int:
     Raises:
         UsageError: What is asked for cannot be trained.
     """
-    return training.train()
+    status, run = training.train(), RunFolder(training.config.run_dir)
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        print(f"{run.path}: scenes are in {run.bank}, what was measured in metrics.json")
+        say_next("report", str(run.path))
+    return status
 
 
 SET_BY_VERB: dict[str, Any] = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from scaled_ig.commands import counted
+from scaled_ig.commands import counted, say_next
 from scaled_ig.distributed.cores import usable_cpus
 from scaled_ig.errors import UsageError
 from scaled_ig.ranges import Angle, Count, Distance, Elevation, Range, Seed, checked
@@ -178,6 +178,7 @@ def pack(
         records = list(_records(index, {scene.id for scene in reader.scenes()}))
         _say_masks(records)
         _say_cameras([record for _, record in records])
+    say_next("check", out)
     return 0
 
 

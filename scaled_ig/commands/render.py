@@ -3,6 +3,7 @@
 import re
 from typing import TYPE_CHECKING, Annotated
 
+from scaled_ig.commands import counted
 from scaled_ig.errors import UsageError
 from scaled_ig.ranges import Angle, Count, Distance, Range, checked
 
@@ -72,7 +73,7 @@ def render(
         write_whole(path, pictures.encode(grid))
     else:
         pictures.write_film(path, pictures.film_frames(orbits), frames_per_second)
-    print(f"{path}: {ids[0] if len(ids) == 1 else f'{len(ids)} scenes'}, {count} views")
+    print(f"{path}: {ids[0] if len(ids) == 1 else f'{len(ids)} scenes'}, {counted(count, 'view')}")
     return 0
 
 

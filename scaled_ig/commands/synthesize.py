@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from scaled_ig.commands import counted
 from scaled_ig.errors import UsageError
 from scaled_ig.ranges import Count, Seed, checked
 
@@ -44,7 +45,7 @@ def _synthesize_cars(out: Path, scenes: int | None, seed: int) -> int:
     count = DEFAULT_CARS if scenes is None else scenes
     written = write_cars(out, count, seed)
     kept = f", kept {count - written}" if written < count else ""
-    print(f"wrote {written} cars{kept} below {out}; next: scaled-ig pack shapenet {out} --out PACK")
+    print(f"wrote {counted(written, 'car')}{kept} below {out}; next: scaled-ig pack shapenet {out} --out PACK")
     return 0
 
 

@@ -66,6 +66,7 @@ def test(
         UsageError: The run has no scenes yet, or fewer than asked for, the pack is gone or has changed, LPIPS is
             required and not here, or the RGB run has other scenes.
     """
+    from scaled_ig.commands import say_next
     from scaled_ig.metrics.evaluation import over_scenes
     from scaled_ig.metrics.images import load_lpips
     from scaled_ig.runs.measuring import choose_scenes, measure_scenes, ranks
@@ -95,6 +96,7 @@ def test(
     record.folder.write_metrics(metrics, name)
     print(_table(metrics))
     print(f"wrote {record.folder.path / name}.json and .csv, with the protocol")
+    say_next("report", run)
     return 0
 
 
