@@ -55,8 +55,6 @@ def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: s
         print(f"{pack}: {_summary(result)}{drawn}")
     if not result.findings:
         say_next("fit", "--preset", "fast", "--data.path", pack, "--run_dir", "RUN")
-    elif result.num_sound and out is None:
-        say_next("check", pack, "--fix-drop", "--out", "PACK")
     return 1 if result.findings else 0
 
 
