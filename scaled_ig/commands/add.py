@@ -233,7 +233,7 @@ def _conclude(settings: _Settings) -> None:
     scenes, seconds = metrics["num_scenes"], sum(phase["seconds"] for phase in costs.values())
     print(
         f"{counted(scenes, 'scene')} learned in {seconds:.1f} s, {seconds / scenes:.2f} s a scene, "
-        f"{metrics['psnr']:.2f} dB on {metrics['num_views']} unseen views; in {settings.run.folder.bank} as "
+        f"{metrics['psnr']:.2f} dB on {counted(metrics['num_views'], 'unseen view')}; in {settings.run.folder.bank} as "
         f"{settings.version}",
         flush=True,
     )
