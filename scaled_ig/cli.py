@@ -12,12 +12,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from jsonargparse import ArgumentParser
+
 from scaled_ig import __version__
 from scaled_ig.distributed import cores
-from scaled_ig.errors import NotFiniteError, UsageError, explain, explain_room
+from scaled_ig.errors import NotFiniteError, UsageError, explain, explain_room, refuse_hidden_packages
 from scaled_ig.parsing import VerbParser
 
 VERBS = {
+    "doctor": "say what is on this machine, and what works here",
     "demo": "draw cars, train on them and write the page that shows it",
     "synthesize": "make procedural cars or a face model, where there is no data",
     "pack": "turn meshes, a face model or posed views into a pack",
@@ -44,39 +47,72 @@ BANK_ACTIONS = {
     "export": "write scenes as files that other programs read",
     "read": "make a bank of a checkpoint of the papers' own code",
 }
+GO_ON = {
+    **dict.fromkeys(("demo", "synthesize", "pack", "add"), "; the same call goes on"),
+    "fit": "; the same call with --resume true goes on",
+}
+"""What is said to who interrupts a verb that can go on where it was."""
 
 
-def overview() -> VerbParser:
-    """Parser of a call that names no verb, or no action of the bank: for help, the version, and mistakes."""
+def overview(parser_of: Callable[[str, Callable[..., int]], ArgumentParser] | None = None) -> VerbParser:
+    """Parser of a call that names no verb, or no action of the bank: for help, the version, and mistakes.
+
+    Args:
+        parser_of: Gives the parser of a verb, or of an action such as ``bank info``, by its name and function; they
+            have no options unless it is given.
+    """
+
+    def described(name: str, summary: str) -> ArgumentParser:
+        return parser_of(name, function_of(name)) if parser_of and name != "bank" else VerbParser(description=summary)
+
+    examples = (
+        "  scaled-ig demo\n"
+        "  scaled-ig fit --preset quickstart --data.path PACK --run_dir RUN\n"
+        "  scaled-ig --print_completion bash > ~/.scaled-ig && echo source ~/.scaled-ig >> ~/.bashrc"
+    )
     parser = VerbParser(prog="scaled-ig", description="Learn thousands of 3D scenes from posed images.")
-    parser.is_inner = False
+    parser.is_inner, parser.epilog = False, f"examples:\n{examples}"
     parser.add_argument("--version", action="version", version=f"scaled-ig {__version__}")
-    verbs = parser.add_subcommands(dest="verb")
+    parser.add_argument(
+        "--print_completion", choices=["bash", "zsh"], help="print the script with which a shell completes calls"
+    )
+    verbs = parser.add_subcommands(dest="verb", required=True)
     for name, summary in VERBS.items():
-        verbs.add_subcommand(name, VerbParser(description=summary), help=summary)
+        verbs.add_subcommand(name, described(name, summary), help=summary)
     actions = verbs.choices["bank"].add_subcommands(dest="action")
     for name, summary in BANK_ACTIONS.items():
-        actions.add_subcommand(name, VerbParser(description=summary), help=summary)
+        actions.add_subcommand(name, described(f"bank {name}", summary), help=summary)
     return parser
+
+
+def function_of(name: str) -> Callable[..., int]:
+    """The function of a verb, or of an action such as ``bank info``."""
+    module, _, action = name.partition(" ")
+    return getattr(importlib.import_module(f"scaled_ig.commands.{module}"), action or module)
 
 
 def called(arguments: Sequence[str]) -> tuple[str, Callable[..., int], list[str]] | None:
     """Name of what is called, its function, and the arguments that are left for it; None where it is not known."""
     match arguments:
         case ["bank", action, *rest] if action in BANK_ACTIONS:
-            module, name = "bank", f"bank {action}"
+            name = f"bank {action}"
         case [verb, *rest] if verb in VERBS and verb != "bank":
-            module = name = verb
+            name = verb
         case _:
             return None
-    function = getattr(importlib.import_module(f"scaled_ig.commands.{module}"), name.rpartition(" ")[2])
-    return name, function, rest
+    return name, function_of(name), rest
 
 
 def _run(arguments: Sequence[str]) -> int:
     command = called(arguments)
     if command is None:
-        overview().parse_args(arguments)
+        match list(arguments):
+            case ["--print_completion", "bash" | "zsh" as shell]:
+                from scaled_ig import completion
+
+                print(completion.script(overview(completion.parser_of), shell))
+            case _:
+                overview().parse_args(arguments)
         return 0
     name, function, rest = command
     if "training" in inspect.signature(function).parameters:
@@ -101,8 +137,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program; leaves with 0 when done, 1 when failed, 2 for a mistake of the user, 3 where training is
     not finite."""
     cores.begin()
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = _run(sys.argv[1:] if arguments is None else arguments)
+        refuse_hidden_packages()
+        status = _run(words)
         sys.stdout.flush()
     except (UsageError, OSError) as error:
         said = explain(error) if isinstance(error, OSError) else str(error)
@@ -120,6 +158,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: {said}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(f"interrupted{GO_ON.get(words[0] if words else '', '')}", file=sys.stderr)
         status = 130
     raise SystemExit(status)

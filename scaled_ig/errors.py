@@ -1,8 +1,10 @@
 """The one exception for a user's mistake, and what is said where the system refuses a file."""
 
 import errno
+import importlib.util
 import os
 import re
+from pathlib import Path
 
 FULL = {
     errno.ENOSPC: "the disk is full: free space, then call again",
@@ -38,6 +40,22 @@ class UsageError(ValueError):
     The message is one sentence that names the file, scene, key or value and the way out. Commands print it after
     ``error:`` without a traceback and exit with status 2.
     """
+
+
+def refuse_hidden_packages() -> None:
+    """Raise UsageError where a folder of the user's is imported in place of the package ``data_modules``.
+
+    Python looks into the working directory first, where it is started by ``python -m`` or a notebook.
+    """
+    ours = Path(__file__).parents[1] / "data_modules"
+    spec = importlib.util.find_spec("data_modules")
+    origin = Path(spec.origin) if spec and spec.origin else None
+    if origin is None or origin.resolve().parent != ours.resolve():
+        hiding = "nothing" if origin is None else origin.parent if origin.stem == "__init__" else origin
+        raise UsageError(
+            f"{hiding} hides the package data_modules of scaled-ig, which is in {ours}: rename it, or call from "
+            "another folder"
+        )
 
 
 def explain_room(error: Exception) -> str:

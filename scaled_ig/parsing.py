@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ActionYesNo, ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from scaled_ig.allowed import PACKAGES
 from scaled_ig.class_paths import NO_CLASS, explain, loaded, out_of_range_below, values
@@ -19,6 +21,17 @@ from scaled_ig.errors import UsageError
 from scaled_ig.ranges import hints_of, refuse
 
 LONGEST_MESSAGE = 600
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """Paragraphs stay apart, and lines that begin with spaces, such as examples, stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        blocks = re.split(r"\n\s*\n|\n(?=\s)|(?<=:)\n", text.strip("\n"))
+        lines = [block if block.startswith(" ") else fill(block, width, indent) for block in blocks]
+        apart = ["" if one.endswith(":") or two.startswith(" ") else "\n" for one, two in pairwise(lines)]
+        return "".join(f"{line}\n{gap}" for line, gap in zip(lines, [*apart, ""], strict=True)).rstrip("\n")
 
 
 class VerbParser(ArgumentParser):
@@ -39,11 +52,12 @@ class VerbParser(ArgumentParser):
 
     def __init__(self, verb: Callable[..., int] | None = None, skip: tuple[str, ...] = (), **options: Any) -> None:
         usual: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "conflict_handler": "resolve"}
+        usual["formatter_class"] = HelpFormatter
         super().__init__(**usual | options)
         self.is_inner, self.verb = verb is None, verb
         if verb is None:  # of a class within a configuration
             return
-        self.description = (inspect.getdoc(verb) or "").partition("\n\nArgs:")[0]
+        self.description = re.split(r"\n\n(?:Args|Returns|Raises):", inspect.getdoc(verb) or "")[0]
         self.add_function_arguments(verb, as_group=False, as_positional=True, skip=set(skip))
         for action in list(self._actions):
             if isinstance(action.default, bool):
@@ -147,14 +161,18 @@ def _with_underscores(argument: str) -> str:
 
 
 def _with_brackets(words: list[str], message: str) -> list[str]:
-    """Lists that were given as ``0,30``, where a list was expected, as ``[0,30]``."""
-    lists = (
-        re.findall(r"value: ([-+\d.eE]+(?:, ?[-+\d.eE]+)+)(?=\s|$)", message) if "<class 'tuple'>" in message else []
-    )
-    parts = [word.rpartition("=") for word in words]
-    return [
-        f"{option}{equals}[{value}]" if value in lists else option + equals + value for option, equals, value in parts
-    ]
+    """Lists that were given as ``0,30``, or as the only text in them, where a list was expected, as ``[0,30]``."""
+    numbers = r"value: ([-+\d.eE]+(?:, ?[-+\d.eE]+)+)(?=\s|$)"
+    lists = set(re.findall(numbers, message)) if "<class 'tuple'>" in message else set()
+    text = re.search(r"Subtypes: \[list\[str\], .*\n  Given value: (.+)$", message, re.DOTALL)
+
+    def bracketed(word: str) -> str:
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if text and value == text[1]:
+            return f"{option}{equals}{json.dumps([value])}"
+        return f"{option}{equals}[{value}]" if value in lists else word
+
+    return [bracketed(word) for word in words]
 
 
 def _options(parser: ArgumentParser, deep: int = 2) -> Iterator[str]:

@@ -63,7 +63,12 @@ def presets() -> dict[str, Preset]:
         name = file.stem if file.stem not in named and counts[file.stem, depth[file]] == 1 else within
         group = within.partition("/")[0]
         named[name] = Preset(name, file, group if group in GROUPS else "")
-    return dict(sorted(named.items(), key=lambda pair: (not pair[1].is_whole, pair[1].group, pair[0].count("/"))))
+    return dict(sorted(named.items(), key=lambda pair: (not pair[1].is_whole, pair[1].group, _rank(pair[1]))))
+
+
+def _rank(preset: Preset) -> tuple[bool, int]:
+    """Recipes come first, since they need nothing but a pack."""
+    return preset.path.parent.name != "recipes", preset.name.count("/")
 
 
 def find(name: str) -> Preset:

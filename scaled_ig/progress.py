@@ -19,6 +19,8 @@ class Progress(tqdm):
     What takes less than a minute leaves no line there. ``TQDM_DISABLE=1`` silences it everywhere.
     """
 
+    disable: bool
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self.is_log, self.last_time = not sys.stderr.isatty(), time.monotonic()
         self.last_said: float | None = None

@@ -59,7 +59,8 @@ def test_new_scenes_are_learned_with_the_shared_parts_as_they_are(tiny_run, run_
         assert (bank[name].rows["micro"] - mean["micro"]).abs().max() > 1e-4, "it has moved from where it started"
         assert bank[name].render(orbit(1)).isfinite().all()
     metrics = json.loads((run / "added-1" / "metrics.json").read_text())["s2"]
-    last = output.strip().splitlines()[-1]
+    *_, last, following = output.strip().splitlines()
+    assert following == f"next: scaled-ig render {run}"
     assert last.startswith("4 scenes learned in ")
     assert f"s a scene, {metrics['psnr']:.2f} dB on {metrics['num_views']} unseen views" in last
 

@@ -1,6 +1,7 @@
 """The program: what it imports, and what it says to a mistake."""
 
 import errno
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 
 from scaled_ig import cli
 from scaled_ig.cli import BANK_ACTIONS, VERBS, main
+from scaled_ig.parsing import VerbParser
 from tests.conftest import TINY_RUN
+from tests.test_docs import parse  # noqa: F401 - a fixture
 
 WITHOUT_LIGHTNING = """
 import contextlib, io, sys
@@ -51,6 +54,41 @@ def test_help_lists_every_verb(capsys):
         assert verb in said
 
 
+NAMES = [*(verb for verb in VERBS if verb != "bank"), *(f"bank {action}" for action in BANK_ACTIONS)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_help_has_examples_that_are_understood(name, capsys, parse, tmp_path):  # noqa: F811
+    status, said = leave(capsys, *name.split(), "--help")
+    assert status == 0
+    (tmp_path / "mine.yaml").write_text("run_dir: x\n")
+    examples = re.findall(r"^    (scaled-ig .*)$", said, re.MULTILINE)
+    assert examples
+    for line in examples:
+        assert line.startswith(f"scaled-ig {name}")
+        parse(line.replace("mine.yaml", str(tmp_path / "mine.yaml")))
+        capsys.readouterr()  # the next one reads what it prints
+
+
+def test_the_help_of_fit_begins_with_what_it_needs_and_ends_with_the_library(capsys):
+    _, said = leave(capsys, "fit", "--help")
+    places = [
+        said.index(text) for text in ("--preset NAME  ", "--run_dir RUN_DIR", "--phases.joint ", "--trainer.max_epochs")
+    ]
+    assert places == sorted(places)
+    assert said.index("--scene.kernel") < said.index("Lightning's Trainer")
+
+
+def test_a_folder_that_hides_a_package_is_named(tmp_path):
+    """As with ``python -m``, which puts the working directory before all others."""
+    (tmp_path / "data_modules").mkdir()
+    (tmp_path / "data_modules" / "__init__.py").touch()
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from scaled_ig.cli import main; main(['presets'])"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path}/data_modules hides the package data_modules of scaled-ig")
+
+
 @pytest.mark.parametrize("arguments", [["fly"], ["fly", "--config", "a.yaml"], []])
 def test_an_unknown_verb_is_a_mistake(capsys, arguments):
     status, said = leave(capsys, *arguments)
@@ -67,7 +105,7 @@ def test_an_unknown_action_of_the_bank_is_answered_with_all(capsys):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        ("chekc PACK", "argument verb: invalid choice: 'chekc' (choose from 'demo', 'synthesize', "),
+        ("chekc PACK", "argument verb: invalid choice: 'chekc' (choose from 'doctor', 'demo', "),
         ("fit", "nothing says what to train: give --preset NAME (scaled-ig presets lists them) or --config"),
         ("bank", 'expected "bank.action" to be one of {info,verify,remove,merge,refit, ...}'),
         ("pack meshes", "the following arguments are required: path, out"),
@@ -86,6 +124,13 @@ def test_a_mistake_in_the_call_of_a_tool_is_one_sentence(capsys, call, sentence)
     assert status == 2
     assert said.startswith(f"error: {sentence}")
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("given", [["--compare", "a=runs/b"], ["--compare=a=runs/b"], ["--compare", '["a=runs/b"]']])
+def test_a_list_of_one_needs_no_brackets(given):
+    from scaled_ig.commands.report import report
+
+    assert VerbParser(report).parse_args(["runs/mine", *given]).compare == ["a=runs/b"]
 
 
 @pytest.mark.parametrize("dry_run", ["--dry-run", "--dry_run"])

@@ -26,8 +26,8 @@ FLOORS = [
     (("runs",), {"data_modules"}),
     (("report", "export", "viewer"), {"matplotlib", "jinja2"}),
     (
-        ("class_paths", "complaints", "parsing", "presets", "commands", "cli", "fitting", "__main__"),
-        {"jsonargparse", "wandb_workspaces"},
+        ("class_paths", "complaints", "parsing", "presets", "commands", "completion", "cli", "fitting", "__main__"),
+        {"jsonargparse", "shtab", "packaging", "wandb_workspaces"},
     ),
 ]
 ORDERED = {0, 4, 7, 8}  # floors where a room may also import those before it

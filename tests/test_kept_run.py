@@ -46,8 +46,8 @@ def test_the_run_goes_on_to_the_same_end(kept, run_scaled_ig):
     assert "warm_up: 2 scenes" not in output
     assert_same_training(whole, kept / "run", ("warm_up", "latent_supervision"))
     status, output = run_scaled_ig(*call)
-    assert (status, output) == (0, f"{kept}/run: all phases are done\n")
+    assert (status, output.splitlines()[0]) == (0, f"{kept}/run: all phases are done")
     write_pack(BallScenes(5, 10, 16, masked=3), kept / "more", render=None)
     status, output = run_scaled_ig("add", "--run", kept / "run", "--pack", kept / "more")
     assert status == 0, output[-3000:]
-    assert "1 scene learned in" in output.splitlines()[-1]
+    assert "1 scene learned in" in output.splitlines()[-2]

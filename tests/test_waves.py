@@ -116,7 +116,8 @@ def test_a_run_lists_all_scenes_and_keeps_nothing_of_a_wave_but_its_log(run, sha
 @pytest.mark.parametrize("shared", ["freeze"], indirect=True)
 def test_a_finished_run_is_done(run, run_scaled_ig, options):
     status, output = run_scaled_ig(*options, "--run_dir", run, "--resume", "true")
-    assert (status, output.strip().splitlines()[-1]) == (0, f"{run}: all phases are done")
+    assert (status, output.splitlines()[-3]) == (0, f"{run}: all phases are done")
+    assert output.splitlines()[-1] == f"next: scaled-ig report {run}"
     status, output = run_scaled_ig(*options, "--run_dir", run)
     assert (status, "give --resume true or another --run_dir" in output) == (2, True)
     status, output = run_scaled_ig(*options, "--run_dir", run, "--resume", "true", "--waves.scenes", 1)

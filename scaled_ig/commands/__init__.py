@@ -1,5 +1,13 @@
 """The verbs of the program, one module each, with a function of the same name; the bank's are its actions."""
 
+import shlex
+import sys
+
+
+def say_next(*words: str) -> None:
+    """Say which call usually follows, beside the output; in capitals what the user chooses."""
+    print(f"next: {shlex.join(['scaled-ig', *words])}", file=sys.stderr, flush=True)
+
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """A number of things; their plural ends in s unless given."""

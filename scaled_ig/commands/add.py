@@ -18,7 +18,7 @@ from data_modules.layout import PackIndex
 from data_modules.streaming.choice import SceneChoice
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.bank.scene_records import Encoding
-from scaled_ig.commands import counted
+from scaled_ig.commands import counted, say_next
 from scaled_ig.commands.fit import TrainingCLI
 from scaled_ig.errors import UsageError
 from scaled_ig.runs.bank_writers import BankWriter, ReplaceScenes, WriteAfterLastPhase, WriteVersion
@@ -36,6 +36,10 @@ def add(training: TrainingCLI, *, run: str, pack: str, own_shared: bool = False)
     """Learns further scenes for a finished run; its own scenes stay as they are.
 
     Options of scaled-ig fit may follow, such as --trainer.devices 4.
+
+    Examples:
+        scaled-ig add --run runs/mine --pack data/more
+        scaled-ig add --run runs/mine --pack data/more --own_shared --trainer.devices 4
 
     Args:
         training: what trains.
@@ -229,11 +233,12 @@ def _conclude(settings: _Settings) -> None:
     scenes, seconds = metrics["num_scenes"], sum(phase["seconds"] for phase in costs.values())
     print(
         f"{counted(scenes, 'scene')} learned in {seconds:.1f} s, {seconds / scenes:.2f} s a scene, "
-        f"{metrics['psnr']:.2f} dB on {metrics['num_views']} unseen views; in {settings.run.folder.bank} as "
+        f"{metrics['psnr']:.2f} dB on {counted(metrics['num_views'], 'unseen view')}; in {settings.run.folder.bank} as "
         f"{settings.version}",
         flush=True,
     )
     folder.write_json(FINISHED, {"version": settings.version})
+    say_next("render", str(settings.run.folder.path))
 
 
 def _is_first() -> bool:

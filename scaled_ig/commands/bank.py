@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from scaled_ig.commands import counted, listed
+from scaled_ig.commands import counted, listed, say_next
 from scaled_ig.commands.bank_files import export as export
 from scaled_ig.commands.bank_files import read as read
 from scaled_ig.errors import UsageError
@@ -17,6 +17,10 @@ SHOWN_LINES = 200
 @checked
 def info(bank: str, *, measure: bool = False, sample: Count | None = None, pack: str | None = None) -> int:
     """Says what a bank holds.
+
+    Examples:
+        scaled-ig bank info runs/mine
+        scaled-ig bank info runs/mine --measure --sample 8
 
     Args:
         bank: folder of a bank, or of the run that wrote it.
@@ -79,6 +83,9 @@ def info(bank: str, *, measure: bool = False, sample: Count | None = None, pack:
 def verify(bank: str) -> int:
     """Reads every byte of a bank, and says what is wrong.
 
+    Examples:
+        scaled-ig bank verify runs/mine
+
     Args:
         bank: folder of a bank, or of the run that wrote it.
 
@@ -112,6 +119,9 @@ def verify(bank: str) -> int:
 def remove(bank: str, *, scenes: list[str] | str) -> int:
     """Removes scenes.
 
+    Examples:
+        scaled-ig bank remove runs/mine --scenes car_1,car_2
+
     Args:
         bank: folder of a bank, or of the run that wrote it.
         scenes: their ids with commas between, or a JSON list where ids have commas of their own.
@@ -129,6 +139,7 @@ def remove(bank: str, *, scenes: list[str] | str) -> int:
     before = len(opened)
     opened.remove(listed(scenes))
     print(f"{folder}: {counted(before - len(opened), 'scene')} removed, {len(opened):,} left")
+    say_next("bank", "verify", bank)
     return 0
 
 
@@ -139,6 +150,10 @@ def merge(
     encoding: Literal["float32", "bfloat16", "int8", "int8_difference"] | None = None,
 ) -> int:
     """Adds the scenes of other banks, encodes all scenes in another way, or both.
+
+    Examples:
+        scaled-ig bank merge all --others runs/one,runs/two
+        scaled-ig bank merge runs/mine --encoding int8_difference
 
     Args:
         bank: folder of the bank, or of the run that wrote it; with others it need not be there.
@@ -163,6 +178,7 @@ def merge(
         merged = SceneBank.merge(bank, sources, encoding, bar.update)
     versions = ", ".join(f"{name} ({version.num_scenes:,})" for name, version in merged.versions.items())
     print(f"{merged.path}: {counted(len(merged), 'scene')} in {counted(len(merged.versions), 'version')}: {versions}")
+    say_next("bank", "verify", bank)
     return 0
 
 
@@ -170,6 +186,9 @@ def refit(training: "TrainingCLI", run: str, *, scenes: list[str] | str, pack: s
     """Learns scenes again, with what they share as it is.
 
     Options of scaled-ig fit may follow, such as --trainer.devices 4.
+
+    Examples:
+        scaled-ig bank refit runs/mine --scenes car_1,car_2
 
     Args:
         training: what trains.

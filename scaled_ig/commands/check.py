@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaled_ig.commands import counted
+from scaled_ig.commands import counted, say_next
 from scaled_ig.errors import UsageError
 from scaled_ig.files import write_whole
 
@@ -16,6 +16,10 @@ SHOWN_LINES = 200
 def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: str | None = None) -> int:
     """Verifies a pack, says what is wrong with it, and draws a contact sheet with the world's axes.
 
+    Examples:
+        scaled-ig check data/mine
+        scaled-ig check data/mine --fix-drop --out data/sound
+
     Args:
         pack: folder of the pack.
         sheet: PNG file of the contact sheet; contact_sheet.png in the pack unless given. More than 200 findings, of
@@ -24,8 +28,8 @@ def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: s
         out: folder of that pack; empty, or not there.
 
     Returns:
-        Exit code: 0 for a sound pack, 1 if there are findings, 2 if no scene is sound. A pack that cannot be opened
-        raises ``UsageError``, which ends the program with code 2.
+        Exit code: 0 for a sound pack, 1 if there are findings. A pack that cannot be opened raises ``UsageError``,
+        which ends the program with code 2.
     """
     from data_modules.checking.check import check_pack
     from data_modules.checking.contact_sheet import draw_contact_sheet, spread_scenes
@@ -49,7 +53,9 @@ def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: s
             drawn = f"; {path}"
     finally:
         print(f"{pack}: {_summary(result)}{drawn}")
-    return (1 if result.num_sound else 2) if result.findings else 0
+    if not result.findings:
+        say_next("fit", "--preset", "fast", "--data.path", pack, "--run_dir", "RUN")
+    return 1 if result.findings else 0
 
 
 def _print_findings(result: "CheckResult", path: Path) -> None:

@@ -18,6 +18,10 @@ def costs(runs: list[str], *, stage1: str | None = None, baseline: str | None = 
     Prints a table in Markdown. Writes cost_table.json and cost_table.csv, growth.png and growth.csv (t(N) and m(N)),
     landscape.png and landscape.csv (PSNR against minutes and bytes a scene).
 
+    Examples:
+        scaled-ig costs runs/mine
+        scaled-ig costs runs/mine runs/other --baseline runs/plain --out costs
+
     Args:
         runs: Folders of finished runs.
         stage1: Run with the stage 1 of those runs that have none, where the one that they began from is gone.

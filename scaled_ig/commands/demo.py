@@ -13,6 +13,9 @@ def demo() -> int:
     Everything is written below data/demo and runs/demo of the working directory. Every step is a command that works on
     data of your own too, and is shown before it runs. Repeated, it goes on where it was interrupted.
 
+    Examples:
+        scaled-ig demo
+
     Returns:
         Exit code 0, or that of the step that failed.
     """

@@ -15,6 +15,10 @@ def export(
 ) -> int:
     """Writes the scenes of a pack as folders of lossless images, each with a transforms.json.
 
+    Examples:
+        scaled-ig export data/mine --out files
+        scaled-ig export data/mine --format nerfstudio --scenes car_1,car_2 --out files
+
     Args:
         pack: folder of the pack.
         out: folder to write, which must not be there or be empty; a scene's id is its path below it.

@@ -29,6 +29,7 @@ from lightning.pytorch.plugins import CheckpointIO, ClusterEnvironment, LayerSyn
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from data_modules import basel, shapenet  # noqa: F401 - see the head
@@ -39,6 +40,7 @@ from scaled_ig.autoencoders import Autoencoder, IdentityAutoencoder
 from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.callbacks import PhaseProgress, Plateau, RunLog
 from scaled_ig.class_paths import allow, check_classes
+from scaled_ig.commands import say_next
 from scaled_ig.commands.fast_dev_run import try_out
 from scaled_ig.commands.loggers import in_run_folder, why_not_made, with_places
 from scaled_ig.commands.without_effect import settings_without_effect
@@ -102,6 +104,11 @@ set_loader("yaml", _load, (yaml.YAMLError,))
 def fit(training: TrainingCLI, *, view: Annotated[int, Range(1, 65535)] | None = None) -> int:
     """Trains: runs the phases that a configuration names.
 
+    Examples:
+        scaled-ig fit --preset fast --data.path data/mine --run_dir runs/mine
+        scaled-ig fit --preset fast --data.path data/mine --run_dir runs/mine --resume true
+        scaled-ig fit --preset fast --config mine.yaml --preset ddp4 --data.path data/mine --run_dir runs/mine
+
     Args:
         view: Port of localhost, such as 8080, at which a browser shows scenes while they train.
 
@@ -111,17 +118,22 @@ def fit(training: TrainingCLI, *, view: Annotated[int, Range(1, 65535)] | None =
     Raises:
         UsageError: What is asked for cannot be trained.
     """
-    is_trial = bool(training.config.trainer.fast_dev_run)
-    if is_trial and view is not None:
-        raise UsageError("--view has no effect beside --trainer.fast_dev_run, which keeps nothing: leave one of them out")
-    if is_trial:
+    if training.config.trainer.fast_dev_run:
+        if view is not None:
+            raise UsageError("--view has no effect beside --trainer.fast_dev_run, which keeps nothing: leave one out")
         return try_out(training)
     if view is None:
-        return training.train()
-    from scaled_ig.viewer.live import LiveView
+        status = training.train()
+    else:
+        from scaled_ig.viewer.live import LiveView
 
-    with LiveView(view) as live:
-        return training.train(adjust=live.join)
+        with LiveView(view) as live:
+            status = training.train(adjust=live.join)
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        run = RunFolder(training.config.run_dir)
+        print(f"{run.path}: scenes are in {run.bank}, what was measured in metrics.json")
+        say_next("report", str(run.path))
+    return status
 
 
 SET_BY_VERB: dict[str, Any] = {
@@ -264,6 +276,8 @@ class TrainingCLI(LightningCLI):
             "It may be given several times, on the command line alone."
         )
         run = self.parameters.get("run")
+        begin = "[--preset NAME | --config FILE] --data.path PACK --run_dir RUN " if run is None else ""
+        parser.usage = f"%(prog)s {begin}[options]"
         if run is not None and run.kind is run.KEYWORD_ONLY:
             parser.add_argument("--run", action=RunOption, required=True, help="folder of the run")
         elif run is not None:
@@ -310,6 +324,8 @@ class TrainingCLI(LightningCLI):
         parser.add_argument("--bank_encoding", type=Encoding, default="float32", help="form of the scenes in the bank")
         parser.add_argument("--lpips", type=LpipsChoice, default="auto", help="what to do without its weights")
         parser.add_argument("--lpips_weights", type=str | None, default=None, help="file of the AlexNet backbone")
+
+        _arrange(parser)
 
     def instantiate_classes(self) -> None:
         """They are made by :meth:`train`, after the verb has had its say."""
@@ -420,6 +436,42 @@ class TrainingCLI(LightningCLI):
         config = training.run.path / "config.yaml"
         text = self.parser.dump(self.config, skip_validation=True, skip_unset=False)  # null is a choice, too
         write_whole(config, text)
+
+
+def training_parser(verb: Callable[..., int], name: str) -> LightningArgumentParser:
+    """The parser of a verb that trains, for what describes it."""
+
+    class Describing(TrainingCLI):
+        def parse_arguments(self, parser, args) -> None:
+            raise _Described(parser)
+
+    try:
+        Describing([], verb, name)
+    except _Described as described:
+        return described.args[0]
+    raise AssertionError("a command line is parsed where it is made")
+
+
+class _Described(Exception):  # noqa: N818 - no error
+    """Carries a parser."""
+
+
+NEEDED = ("run", "pack", "scenes", "preset", "config", "data", "run_dir", "resume", "init_from")
+
+
+def _arrange(parser: LightningArgumentParser) -> None:
+    """Let the help begin with what is needed, and end with the library's options."""
+    begin = parser.add_argument_group("To begin")
+    others = [group for group in parser._action_groups if group is not begin]
+    for name in NEEDED:
+        for group in others:
+            for action in [action for action in group._group_actions if action.dest == name]:
+                group._group_actions.remove(action)
+                begin._group_actions.append(action)
+    trainers = [group for group in others if any(a.dest.startswith("trainer.") for a in group._group_actions)]
+    for group in trainers:
+        group.title = "Lightning's Trainer"
+    parser._action_groups = [begin, *(group for group in others if group not in trainers), *trainers]
 
 
 def _mistake_behind(error: BaseException | None) -> UsageError | None:

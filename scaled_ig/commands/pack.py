@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from scaled_ig.commands import counted
+from scaled_ig.commands import counted, say_next
 from scaled_ig.distributed.cores import usable_cpus
 from scaled_ig.errors import UsageError
 from scaled_ig.ranges import Angle, Count, Distance, Elevation, Range, Seed, checked
@@ -84,6 +84,11 @@ def pack(
     scene_timeout: Annotated[float, Range(0, 1e7, without_low=True)] = 300.0,
 ) -> int:
     """Turns meshes or posed images into a pack, the files that training reads.
+
+    Examples:
+        scaled-ig pack meshes MODELS --out data/mine --views 40
+        scaled-ig pack colmap CAPTURES --resolution 128 --normalize --split every_tenth --out data/mine
+        scaled-ig pack shapenet SHAPENET --out data/cars --dry-run
 
     Args:
         source: format of the scenes. meshes: OBJ, GLB, glTF or PLY files; shapenet: a ShapeNetCore tree; basel: a Basel
@@ -173,6 +178,7 @@ def pack(
         records = list(_records(index, {scene.id for scene in reader.scenes()}))
         _say_masks(records)
         _say_cameras([record for _, record in records])
+    say_next("check", out)
     return 0
 
 

@@ -11,6 +11,9 @@ def presets() -> int:
     A preset is a file that --config takes as well. Several may be given, with files of your own among them: each is
     laid over those before it, and options of the command line over all.
 
+    Examples:
+        scaled-ig presets
+
     Returns:
         Exit code 0.
     """

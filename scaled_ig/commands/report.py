@@ -16,6 +16,10 @@ def report(
 
     Adds what it measures of these bars to the run's ``metrics.json``; writes its ``insight.json`` and ``orbit.mp4``.
 
+    Examples:
+        scaled-ig report runs/mine
+        scaled-ig report runs/mine --rgb runs/plain --compare other=runs/other
+
     Args:
         run: Folder of a finished run.
         no_prior: Run of the same stage 2 without the bases, head and mean scene of stage 1.

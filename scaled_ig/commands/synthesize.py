@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from scaled_ig.commands import counted
 from scaled_ig.errors import UsageError
 from scaled_ig.ranges import Count, Seed, checked
 
@@ -14,6 +15,10 @@ DEFAULT_CARS = 24
 @checked
 def synthesize(kind: Literal["cars", "faces"], *, out: str, scenes: Count | None = None, seed: Seed = 0) -> int:
     """Write procedural cars (a ShapeNetCore v2 tree) or a morphable head (Basel h5 layout).
+
+    Examples:
+        scaled-ig synthesize cars --out data/shapenet
+        scaled-ig synthesize faces --out data/faces
 
     Args:
         kind: ``cars`` writes one folder a car; ``faces`` writes one model, from which ``pack basel`` draws identities.
@@ -40,7 +45,7 @@ def _synthesize_cars(out: Path, scenes: int | None, seed: int) -> int:
     count = DEFAULT_CARS if scenes is None else scenes
     written = write_cars(out, count, seed)
     kept = f", kept {count - written}" if written < count else ""
-    print(f"wrote {written} cars{kept} below {out}; next: scaled-ig pack shapenet {out} --out PACK")
+    print(f"wrote {counted(written, 'car')}{kept} below {out}; next: scaled-ig pack shapenet {out} --out PACK")
     return 0
 
 

@@ -18,6 +18,9 @@ def tables(
 ) -> int:
     """Builds a page of tables from the files of finished runs; each table also as CSV, and a chart of it as PNG.
 
+    Examples:
+        scaled-ig tables runs/ablations/demo --out results.md
+
     Args:
         folders: Folders with one folder a row, as ``make ablations`` and ``make baselines`` fill them.
         out: The page, NAME.md, whose tables and charts are put into NAME; ``results.md`` in the first folder unless

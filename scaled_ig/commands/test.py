@@ -44,6 +44,10 @@ def test(
     torchrun, every process measures a part of the scenes, and the first writes. Neither the number of processes nor the
     batch size changes a number beyond the rounding of float32 sums.
 
+    Examples:
+        scaled-ig test runs/mine
+        scaled-ig test runs/mine --scenes 10+40 --seed 1
+
     Args:
         run: Folder of a run.
         scenes: ``all``, or how many of stage 1 and of stage 2, drawn by the seed: ``10+40``, ``0+all``.
@@ -62,6 +66,7 @@ def test(
         UsageError: The run has no scenes yet, or fewer than asked for, the pack is gone or has changed, LPIPS is
             required and not here, or the RGB run has other scenes.
     """
+    from scaled_ig.commands import say_next
     from scaled_ig.metrics.evaluation import over_scenes
     from scaled_ig.metrics.images import load_lpips
     from scaled_ig.runs.measuring import choose_scenes, measure_scenes, ranks
@@ -91,6 +96,7 @@ def test(
     record.folder.write_metrics(metrics, name)
     print(_table(metrics))
     print(f"wrote {record.folder.path / name}.json and .csv, with the protocol")
+    say_next("report", run)
     return 0
 
 

@@ -31,8 +31,10 @@ def write_quality(
     metrics = with_quality(run.read_json("metrics.json"), data, phase_run.stage, scenes)
     run.write_metrics(metrics)
     means = over_scenes(scenes)
+    views = means["num_views"]
     print(
-        f"{phase_run.phase}: {means['psnr']:.2f} dB on {means['num_views']} unseen views, {seconds:.1f} s", flush=True
+        f"{phase_run.phase}: {means['psnr']:.2f} dB on {views} unseen view{'s' * (views != 1)}, {seconds:.1f} s",
+        flush=True,
     )
 
 

@@ -334,5 +334,6 @@ def _announcement(phase_run: PhaseRun, data: MultiViewDataModule) -> str:
     length = f"{config.max_steps} steps" if config.max_steps else f"{config.max_epochs} epochs"
     again = f", {padding} views of an epoch twice to fill its batches" if padding else ""
     wave = f", wave {phase_run.wave + 1} of {phase_run.waves}" if phase_run.waves > 1 else ""
-    scenes = f"{len(data.scenes(phase_run.stage))} scenes of stage {phase_run.stage}"
+    count = len(data.scenes(phase_run.stage))
+    scenes = f"{count} scene{'s' * (count != 1)} of stage {phase_run.stage}"
     return f"{phase_run.phase}: {scenes}{wave}, {length}{again}"
