@@ -106,7 +106,7 @@ VERB_OPTIONS = list(options_of_verbs())
 OPERANDS = {
     "synthesize": ["cars"],
     "pack": ["meshes", "FOLDER"],
-    "bank export": ["BANK", "--format", "glb", "--out", "FOLDER"],
+    "bank export": ["BANK", "--format", "mesh", "--out", "FOLDER"],
     "bank read": ["BANK", "--checkpoint", "FILE"],
 }
 

@@ -12,7 +12,7 @@ Cells = Annotated[int, Range(16, 512)]
 def export(
     bank: str,
     *,
-    format: Literal["npz", "safetensors", "hf", "official", "glb", "ply", "pointcloud", "video", "views", "nerfstudio"],
+    format: Literal["npz", "safetensors", "hf", "official", "mesh", "pointcloud", "video", "views", "nerfstudio"],
     out: str,
     scenes: list[str] | str | None = None,
     version: str | None = None,
@@ -24,14 +24,20 @@ def export(
 ) -> int:
     """Writes scenes as files that other programs read.
 
+    Examples:
+        scaled-ig bank export runs/mine --format mesh --out meshes
+        scaled-ig bank export runs/mine --format safetensors --out planes.safetensors
+        scaled-ig bank export runs/mine --format views --out views --scenes car_1,car_2
+
     Args:
         bank: folder of a bank, or of the run that wrote it.
         format: npz, safetensors: planes and all that renders them, in a file. hf: a data set for the Hugging Face Hub,
-            with a card. official: a checkpoint of the papers' own code. The others have a file or folder for each
-            scene. glb: a mesh in colour, for viewers, Blender and game engines. ply: the same with +Z up, for MeshLab,
-            CloudCompare and Open3D. pointcloud: points of its surface, as PLY. video: a film from all around. views:
-            images from there, masks and a transforms.json, as scaled-ig pack transforms reads them. nerfstudio: the
-            same with OpenGL axes and without masks, as nerfstudio, instant-ngp and Blender's readers take them.
+            with a card. official: a checkpoint of the papers' own code. The others have files or a folder for each
+            scene. mesh: its surface in colour, as GLB with +Y up for browsers, Blender and game engines, and as PLY
+            with +Z up for MeshLab, CloudCompare and Open3D. pointcloud: points of its surface, as PLY. video: a film
+            from all around. views: images from there, masks and a transforms.json, as scaled-ig pack transforms reads
+            them. nerfstudio: the same with OpenGL axes and without masks, as nerfstudio, instant-ngp and Blender's
+            readers take them.
         out: file or folder to write, which must not be there or be an empty folder; where a folder of scenes was
             interrupted, the same call goes on with it.
         scenes: ids of scenes with commas between, or a JSON list where ids have commas of their own; they must have
@@ -68,6 +74,9 @@ def read(
     resolution: Width = 128,
 ) -> int:
     """Makes a bank of a checkpoint that the papers' own code has written, so that its scenes can be rendered.
+
+    Examples:
+        scaled-ig bank read theirs/bank --checkpoint theirs/gvae_latest.pt
 
     Args:
         bank: folder of the bank, made where it is missing; the scenes become its version official.

@@ -10,13 +10,12 @@ FORMATS = {
     "safetensors": "arrays",
     "hf": "hub",
     "official": "official",
-    "glb": "mesh",
-    "ply": "mesh",
+    "mesh": "mesh",
     "pointcloud": "mesh",
     "video": "views",
     "views": "views",
     "nerfstudio": "views",
 }
 """Module of each format."""
-SCENE_BY_SCENE = {"glb", "ply", "pointcloud", "video", "views", "nerfstudio"}
+SCENE_BY_SCENE = {"mesh", "pointcloud", "video", "views", "nerfstudio"}
 """Formats of a file or a folder for each scene, whose export goes on where it was interrupted."""

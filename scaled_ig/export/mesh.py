@@ -1,4 +1,4 @@
-"""Surfaces of scenes as files: GLB, PLY, and points on them."""
+"""Surfaces of scenes as files: meshes, and points on them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from scaled_ig.files import write_whole
 AXES = "units and axes of scaled-ig: +Z up, front -Y, within a ball of radius 0.5"
 
 
-def write_glb(
+def write_mesh(
     bank: SceneBank, ids: list[str], out: Path, progress: Callable[[int], object], resolution: int = 128
 ) -> str:
-    """Write ``<id>.glb`` of each scene: triangles in colour, +Y up.
+    """Write the surface of each scene twice: ``<id>.glb``, with +Y up, and ``<id>.ply``, with +Z up.
 
     Args:
         bank: The bank.
@@ -32,23 +32,12 @@ def write_glb(
     """
 
     def write(scene: BankScene, path: Path) -> None:
-        write_whole(path, glb(surface_of(scene, resolution), scene.id, scene.licence))
-
-    options = {"format": "glb", "resolution": resolution}
-    return write_scenes(bank, ids, out, ".glb", write, progress, options)
-
-
-def write_ply(
-    bank: SceneBank, ids: list[str], out: Path, progress: Callable[[int], object], resolution: int = 128
-) -> str:
-    """Write ``<id>.ply`` of each scene: triangles in colour, +Z up; arguments as of :func:`write_glb`."""
-
-    def write(scene: BankScene, path: Path) -> None:
         surface = surface_of(scene, resolution)
-        write_whole(path, ply(surface.vertices, surface.normals, surface.colours, surface.faces, _comments(scene)))
+        content = ply(surface.vertices, surface.normals, surface.colours, surface.faces, _comments(scene))
+        write_whole(path.with_name(f"{path.name.removesuffix('.glb')}.ply"), content)
+        write_whole(path, glb(surface, scene.id, scene.licence))  # last: where it is, both are
 
-    options = {"format": "ply", "resolution": resolution}
-    return write_scenes(bank, ids, out, ".ply", write, progress, options)
+    return write_scenes(bank, ids, out, (".glb", ".ply"), write, progress, {"format": "mesh", "resolution": resolution})
 
 
 def write_pointcloud(
@@ -62,11 +51,11 @@ def write_pointcloud(
     """Write ``<id>.ply`` of each scene: as many points, drawn evenly by area from its surface.
 
     Args:
-        bank: As in :func:`write_glb`.
-        ids: ...
-        out: ...
-        progress: ...
-        resolution: ...
+        bank: The bank.
+        ids: Of the scenes.
+        out: Folder.
+        progress: Told of each scene that is done.
+        resolution: Cells of the surface along the side of a scene's cube.
         points: Of each scene.
     """
 
@@ -75,7 +64,7 @@ def write_pointcloud(
         write_whole(path, ply(drawn.vertices, drawn.normals, drawn.colours, comments=_comments(scene)))
 
     options = {"format": "pointcloud", "resolution": resolution, "points": points}
-    return write_scenes(bank, ids, out, ".ply", write, progress, options)
+    return write_scenes(bank, ids, out, (".ply",), write, progress, options)
 
 
 def draw_points(surface: Surface, count: int) -> Surface:

@@ -29,18 +29,18 @@ def write_scenes(
     bank: SceneBank,
     ids: list[str],
     out: Path,
-    suffix: str,
+    suffixes: tuple[str, ...],
     write: Callable[[BankScene, Path], object],
     progress: Callable[[int], object],
     options: dict[str, Any],
 ) -> str:
-    """Write each scene at ``<id><suffix>``, several at a time; those that the same call has written already stay.
+    """Write each scene at ``<id><suffixes[0]>``, several at a time; those that the same call has written already stay.
 
     Args:
         bank: The bank.
         ids: Of the scenes.
         out: Folder.
-        suffix: Of the names; empty for folders.
+        suffixes: Of the names; empty for folders. Further ones are of files that are written before the first.
         write: Writes a scene to a path, whole or not at all, from any thread.
         progress: Told of each scene that is done.
         options: Of the export, by which it is known again.
@@ -51,7 +51,7 @@ def write_scenes(
     Raises:
         UsageError: The folder holds something else, an id cannot be a path in it, or no scene could be written.
     """
-    paths = {scene_id: out / f"{path_of(scene_id)}{suffix}" for scene_id in ids}
+    paths = {scene_id: out / f"{path_of(scene_id)}{suffixes[0]}" for scene_id in ids}
     _begin(out, {"scaled_ig": __version__, **options, "scenes": _digest(bank, ids)})
     left = [scene_id for scene_id in ids if not paths[scene_id].exists()]
     progress(len(ids) - len(left))
@@ -69,7 +69,8 @@ def write_scenes(
     if not written:
         raise UsageError(faults[0])
     before = f", {len(ids) - len(left):,} of them before" if len(left) < len(ids) else ""
-    each = sum(map(_bytes, paths.values())) / written
+    files = (out / f"{path_of(scene_id)}{suffix}" for scene_id in ids for suffix in suffixes)
+    each = sum(map(_bytes, files)) / written
     said = f"{out}: {written:,} {'scene' if written == 1 else 'scenes'}{before}; {each / 1e6:.2f} MB each"
     listed = "".join(f"\nleft out: {fault}" for fault in faults[:SHOWN_FAULTS])
     more = f"\nand {len(faults) - SHOWN_FAULTS:,} more" if len(faults) > SHOWN_FAULTS else ""

@@ -43,7 +43,7 @@ def write_video(bank: SceneBank, ids: list[str], out: Path, progress: Callable[[
         images = pictures.to_pictures(scene.render(_orbit(scene, views)))
         pictures.write_film(path, pictures.film_frames([images]), FRAMES_PER_SECOND)
 
-    return write_scenes(bank, ids, out, ".mp4", write, progress, {"format": "video", "views": views})
+    return write_scenes(bank, ids, out, (".mp4",), write, progress, {"format": "video", "views": views})
 
 
 def write_views(
@@ -83,7 +83,7 @@ def write_views(
             write_scene(draft, seen, {"license": scene.licence or None, "shape": scene.id}, {}, nerfstudio)
 
     options = {"format": "nerfstudio" if nerfstudio else "views", "views": views, "cameras": cameras}
-    said = write_scenes(bank, ids, out, "", write, progress, options)
+    said = write_scenes(bank, ids, out, ("",), write, progress, options)
     categories: dict[str, list[str]] = {}
     for scene_id in ids:
         categories.setdefault(bank.record(scene_id).category or "object", []).append(scene_id)
