@@ -107,6 +107,7 @@ class Browser:
         self._click(_INPUT, label)
         options = "[...document.querySelectorAll('[role=option]')]"
         self._click(f"return {options}.find(o=>o.textContent===arguments[0]&&o.offsetParent)", option)
+        self.js("document.activeElement.blur()")  # a cursor would blink
 
     def check(self, label: str) -> None:
         """Click a check box."""

@@ -56,7 +56,9 @@ def browser():
 
 def test_a_scene_is_picked_and_shown_in_another_way(viewer, browser, tmp_path, tiny_scene):
     ids = ["a", "b", "c"]
-    SceneBank.write(tmp_path / "bank", tiny_scene(3), ids, "stage1", ["0" * 64] * 3)  # noise, of each scene another
+    model = tiny_scene(3, rgb=True)
+    model.renderer.head.out.weight.data.mul_(8)  # noise of strong colours, of each scene another
+    SceneBank.write(tmp_path / "bank", model, ids, "stage1", ["0" * 64] * 3)
     browser.open(viewer(tmp_path / "bank"))
     first = browser.still_picture()[CANVAS]
     browser.pick("c")
