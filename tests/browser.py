@@ -6,12 +6,19 @@
 import argparse
 import io
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 PATIENCE = 60  # seconds that something may take to appear
+
+needs_browser = pytest.mark.skipif(
+    not (find_spec("selenium") and shutil.which("chromium") and shutil.which("chromedriver")),
+    reason="no browser: pip install -e '.[dev]'; apt-get install chromium chromium-driver",
+)
 
 _INPUT = (
     "return [...document.querySelectorAll('label')].find(l=>l.textContent===arguments[0])"
@@ -20,7 +27,7 @@ _INPUT = (
 
 
 class Browser:
-    """Chromium at one address.
+    """Chromium: what any page shows, and the panel of a viewer.
 
     Args:
         size: Width and height of the window, pixels.
@@ -41,6 +48,8 @@ class Browser:
         # A window is never narrower than 500 pixels; a phone is.
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size[0] < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        still = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": still})
 
     def __enter__(self) -> "Browser":
         return self
@@ -54,21 +63,61 @@ class Browser:
 
         return WebDriverWait(self.driver, PATIENCE, 0.1).until(lambda _: condition())
 
-    def open(self, address: str) -> None:
-        """Open a viewer, and wait until its panel and the first pictures are there."""
-        self.driver.get(address)
-        self.wait(lambda: self.js("return document.querySelectorAll('.gallery img').length"))
-        self.wait(lambda: self.js("return [...document.querySelectorAll('.gallery img')].every(i=>i.naturalWidth)"))
-        self.wait(lambda: self.js("return document.querySelector('.mantine-Notification-closeButton')"))
-        self.js("document.querySelector('.mantine-Notification-closeButton').click()")  # that there is no GPU
-
     def js(self, script: str, *arguments):
         """What a script in the page returns."""
         return self.driver.execute_script(script, *arguments)
 
-    def picture(self) -> np.ndarray:
-        """What the window shows, uint8 [H, W, 3]."""
-        return np.asarray(Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB"))
+    def value(self, expression: str, *arguments):
+        """Value of an expression in the page."""
+        return self.js(f"return {expression}", *arguments)
+
+    def find(self, selector: str):
+        """The only element of a CSS selector."""
+        (element,) = self.driver.find_elements("css selector", selector)
+        return element
+
+    def picture(self, selector: str | None = None) -> np.ndarray:
+        """What the window or an element shows, int16 [H, W, 3] in [0, 255]: differences have a sign."""
+        png = self.find(selector).screenshot_as_png if selector else self.driver.get_screenshot_as_png()
+        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), np.int16)
+
+    def keys(self, selector: str, keys: str) -> None:
+        """Keys for an element that has the focus, as who uses no mouse gives them."""
+        element = self.find(selector)
+        self.js("arguments[0].focus()", element)
+        assert self.value("document.activeElement === arguments[0]", element)
+        element.send_keys(keys)
+
+    def drag(self, selector: str, pixels: int) -> None:
+        """A drag to the right, from the middle of an element."""
+        from selenium.webdriver import ActionChains
+
+        actions = ActionChains(self.driver)
+        actions.click_and_hold(self.find(selector)).move_by_offset(pixels, 0).release().perform()
+
+    def errors(self, *levels: str) -> list[str]:
+        """What the console has said since it was asked last, of these levels; of ``SEVERE`` where none is given."""
+        entries = self.driver.get_log("browser")
+        return [entry["message"] for entry in entries if entry["level"] in (levels or ("SEVERE",))]
+
+    # -- a viewer ----------------------------------------------------------------------------------------------------
+
+    def open(self, address: str) -> None:
+        """Open a viewer, and wait until its panel and the first pictures are there."""
+        self.driver.get(address)
+        self.shown_scenes()
+        self.wait(lambda: self.js("return document.querySelector('.mantine-Notification-closeButton')"))
+        self.js("document.querySelector('.mantine-Notification-closeButton').click()")  # that there is no GPU
+
+    def shown_scenes(self) -> list[str]:
+        """Ids of the scenes whose thumbnails a viewer shows, once they are there."""
+        self.wait(lambda: self.value("document.querySelectorAll('.gallery img').length"))
+        self.wait(lambda: self.value("[...document.querySelectorAll('.gallery img')].every(i => i.naturalWidth)"))
+        return self.value("[...document.querySelectorAll('.gallery .scene')].map(e => e.dataset.id)")
+
+    def wait_for_text(self, text: str) -> None:
+        """Wait until the page shows a text."""
+        self.wait(lambda: text in self.value("document.body.innerText"))
 
     def still_picture(self) -> np.ndarray:
         """The same once it no longer changes: eight pictures in a row are alike."""
@@ -85,7 +134,7 @@ class Browser:
 
     def changed_picture(self, before: np.ndarray, part) -> np.ndarray:
         """A part of the window once it is not as before, and still."""
-        self.wait(lambda: np.abs(self.picture()[part].astype(int) - before).max() > 50)
+        self.wait(lambda: np.abs(self.picture()[part] - before).max() > 50)
         return self.still_picture()[part]
 
     def type(self, label: str, text: str) -> None:
@@ -124,10 +173,6 @@ class Browser:
         self.js("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
 
-    def errors(self) -> list[str]:
-        """What the console calls severe."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -150,7 +195,7 @@ def main() -> None:
             browser.check(label)
         for label, option in arguments.choose:
             browser.choose(label, option)
-        Image.fromarray(browser.still_picture()).save(arguments.out, quality=85)
+        Image.fromarray(browser.still_picture().astype(np.uint8)).save(arguments.out, quality=85)
         print(arguments.out, *browser.errors(), sep="\n")
 
 

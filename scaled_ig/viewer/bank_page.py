@@ -49,9 +49,10 @@ class BankPage:
     def close(self) -> None:
         self._painter.close()
 
-    def refresh(self, title: str) -> None:
-        """The scenes have changed, and are the same ones."""
-        self.title.content = title
+    def refresh(self, scenes: Scenes, title: str) -> None:
+        """Show the same scenes as they are now."""
+        self.scenes, self.title.content = scenes, title
+        self.gallery.thumbnail = scenes.thumbnail
         self.gallery.draw()
         self._ask()
 

@@ -55,7 +55,7 @@ class Gallery:
         thumbnail: Callable[[str], bytes],
         fields: Sequence[Any],
     ) -> None:
-        self._ids, self._categories, self._thumbnail, self._fields = ids, categories, thumbnail, fields
+        self._ids, self._categories, self.thumbnail, self._fields = ids, categories, thumbnail, fields
         self._page, self._lock = 0, threading.Lock()
         self._filter = gui.add_text("filter", "", hint="Part of an id or of a category")
         self._html = gui.add_html("")
@@ -85,7 +85,7 @@ class Gallery:
     def _cell(self, name: str) -> str:
         marks = ("chosen", "other")
         chosen = " ".join(mark for mark, field in zip(marks, self._fields, strict=False) if field.value == name)
-        shown, picture = escape(name, quote=True), data_uri(self._thumbnail(name), "image/jpeg")
+        shown, picture = escape(name, quote=True), data_uri(self.thumbnail(name), "image/jpeg")
         pick, *rest = (_PICK.format(field=field._impl.uuid) for field in self._fields)
         mix = "".join(
             f'<button class="mix" title="mix with {shown}" data-id="{shown}" onclick="{way}">mix</button>'

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -26,7 +28,7 @@ from scaled_ig.viewer.scenes import Scenes
 from scaled_ig.viewer.views import NoTruth
 
 EVERY_N_STEPS = 25
-REST = 2.0  # seconds between two copies, at least
+REST = 2.0  # seconds between two copies of a phase, at least
 MOST_SCENES = 12
 WAITING = "Scenes appear here as soon as a phase trains them."
 
@@ -34,8 +36,9 @@ WAITING = "Scenes appear here as soon as a phase trains them."
 class LiveView(Callback):
     """Shows the first rank's scenes of the phase that is trained, as they are at every 25th step.
 
-    Nothing is copied while no browser is there, and nothing that training reads is written. Rows that a step has not
-    read for long are shown as it left them: dense Adam would have moved them on.
+    Training copies scenes and goes on; a thread draws the copies. Nothing is copied while no browser is there or while
+    the last copy is still being drawn, and nothing that training reads is written. Rows that a step has not read for
+    long are shown as it left them: dense Adam would have moved them on.
 
     Args:
         port: Of localhost.
@@ -46,12 +49,11 @@ class LiveView(Callback):
 
     def __init__(self, port: int) -> None:
         self._server: Any = None
-        self._scenes: Scenes | None = None
-        self._ids: list[str] = []
-        self._title, self._last = "", 0.0
-        self._pages: dict[int, tuple[Any, BankPage | None]] = {}
-        self._lock = threading.RLock()
-        self._pool = ThreadPoolExecutor(1, "live")  # training waits for copies alone
+        self._newest: Copies | None = None
+        self._pages: list[LivePage] = []
+        self._lock = threading.Lock()  # a browser that comes is shown the newest copies, once
+        self._last = -math.inf  # when scenes were copied
+        self._pool = ThreadPoolExecutor(1, "live")
         self._drawn: Future[None] | None = None
         if getattr(rank_zero_only, "rank", 0) == 0:
             self._server = server.start("localhost", port, self._enter)
@@ -79,82 +81,96 @@ class LiveView(Callback):
 
     # -- training ----------------------------------------------------------------------------------------------------
 
+    def on_train_start(self, trainer, pl_module) -> None:
+        self._last = -math.inf
+
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if self._server is None or pl_module.name == "autoencoder" or trainer.global_step % EVERY_N_STEPS:
             return
         is_free = self._drawn is None or self._drawn.done()
         if self._server.get_clients() and is_free and time.monotonic() - self._last > REST:
-            self._show(trainer, pl_module)
+            self._copy(trainer, pl_module)
 
-    def _show(self, trainer, phase) -> None:
+    def _copy(self, trainer, phase) -> None:
         try:
-            ids = trainer.datamodule.scene_ids(phase.stage)
-            places = spread(range(len(trainer.datamodule.own_scenes(phase.stage))), MOST_SCENES)
-            owned = trainer.datamodule.own_scenes(phase.stage)
+            ids, owned = trainer.datamodule.scene_ids(phase.stage), trainer.datamodule.own_scenes(phase.stage)
+            places = spread(range(len(owned)), MOST_SCENES)
             scenes = copy_scenes(phase.scene, [ids[owned[place]] for place in places], places)
-            title = f"### {phase.name}\nstep {trainer.global_step:,}"
-            self._drawn = self._pool.submit(self._turn_to, scenes, title)
+            copies = Copies(Scenes(scenes), list(scenes), f"### {phase.name}\nstep {trainer.global_step:,}")
+            self._drawn = self._pool.submit(self._show, copies)
         except Exception:  # training goes on without being looked at
             traceback.print_exc(file=sys.stderr)
         self._last = time.monotonic()
 
     # -- browsers ----------------------------------------------------------------------------------------------------
 
-    def _turn_to(self, scenes: dict[str, BankScene], title: str) -> None:
-        try:
-            self._show_all(scenes, title)
-        except Exception:  # as when a browser leaves meanwhile
-            traceback.print_exc(file=sys.stderr)
-
-    def _show_all(self, scenes: dict[str, BankScene], title: str) -> None:
+    def _show(self, copies: Copies) -> None:
         with self._lock:
-            are_others = list(scenes) != self._ids
-            self._ids, self._title = list(scenes), title
-            if self._scenes is None or are_others:
-                self._scenes = Scenes(scenes)
-            else:
-                self._scenes.use(scenes)
-            for client, page in list(self._pages.values()):
-                if page is None or are_others:
-                    self._build(client)
-                else:
-                    page.refresh(title)
+            self._newest = copies
+            for page in self._pages:
+                try:
+                    page.show(copies)
+                except Exception:  # as when a browser leaves meanwhile
+                    traceback.print_exc(file=sys.stderr)
 
-    def _enter(self, client: Any) -> server.Page:
+    def _enter(self, client: Any) -> LivePage:
+        page = LivePage(client, self._leave)
         with self._lock:
-            self._pages[client.client_id] = client, None
-            if self._scenes is None:
-                client.gui.add_markdown(WAITING)
-            else:
-                self._build(client)
-        return _Seat(self, client.client_id)
+            self._pages.append(page)
+            if self._newest is not None:
+                page.show(self._newest)
+        return page
 
-    def leave(self, client_id: int) -> None:
-        """A browser has gone."""
+    def _leave(self, page: LivePage) -> None:
         with self._lock:
-            _, page = self._pages.pop(client_id, (None, None))
-        if page is not None:
-            page.close()
-
-    def _build(self, client: Any) -> None:
-        _, old = self._pages[client.client_id]
-        if old is not None:
-            old.close()
-        client.gui.reset()
-        client.scene.reset()
-        assert self._scenes is not None
-        page = BankPage(client, self._title, self._scenes, self._ids, [], NoTruth("Views are not read while training."))
-        self._pages[client.client_id] = client, page
+            self._pages.remove(page)
 
 
-class _Seat:
-    """A browser's place, whatever page it has."""
+@dataclass(frozen=True)
+class Copies:
+    """Scenes as they were at one step.
 
-    def __init__(self, live: LiveView, client_id: int) -> None:
-        self._live, self._client_id = live, client_id
+    Args:
+        scenes: What can be seen.
+        ids: Of the scenes, in order.
+        title: Phase and step, Markdown.
+    """
+
+    scenes: Scenes
+    ids: list[str]
+    title: str
+
+
+class LivePage:
+    """What one browser sees of training: first that there is nothing yet, then the page of the newest copies.
+
+    Args:
+        client: The browser, a ``viser.ClientHandle``.
+        leave: Called when it has gone.
+    """
+
+    def __init__(self, client: Any, leave: Callable[[LivePage], None]) -> None:
+        self._client, self._leave = client, leave
+        self._page: BankPage | None = None
+        client.gui.add_markdown(WAITING)
+
+    def show(self, copies: Copies) -> None:
+        """Show these scenes in place of what is shown; the same ones in the same place."""
+        if self._page is not None and self._page.ids == copies.ids:
+            self._page.refresh(copies.scenes, copies.title)
+            return
+        if self._page is not None:
+            self._page.close()
+        self._client.gui.reset()
+        self._client.scene.reset()
+        truth = NoTruth("Views are not read while training.")
+        self._page = BankPage(self._client, copies.title, copies.scenes, copies.ids, [], truth)
 
     def close(self) -> None:
-        self._live.leave(self._client_id)
+        """The browser has gone."""
+        self._leave(self)
+        if self._page is not None:
+            self._page.close()
 
 
 @torch.no_grad()

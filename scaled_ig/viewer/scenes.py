@@ -58,10 +58,6 @@ class Scenes:
     """
 
     def __init__(self, scenes: Mapping[str, BankScene]) -> None:
-        self.use(scenes)
-
-    def use(self, scenes: Mapping[str, BankScene]) -> None:
-        """Show these scenes from now on; nothing is kept of others."""
         self._scenes = scenes
         self._rows = lru_cache(maxsize=SCENES_KEPT)(self._mixed)
         self.thumbnail = lru_cache(maxsize=THUMBNAILS_KEPT)(self._thumbnail)

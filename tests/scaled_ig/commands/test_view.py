@@ -1,8 +1,11 @@
 """What cannot be viewed is said in one sentence."""
 
+import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -48,3 +51,17 @@ def test_without_viser_it_is_said_what_to_install(monkeypatch):
 def test_ports_have_a_range():
     with pytest.raises(UsageError, match="--port 70000"):
         view(str(RUN), port=70000)
+
+
+@pytest.mark.slow("a program that begins cold")
+def test_it_serves_a_page_until_it_is_interrupted():
+    pytest.importorskip("viser", reason="the viewer's extra is not installed")
+    words = [sys.executable, "-m", "scaled_ig", "view", str(PACK), "--port", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        line = process.stdout.readline()
+        address = next(word for word in line.split() if word.startswith("http"))
+        with urlopen(address) as answer:
+            assert b"<html" in answer.read()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "interrupted\n")

@@ -1,95 +1,78 @@
 """The viewer in a real browser, Chromium: what is clicked is what is seen."""
 
-import shutil
-import socket
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
-pytest.importorskip("viser", reason="the viewer's extra is not installed")
-pytest.importorskip("selenium", reason="Selenium is not installed: pip install 'scaled-ig[dev]'")
-if not (shutil.which("chromium") and shutil.which("chromedriver")):
-    pytest.skip("no Chromium: apt-get install chromium chromium-driver", allow_module_level=True)
-
 from scaled_ig.bank.scene_bank import SceneBank
-from tests.browser import Browser
+from tests.browser import Browser, needs_browser
 
-PROGRAM = [sys.executable, "-c", "from scaled_ig.cli import main; main()"]
+pytest.importorskip("viser", reason="the viewer's extra is not installed")
+from scaled_ig.viewer import server
+from scaled_ig.viewer.pages import page_of
+
 CANVAS = np.s_[:, :900]  # beside the panel
 
-pytestmark = [pytest.mark.slow("a browser"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow("a browser"), pytest.mark.timeout(600), needs_browser]
 
 
-def address_in(process: subprocess.Popen) -> str:
-    """What a program says that a browser shall open."""
-    for line in process.stdout:
-        if "open http" in line:
-            return next(word for word in line.split() if word.startswith("http"))
-    raise AssertionError("the program has ended")
+@pytest.fixture(scope="module")
+def chromium():
+    with Browser() as browser:
+        yield browser
 
 
 @pytest.fixture
-def viewer():
-    """Starts ``scaled-ig view``; gives the address. It ends on Ctrl-C with 130."""
-    processes = []
+def show(chromium):
+    """Shows a folder's page to the browser, which it gives; its console has no errors."""
+    servers = []
 
-    def start(*arguments) -> str:
-        words = [*PROGRAM, "view", *map(str, arguments), "--port", "0"]
-        processes.append(subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-        return address_in(processes[-1])
+    def start(path) -> Browser:
+        servers.append(server.start("localhost", 0, page_of(path, None).open))
+        chromium.open(server.address(servers[-1]))
+        return chromium
 
     yield start
-    for process in processes:
-        process.send_signal(2)
-        _, errors = process.communicate(timeout=60)
-        assert (process.returncode, errors) == (130, "interrupted\n")
+    assert chromium.errors() == []
+    chromium.driver.get("about:blank")  # it would complain of a server that has gone
+    for running in servers:
+        running.stop()
 
 
-@pytest.fixture
-def browser():
-    with Browser() as opened:
-        yield opened
-        assert opened.errors() == []
-
-
-def test_a_scene_is_picked_and_shown_in_another_way(viewer, browser, tmp_path, tiny_scene):
+def test_a_scene_is_picked_and_shown_in_another_way(show, tmp_path, tiny_scene):
     ids = ["a", "b", "c"]
     model = tiny_scene(3, rgb=True)
     model.renderer.head.out.weight.data.mul_(8)  # noise of strong colours, of each scene another
     SceneBank.write(tmp_path / "bank", model, ids, "stage1", ["0" * 64] * 3)
-    browser.open(viewer(tmp_path / "bank"))
+    browser = show(tmp_path / "bank")
     first = browser.still_picture()[CANVAS]
     browser.pick("c")
     other = browser.changed_picture(first, CANVAS)
     browser.choose("show", "depth")
     depth = browser.changed_picture(other, CANVAS)
-    assert np.abs(depth.astype(int) - first).mean() > 1
+    assert np.abs(depth - first).mean() > 1
     browser.type("scene", "a")
     browser.choose("show", "image")
-    browser.wait(lambda: np.abs(browser.picture()[CANVAS].astype(int) - first).mean() < 1)
+    browser.wait(lambda: np.abs(browser.picture()[CANVAS] - first).mean() < 1)
 
 
-def test_the_truth_stands_over_the_rendering(viewer, browser, tiny_run):
-    browser.open(viewer(tiny_run))
+def test_the_truth_stands_over_the_rendering(show, tiny_run):
+    browser = show(tiny_run)
     before = browser.still_picture()[CANVAS]
     browser.press("nearest view")
-    assert np.abs(browser.changed_picture(before, CANVAS).astype(int) - before).mean() > 1
+    assert np.abs(browser.changed_picture(before, CANVAS) - before).mean() > 1
 
 
-def test_the_filter_leaves_what_it_names(viewer, browser, tiny_run):
-    browser.open(viewer(tiny_run / "bank"))
-    shown = "return [...document.querySelectorAll('.gallery .scene')].map(e=>e.dataset.id)"
-    last = browser.js(shown)[-1]
+def test_the_filter_leaves_what_it_names(show, tiny_run):
+    browser = show(tiny_run / "bank")
+    last = browser.shown_scenes()[-1]
     browser.type("filter", last)
-    browser.wait(lambda: browser.js(shown) == [last])
+    browser.wait(lambda: browser.shown_scenes() == [last])
     browser.type("filter", "nothing of this name")
-    browser.wait(lambda: "no such scene" in browser.js("return document.body.innerText"))
+    browser.wait_for_text("no such scene")
 
 
-def test_a_pack_shows_where_its_views_were_taken_from(viewer, browser, tiny_pack):
-    browser.open(viewer(tiny_pack))
+def test_a_pack_shows_where_its_views_were_taken_from(show, tiny_pack):
+    browser = show(tiny_pack)
     picture = browser.still_picture()[CANVAS]
     browser.check("training views (blue)")
     without_training = browser.changed_picture(picture, CANVAS)
@@ -103,30 +86,4 @@ def test_a_pack_shows_where_its_views_were_taken_from(viewer, browser, tiny_pack
 
 def count_of(picture, colour) -> int:
     """Pixels of about a colour."""
-    return int((np.abs(picture.astype(int) - colour).max(-1) < 60).sum())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
-def test_training_is_the_same_to_the_bit_while_it_is_looked_at(tmp_path, tiny_config, browser):
-    banks = []
-    for number, options in enumerate([[], ["--view", str(free_port())]]):
-        folder = tmp_path / str(number)
-        steps = [f"--phases.{name}.max_steps=200" for name in ("warm_up", "joint", "latent_supervision")]
-        words = ["fit", "--config", str(tiny_config), "--run_dir", str(folder), *steps, *options]
-        process = subprocess.Popen([*PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if options:
-            browser.open(address_in(process))
-            assert "step" in browser.js("return document.body.innerText")
-            browser.driver.get("about:blank")  # it would complain of a server that has gone
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output
-        banks.append(
-            {file.relative_to(folder): file.read_bytes() for file in folder.glob("bank/**/*") if file.is_file()}
-        )
-    assert len(banks[0]) > 3
-    assert banks[0] == banks[1]
+    return int((np.abs(picture - colour).max(-1) < 60).sum())
