@@ -10,14 +10,15 @@ pytest.importorskip("viser", reason="the viewer's extra is not installed")
 from scaled_ig.viewer import server
 from scaled_ig.viewer.pages import page_of
 
-CANVAS = np.s_[:, :900]  # beside the panel
+SIZE = (760, 560)  # a narrower one is a phone's; without a GPU each pixel takes its time
+CANVAS = np.s_[:, :420]  # beside the panel
 
 pytestmark = [pytest.mark.slow("a browser"), pytest.mark.timeout(600), needs_browser]
 
 
 @pytest.fixture(scope="module")
 def chromium():
-    with Browser() as browser:
+    with Browser(SIZE) as browser:
         yield browser
 
 

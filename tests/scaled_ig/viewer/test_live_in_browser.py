@@ -26,10 +26,8 @@ def test_training_is_the_same_to_the_bit_while_it_is_looked_at(tmp_path, tiny_co
     config, port, gates = tmp_path / "config.yaml", free_port(), tmp_path / "gates"
     gates.mkdir()
     config.write_text(tiny_config.read_text().replace("max_steps: 12", f"max_steps: {STEPS}"))
-    gate = (
-        f"[{{class_path: tests.scaled_ig.viewer.gate.Gate, init_args: {{folder: {gates}, phases: {list(LOOKED_AT)}}}}}]"
-    )
-    looked_at = ["--view", port, "--allow-package", "tests", f"--trainer.callbacks={gate}"]
+    gate = {"class_path": "tests.scaled_ig.viewer.gate.Gate", "init_args": {"folder": str(gates), "phases": LOOKED_AT}}
+    looked_at = ["--view", port, "--allow-package", "tests", f"--trainer.callbacks={json.dumps([gate])}"]
 
     def fit(name, *options):
         return run_scaled_ig("fit", "--config", config, "--run_dir", tmp_path / name, *options)
@@ -38,7 +36,7 @@ def test_training_is_the_same_to_the_bit_while_it_is_looked_at(tmp_path, tiny_co
         wait_for(gates / f"{phase}-{place}-reached")
         (gates / f"{phase}-{place}").touch()
 
-    with ThreadPoolExecutor(1) as pool, Browser() as browser:
+    with ThreadPoolExecutor(1) as pool, Browser((760, 560)) as browser:
         trained = pool.submit(fit, "looked-at", *looked_at)
         wait_for(gates / "joint-begin-reached")
         browser.driver.get(f"http://localhost:{port}")
