@@ -35,5 +35,5 @@ def view(
     try:
         threading.Event().wait()
     finally:
-        running.stop()
+        server.stop(running)
     return 0

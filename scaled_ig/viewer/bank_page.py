@@ -59,16 +59,16 @@ class BankPage:
     # -- the panel ---------------------------------------------------------------------------------------------------
 
     def _build(self, title: str, categories: Sequence[str]) -> None:
-        gui = self.client.gui
+        gui, has_room = self.client.gui, not lens.is_phone(self.client.camera)
         self.title = gui.add_markdown(title)
         self.state = gui.add_markdown("")
         self.scene = gui.add_text("scene", self.ids[0], hint="Id of the scene that is shown")
         self.mode = gui.add_dropdown("show", MODES)
-        with gui.add_folder("Scenes"):
+        with gui.add_folder("Scenes", expand_by_default=has_room):
             self.other = gui.add_text("mix with", "", hint="Id of another scene of the same version")
             self.share = gui.add_slider("share of it", 0.0, 1.0, 0.01, 0.5)
             self.gallery = Gallery(gui, self.ids, categories, self.scenes.thumbnail, (self.scene, self.other))
-        with gui.add_folder("Held-out views"):
+        with gui.add_folder("Held-out views", expand_by_default=has_room):
             self.why_no_truth = gui.add_markdown("")
             self.view = gui.add_slider("view", 0, 1, 1, 0, hint="Puts the camera where the view was taken from")
             self.nearest = gui.add_button("nearest view")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from scaled_ig.cameras import Cameras
 
+PHONE = 576  # pixels of width up to which the panel lies over the lower part of the window
 MOVED = 1e-3  # world units, and parts of a unit quaternion
 
 
@@ -27,6 +28,11 @@ def camera_of(camera: Any) -> Cameras:
     pose[:3, :3] = torch.from_numpy(SO3(camera.wxyz).as_matrix())
     pose[:3, 3] = torch.as_tensor(camera.position)
     return Cameras(pose[None], torch.tensor([[focal / camera.aspect, focal, 0.5, 0.5]]))
+
+
+def is_phone(camera: Any) -> bool:
+    """Whether the panel covers what is looked at, so that its folders are closed at first."""
+    return bool(camera.image_width <= PHONE)
 
 
 def frame_in_window(size: tuple[int, int], aspect: float) -> tuple[float, float]:

@@ -65,7 +65,7 @@ class LiveView(Callback):
     def __exit__(self, *_: object) -> None:
         if self._server is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-            self._server.stop()
+            server.stop(self._server)
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self  # one server for all phases

@@ -79,7 +79,7 @@ class PackPage:
         self.pictures = gui.add_dropdown("pictures", PICTURES)
         self.trained = gui.add_checkbox("training views (blue)", True)
         self.held_out = gui.add_checkbox("held-out views (orange)", True)
-        with gui.add_folder("Scenes"):
+        with gui.add_folder("Scenes", expand_by_default=not lens.is_phone(self.client.camera)):
             self.gallery = Gallery(gui, index.scene_ids, index.categories, self.pack.thumbnail, (self.scene,))
         reset = gui.add_button("camera back")
         dark = gui.add_checkbox("dark", False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
-import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -47,22 +46,26 @@ def start(host: str, port: int, open_page: Callable[[Any], Page]) -> Any:
     server.gui.configure_theme(show_logo=False, show_share_button=False)  # sharing would go through a server of others
     server.initial_camera.position, server.initial_camera.look_at = FRONT_RIGHT, (0.0, 0.0, 0.0)
     pages: dict[int, Page] = {}
-    lock = threading.Lock()
 
     def enter(client: Any) -> None:
-        page = open_page(client)
-        with lock:
-            pages[client.client_id] = page
+        pages[client.client_id] = open_page(client)
+        if client.client_id not in server.get_clients():  # it has left meanwhile
+            leave(client)
 
     def leave(client: Any) -> None:
-        with lock:
-            page = pages.pop(client.client_id, None)
+        page = pages.pop(client.client_id, None)
         if page is not None:
             page.close()
 
     server.on_client_connect(enter)
     server.on_client_disconnect(leave)
     return server
+
+
+def stop(server: Any) -> None:
+    """End a server. It waits some seconds at most for browsers that do not answer."""
+    with contextlib.redirect_stdout(io.StringIO()):  # its farewell
+        server.stop()
 
 
 def address(server: Any) -> str:

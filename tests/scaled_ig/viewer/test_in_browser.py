@@ -18,25 +18,26 @@ pytestmark = [pytest.mark.slow("a browser"), pytest.mark.timeout(600), needs_bro
 
 @pytest.fixture(scope="module")
 def chromium():
+    """The browser, and servers that end after it: they would wait for its farewells."""
+    servers = []
     with Browser(SIZE) as browser:
-        yield browser
+        yield browser, servers
+    for running in servers:
+        server.stop(running)
 
 
 @pytest.fixture
 def show(chromium):
-    """Shows a folder's page to the browser, which it gives; its console has no errors."""
-    servers = []
+    """Shows a folder's page in the browser, which it gives. The console has no errors."""
+    browser, servers = chromium
 
     def start(path) -> Browser:
         servers.append(server.start("localhost", 0, page_of(path, None).open))
-        chromium.open(server.address(servers[-1]))
-        return chromium
+        browser.open(server.address(servers[-1]))
+        return browser
 
     yield start
-    assert chromium.errors() == []
-    chromium.driver.get("about:blank")  # it would complain of a server that has gone
-    for running in servers:
-        running.stop()
+    assert browser.errors() == []
 
 
 def test_a_scene_is_picked_and_shown_in_another_way(show, tmp_path, tiny_scene):
