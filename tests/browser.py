@@ -169,9 +169,14 @@ class Browser:
 
     def _click(self, script: str, text: str) -> None:
         """Click the element that a script finds by its text, once it is there."""
+        from selenium.common.exceptions import ElementNotInteractableException
+        from selenium.webdriver.support.ui import WebDriverWait
+
         element = self.wait(lambda: self.js(script, text))
         self.js("arguments[0].scrollIntoView({block: 'center'})", element)
-        element.click()
+        # A folder takes its time to open.
+        waiting = WebDriverWait(self.driver, PATIENCE, 0.1, [ElementNotInteractableException])
+        waiting.until(lambda _: element.click() is None)
 
 
 def main() -> None:
