@@ -1,5 +1,6 @@
 """What examples/ promises: the diffusion model runs on a bank, and its planes are what the bank's head reads."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,8 +21,9 @@ import diffusion  # noqa: E402 - not a package
 
 
 @pytest.fixture(scope="module")
-def bank():
-    return scaled_ig.open(KEPT)
+def bank(tmp_path_factory):
+    """A copy: its statistics are kept in its folder."""
+    return scaled_ig.open(shutil.copytree(KEPT / "bank", tmp_path_factory.mktemp("kept") / "bank"))
 
 
 def test_planes_come_back_from_the_images_that_the_network_sees(bank):
@@ -56,7 +58,7 @@ def test_the_nearest_scene_is_the_one_that_was_changed_least():
 
 
 def test_the_example_draws_scenes_and_a_picture_of_them(bank, tmp_path):
-    diffusion.diffusion(str(KEPT), str(tmp_path), steps=3, batch_size=2, samples=2, width=16)
+    diffusion.diffusion(str(bank.path), str(tmp_path), steps=3, batch_size=2, samples=2, width=16)
     side = bank.planes().shape[-1]
     assert load_file(tmp_path / "samples.safetensors")["planes"].shape == (2, *bank.planes().shape[1:3], side, side)
     assert Image.open(tmp_path / "samples.png").size == (2 * diffusion.PICTURE, 4 * diffusion.PICTURE)
@@ -79,7 +81,7 @@ def test_planes_that_cannot_be_halved_are_refused(bank, monkeypatch, tmp_path):
     odd = torch.nn.functional.pad(bank.planes(), (0, 1, 0, 1))
     monkeypatch.setattr(type(bank), "planes", lambda self: odd)
     with pytest.raises(UsageError, match="multiple of 8"):
-        diffusion.diffusion(str(KEPT), str(tmp_path), steps=1)
+        diffusion.diffusion(str(bank.path), str(tmp_path), steps=1)
 
 
 @pytest.mark.slow("trains a bank within")
