@@ -24,8 +24,8 @@ def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: s
         pack: folder of the pack.
         sheet: PNG file of the contact sheet; contact_sheet.png in the pack unless given. More than 200 findings, of
             which the screen shows the first, are written to findings.txt beside it.
-        fix_drop: also write a pack without the scenes that have findings, to the folder ``out``.
-        out: folder of that pack; empty, or not there.
+        fix_drop: also write a pack without the scenes that have findings, to the folder that --out names.
+        out: with fix_drop, folder of that new pack; empty, or not there.
 
     Returns:
         Exit code: 0 for a sound pack, 1 if there are findings. A pack that cannot be opened raises ``UsageError``,

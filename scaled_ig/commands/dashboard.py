@@ -15,6 +15,9 @@ def dashboard(*, group: str = "ablations-demo", project: str = "scaled-ig", enti
     It shows the quality and the cost of every row as bars, quality against training time, and the rows' scenes. W&B
     keeps views on its server alone: this needs a key and a network, and that the runs are there (``wandb sync``).
 
+    Examples:
+        scaled-ig dashboard --group ablations-paper --entity TEAM
+
     Args:
         group: Group of the runs: ablations, baselines or latent-spaces, with -demo or -paper, after make's targets.
         project: W&B project of the runs.

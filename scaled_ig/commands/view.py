@@ -11,6 +11,10 @@ def view(
 ) -> int:
     """Shows the scenes of a run or of a bank, or the views of a pack, in a browser until it is interrupted.
 
+    Examples:
+        scaled-ig view runs/mine
+        scaled-ig view data/mine --port 0
+
     Args:
         path: Folder of a run, of a bank or of a pack.
         pack: Folder of the run's pack, where it has been moved since.
