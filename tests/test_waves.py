@@ -199,7 +199,7 @@ def test_a_page_shows_all_waves_and_counts_what_they_share_once(copied, shared):
     text = (copied / "report.html").read_text()
     assert f"all {2 if shared == 'freeze' else 3} versions of the shared parts" in text
     assert "It was learned in 2 waves, one after another, of which the first is shown" in text
-    assert "All 4 stage-2 scenes rendered" in text
+    assert "All 4 stage-2 scenes, rendered" in text
     assert "S2 (stage 2): 4 scenes, from the best to the worst" in text
     record = RunRecord.open(copied)
     costs = record.costs["phases"]["rgb_alignment"]

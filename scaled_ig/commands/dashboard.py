@@ -16,7 +16,8 @@ def dashboard(*, group: str = "ablations-demo", project: str = "scaled-ig", enti
     keeps views on its server alone: this needs a key and a network, and that the runs are there (``wandb sync``).
 
     Examples:
-        scaled-ig dashboard --group ablations-paper --entity TEAM
+        scaled-ig dashboard
+        scaled-ig dashboard --group baselines-demo
 
     Args:
         group: Group of the runs: ablations, baselines or latent-spaces, with -demo or -paper, after make's targets.

@@ -165,9 +165,7 @@ class TrainingParser(VerbParser, LightningArgumentParser):
         self.packages = allow(allowed.packages)
         place = next((place for place, word in enumerate(words) if word.partition("=")[0] == "--run"), 0)
         end = place + (1 if words and "=" in words[place] else 2)
-        config = super().parse_args([*words[place:end], *words[:place], *words[end:]], **options)
-        check_classes(config, MODEL_KINDS + TRAINER_KINDS, self.packages)
-        return config
+        return super().parse_args([*words[place:end], *words[:place], *words[end:]], **options)
 
     def add_class_arguments(self, theclass: Any, *arguments: Any, **options: Any) -> list[str]:
         names = super().add_class_arguments(theclass, *arguments, **options)
@@ -181,6 +179,7 @@ class TrainingParser(VerbParser, LightningArgumentParser):
         return super().hints() | fields | LIBRARYS
 
     def wrong_values(self, config: Namespace) -> Iterator[str]:
+        check_classes(config, MODEL_KINDS + TRAINER_KINDS, self.packages)
         yield from super().wrong_values(config)
         yield from settings_without_effect(self, config)
         if self.verb is not fit and config.get("trainer.fast_dev_run"):

@@ -13,7 +13,7 @@ def view(
 
     Examples:
         scaled-ig view runs/mine
-        scaled-ig view data/mine --port 0
+        scaled-ig view data/mine --port 8081
 
     Args:
         path: Folder of a run, of a bank or of a pack.

@@ -5,10 +5,8 @@ Letters: N scenes, F features, K texels along a plane, M base planes, H hidden n
 
 from __future__ import annotations
 
-import subprocess
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from scaled_ig.bank.table import BankRecord
 from scaled_ig.rendering.field_head import SceneHeads
 from scaled_ig.rendering.sampling import FullRay, InsideBall
 from scaled_ig.representations import MicroMacro, PlaneRepresentation
+from scaled_ig.runs.provenance import commit
 from scaled_ig.scene_model import SceneModel
 
 
@@ -150,7 +149,7 @@ class Contents:
             "encoding": version.encoding,
             "model": _without_folders(version.model),
             "scaled_ig": __version__,
-            "commit": _commit(),
+            "commit": commit(),
             "torch": torch.__version__,
         }
 
@@ -160,14 +159,3 @@ def _without_folders(values: Any) -> Any:
     if isinstance(values, dict):
         return {name: _without_folders(value) for name, value in values.items()}
     return Path(values).name if isinstance(values, str) and Path(values).is_absolute() else values
-
-
-def _commit() -> str:
-    """Of this program, where it runs from a checkout; empty elsewhere."""
-    here = Path(__file__).parents[2]
-    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
-    if not (here / ".git").exists():
-        return ""
-    with suppress(OSError):
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return ""

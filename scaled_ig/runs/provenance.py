@@ -9,15 +9,17 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from data_modules.base import MultiViewDataModule
 from scaled_ig import __version__
 from scaled_ig.documents import DocumentError, parse_json
 from scaled_ig.errors import UsageError
 from scaled_ig.runs.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from data_modules.base import MultiViewDataModule
 
 FILE = "provenance.jsonl"
 PACKAGES = ("lightning", "numpy", "h5py", "safetensors", "torchmetrics", "jsonargparse")
