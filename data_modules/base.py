@@ -21,7 +21,7 @@ from data_modules.layout import PackIndex
 from data_modules.streaming.choice import SceneChoice
 from data_modules.streaming.memory import available_bytes, available_shared_bytes
 from data_modules.streaming.samplers import ResumableLoader, SceneBatches
-from data_modules.streaming.stages import deal_stages
+from data_modules.streaming.stages import both_stages, deal_stages
 from data_modules.streaming.views import PackViews
 from scaled_ig.batch import ViewBatch, ViewKey
 from scaled_ig.cameras import Cameras
@@ -148,7 +148,8 @@ class MultiViewDataModule(LightningDataModule):
         if isinstance(least, int) and len(self._stages[stage]) < least:
             raise UsageError(
                 f"{self.path} has {self.index.num_scenes} scenes, too few for stage1_scenes {self.stage1_scenes} and "
-                f"stage2_scenes {self.stage2_scenes}: lower --data.stage{stage}_scenes or pack more"
+                f"stage2_scenes {self.stage2_scenes}: lower --data.stage{stage}_scenes, such as "
+                f"{both_stages(self.index)}, or pack more"
             )
         scenes = self._stages[stage]
         if not scenes:

@@ -111,6 +111,9 @@ def _run(arguments: Sequence[str]) -> int:
                 from scaled_ig import completion
 
                 print(completion.script(overview(completion.parser_of), shell))
+            case []:
+                overview().print_help(sys.stderr)
+                return 2
             case _:
                 overview().parse_args(arguments)
         return 0

@@ -24,7 +24,13 @@ LONGEST_MESSAGE = 600
 
 
 class HelpFormatter(DefaultHelpFormatter):
-    """Paragraphs stay apart, and lines that begin with spaces, such as examples, stay as they are."""
+    """Paragraphs stay apart, and lines that begin with spaces, such as examples, stay as they are.
+
+    The range of a number stands behind its type in plain words.
+    """
+
+    def _expand_help(self, action: Any) -> str:
+        return re.sub(r"Annotated\[(int|float), ([^]]+)]", r"\1 (\2)", super()._expand_help(action) or "")
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         fill = super()._fill_text
@@ -65,6 +71,7 @@ class VerbParser(ArgumentParser):
                 self.add_argument(*names, action=ActionYesNo, default=default, help=action.help)
             elif not action.option_strings and getattr(action, "_typehint", None) == list[str]:
                 action.nargs, action._typehint = "+", str  # type: ignore[attr-defined]
+                action.metavar = action.dest
 
     def _parse_optional(self, arg_string: str):
         return super()._parse_optional(_with_underscores(arg_string))

@@ -13,7 +13,7 @@ from scaled_ig.errors import UsageError
 C = TypeVar("C", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Range:
     """What a number may be; never NaN.
 
@@ -41,6 +41,8 @@ class Range:
             return f"{low} to {high}"
         least = f"more than {low}" if self.without_low else f"at least {low}"
         return f"{least} and {f'less than {high}' if self.without_high else f'at most {high}'}"
+
+    __repr__ = __str__  # the help of a verb shows it
 
 
 Count = Annotated[int, Range(1, 1_000_000)]

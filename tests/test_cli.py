@@ -61,6 +61,8 @@ NAMES = [*(verb for verb in VERBS if verb != "bank"), *(f"bank {action}" for act
 def test_every_help_has_examples_that_are_understood(name, capsys, parse, tmp_path):  # noqa: F811
     status, said = leave(capsys, *name.split(), "--help")
     assert status == 0
+    assert said.count("Examples:") == 1
+    assert "Range(" not in said
     (tmp_path / "mine.yaml").write_text("run_dir: x\n")
     examples = re.findall(r"^    (scaled-ig .*)$", said, re.MULTILINE)
     assert examples

@@ -79,6 +79,8 @@ def read_index(folder: Path) -> dict[str, Any]:
         document = parse_json(read_file(path))
         digest = json_sha256(document) if isinstance(document, dict) else None
     except FileNotFoundError:
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is no finished pack, since there is no such folder") from None
         raise UsageError(f"{folder} is no finished pack, since it has no {INDEX_FILE}: run scaled-ig pack") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read ({error}): restore it or write the pack again") from None

@@ -11,6 +11,13 @@ from data_modules.streaming.choice import SceneChoice
 from scaled_ig.errors import UsageError
 
 
+def both_stages(index: PackIndex) -> str:
+    """Options that deal a small pack to both stages: a third of its shapes to stage 1, a scene each."""
+    shapes = len(set(index.shapes))
+    stage1 = max(1, shapes // 3)
+    return f"--data.stage1_scenes {stage1} --data.stage2_scenes {max(1, shapes - stage1)}"
+
+
 def deal_stages(
     index: PackIndex,
     pool: Sequence[int],

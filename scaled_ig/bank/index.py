@@ -82,6 +82,8 @@ class Index:
             text = read_file(file, LARGEST_INDEX)
             content = parse_json(text)
             schema = content.get("schema"), content.get("schema_version")
+        except FileNotFoundError:
+            raise UsageError(f"{folder} is no scene bank: give a finished run, or its folder bank") from None
         except (OSError, ValueError, AttributeError) as error:
             raise UsageError(f"{folder} is no scene bank ({error}): give the bank folder of a finished run") from None
         if schema[0] != SCHEMA or schema[1] not in READ_VERSIONS:

@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from data_modules.checking.check import CheckResult
 
 SHOWN_LINES = 200
+FAST_SCENES = 24
+"""Of both stages of recipes/fast.yaml."""
 
 
 def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: str | None = None) -> int:
     """Verifies a pack, says what is wrong with it, and draws a contact sheet with the world's axes.
+
+    Objects shall stand with their top to Z (blue) and their back to Y (green).
 
     Examples:
         scaled-ig check data/mine
@@ -24,8 +28,8 @@ def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: s
         pack: folder of the pack.
         sheet: PNG file of the contact sheet; contact_sheet.png in the pack unless given. More than 200 findings, of
             which the screen shows the first, are written to findings.txt beside it.
-        fix_drop: also write a pack without the scenes that have findings, to the folder ``out``.
-        out: folder of that pack; empty, or not there.
+        fix_drop: also write a pack without the scenes that have findings, to the folder that --out names.
+        out: with fix_drop, folder of that new pack; empty, or not there.
 
     Returns:
         Exit code: 0 for a sound pack, 1 if there are findings. A pack that cannot be opened raises ``UsageError``,
@@ -35,6 +39,7 @@ def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: s
     from data_modules.checking.contact_sheet import draw_contact_sheet, spread_scenes
     from data_modules.layout import PackIndex
     from data_modules.packing.folder import require_empty
+    from data_modules.streaming.stages import both_stages
 
     if fix_drop != (out is not None):
         raise UsageError("--fix-drop and --out go together: name the folder of the new pack, or leave out both")
@@ -54,7 +59,8 @@ def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: s
     finally:
         print(f"{pack}: {_summary(result)}{drawn}")
     if not result.findings:
-        say_next("fit", "--preset", "fast", "--data.path", pack, "--run_dir", "RUN")
+        few = both_stages(index).split() if len(set(index.shapes)) >= 2 and index.num_scenes < FAST_SCENES else []
+        say_next("fit", "--preset", "fast", "--data.path", pack, *few, "--run_dir", "RUN")
     return 1 if result.findings else 0
 
 

@@ -247,6 +247,9 @@ class TrainingCLI(LightningCLI):
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*deprecated")
         warnings.filterwarnings("ignore", message=".*does not have many workers")
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # resumed runs
+        warnings.filterwarnings("ignore", message="The dirpath has changed")  # resumed runs that were moved
+        warnings.filterwarnings("ignore", message="To get the last learning rate computed")  # of resumed schedules
         warnings.filterwarnings("ignore", message=".*smaller than the logging interval")
         torch.set_flush_denormal(True)  # squares of tiny gradients: a processor is a hundred times slower on them
         self.parameters = inspect.signature(verb).parameters

@@ -19,7 +19,9 @@ def presets() -> int:
     """
     known = list(shipped.presets().values())
     parts = {
-        "These run by themselves:": [preset for preset in known if preset.is_whole],
+        "These are whole; stage1 and stage2 also need Stable Diffusion's autoencoder and a GPU:": [
+            preset for preset in known if preset.is_whole
+        ],
         "These change some keys of one before them, such as --preset fast --preset no_prior:": [
             preset for preset in known if not preset.is_whole and not preset.group
         ],

@@ -41,10 +41,6 @@ def render(
         scaled-ig render runs/mine --elevation_degrees 10 --out grid.png
         scaled-ig render runs/mine --scene car_1 --cameras path.json --resolution 256 --outputs image,depth,normals
 
-    Examples:
-        scaled-ig render runs/mine --scene car_1 --out orbit.mp4
-        scaled-ig render runs/mine --elevation_degrees 10 --out grid.png
-
     Args:
         bank: Folder of a bank, or of the run that wrote it.
         scene: Id of a scene; up to 24 scenes of the newest version, spread over the bank, side by side where it is

@@ -35,15 +35,19 @@ def export_scenes(
     for name in chosen.keys() - inspect.signature(writer).parameters.keys():
         raise UsageError(f"--{name} has no effect with --format {format}: leave it out")
     opened = SceneBank.open(bank)
-    ids, path = _chosen(opened, scenes, version), Path(out)
+    (ids, versions), path = _chosen(opened, scenes, version), Path(out)
     if format not in SCENE_BY_SCENE:
         require_free(path)
     with Progress(total=len(ids), desc="export", unit="scene", leave=False) as bar:
-        return writer(opened, ids, path, bar.update, **chosen)
+        said = writer(opened, ids, path, bar.update, **chosen)
+    others = [name for name, one in opened.versions.items() if one.num_scenes and name not in versions]
+    if others and scenes is None and version is None:
+        said += f"\nscenes of {' and '.join(others)} are left out: --version {others[-1]} writes them to another --out"
+    return said
 
 
-def _chosen(bank: SceneBank, scenes: list[str] | None, version: str | None) -> list[str]:
-    """Ids of the scenes, which have the same shared parts."""
+def _chosen(bank: SceneBank, scenes: list[str] | None, version: str | None) -> tuple[list[str], list[str]]:
+    """Ids of the scenes, which have the same shared parts, and their versions."""
     if scenes is not None and version is not None:
         raise UsageError("--scenes and --version both say which scenes: give one of the two")
     if version is not None and version not in bank.versions:
@@ -57,4 +61,4 @@ def _chosen(bank: SceneBank, scenes: list[str] | None, version: str | None) -> l
         raise UsageError(
             f"scenes of {' and '.join(names)} have other shared parts: export them one after the other, by --version"
         )
-    return [record.id for record in records]
+    return [record.id for record in records], names

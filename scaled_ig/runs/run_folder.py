@@ -94,6 +94,8 @@ class RunFolder:
         file = self.path / "config.yaml"
         try:
             config = parse_yaml(file.read_text())
+        except FileNotFoundError:
+            raise UsageError(f"{self.path} is no run: give the folder of a run of scaled-ig fit") from None
         except (OSError, UnicodeDecodeError, DocumentError) as error:
             raise UsageError(f"{file} cannot be read ({error}): give the folder of a run of scaled-ig fit") from None
         parts = [config.get("data"), config.get("phases")] if isinstance(config, dict) else [config]

@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import re
 import shutil
 import weakref
 from pathlib import Path
@@ -53,10 +54,20 @@ def test_the_draw_depends_on_its_seed_alone(variants):
 
 
 def test_too_few_scenes_are_said(variants):
-    with pytest.raises(UsageError, match=r"has 12 scenes, too few .*lower --data.stage1_scenes or pack more"):
+    with pytest.raises(
+        UsageError, match=r"has 12 scenes, too few .*lower --data.stage1_scenes, such as .*or pack more"
+    ):
         ShapeNetCars(variants, stage1_scenes=13).scenes(1)
     with pytest.raises(UsageError, match=r"--data.stage2_scenes"):
         ShapeNetCars(variants, stage1_scenes=6, stage2_scenes=7).scenes(2)
+
+
+def test_a_small_pack_is_told_what_it_can_be_dealt_to(variants):
+    with pytest.raises(UsageError) as refused:
+        ShapeNetCars(variants, stage1_scenes=13).scenes(1)
+    numbers = {name: int(count) for name, count in re.findall(r"--data\.(\w+) (\d+)", str(refused.value))}
+    assert set(numbers) == {"stage1_scenes", "stage2_scenes"}
+    assert [len(ShapeNetCars(variants, **numbers).scenes(stage)) for stage in (1, 2)] == list(numbers.values())
 
 
 @pytest.mark.parametrize("module", [ShapeNetCars, BaselFaces])

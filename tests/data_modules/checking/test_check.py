@@ -28,7 +28,9 @@ from tests.data_modules.checking.packs import (
 
 def test_a_sound_pack(written, tmp_path, capsys):
     assert check(str(written), sheet=str(tmp_path / "sheet.png")) == 0
-    last = capsys.readouterr().out.strip().splitlines()
+    said = capsys.readouterr()
+    assert "--data.stage1_scenes 1 --data.stage2_scenes 2 " in said.err  # recipes ask for more than there are
+    last = said.out.strip().splitlines()
     assert len(last) == 1
     assert last[0].endswith(f"3 scenes, 30 views of 16x16 pixels, sound; {tmp_path / 'sheet.png'}")
 

@@ -71,6 +71,16 @@ def test_info_says_what_a_bank_holds(run, say):
     assert say("info", run / "bank") == (0, said), "the folder of the bank will do"
 
 
+def test_scenes_that_are_not_exported_are_named(run, say, tmp_path):
+    status, said = say("export", run, "--format", "npz", "--out", tmp_path / "new.npz")
+    assert status == 0
+    assert "planes 4 ×" in said
+    assert "scenes of stage1 are left out: --version stage1 writes them" in said
+    status, said = say("export", run, "--format", "npz", "--version", "stage2", "--out", tmp_path / "named.npz")
+    assert status == 0
+    assert "left out" not in said
+
+
 def test_info_measures_what_encodings_cost(run, say):
     status, said = say("info", run, "--measure", "--sample", "2")
     assert status == 0
