@@ -345,7 +345,7 @@ def test_runs_on_other_scenes_are_not_compared(tiny_run, tmp_path):
 
 
 def test_folder_without_a_run_is_one_sentence(tmp_path):
-    with pytest.raises(UsageError, match=r"config\.yaml"):
+    with pytest.raises(UsageError, match="is no run: give the folder"):
         report(str(tmp_path))
 
 
