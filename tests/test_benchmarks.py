@@ -68,6 +68,7 @@ def test_ranks_exchange_the_shared_parameters_alone(scale):
     assert wire["shared_parameters"] == 4 * (bases + head)
 
 
+@pytest.mark.slow("measures the scale of both tables")
 def test_a_dense_table_would_be_exchanged_whole(scale):
     wire = scale["bytes_per_step"]
     assert scale["row_bytes"] == 4 * (3 * 32 * 32 * 10 + 10)
@@ -125,6 +126,7 @@ def test_a_stored_scene_is_held_to_both_goals(monkeypatch):
     assert rows["stage1"]["check"] == "-0.0400 dB at 29.960 dB"
 
 
+@pytest.mark.slow("packs cars")
 def test_a_pack_too_small_to_stream_is_one_sentence(tmp_path):
     options = ("--scenes", "5", "--views", "20", "--pack", str(tmp_path / "pack"), "--out", str(tmp_path / "data.json"))
     clean = {name: value for name, value in os.environ.items() if name not in LEAKS and "SLURM" not in name}

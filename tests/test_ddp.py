@@ -94,6 +94,7 @@ def test_a_run_goes_on_with_other_numbers_of_ranks(finished, tiny_run):
     assert_same_run(tiny_run, finished / "turns")
 
 
+@pytest.mark.slow("two ranks")
 def test_clipping_is_by_the_norm_over_all_ranks(tmp_path, run_scaled_ig, tiny_config):
     """By its own norm, a rank would move away from the others. The other clock and heads of the scenes' own, too."""
     options = ("--adam.clock", "per_scene", "--trainer.gradient_clip_val", 0.001, "--scene.own_heads", "true")

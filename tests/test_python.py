@@ -108,6 +108,7 @@ def planes_of(run: RunRecord) -> dict[str, torch.Tensor]:
     return {name: scene.planes() for name, scene in run.bank.items()}
 
 
+@pytest.mark.slow("two runs")
 def test_fit_trains_what_the_program_trains(config, expected, tmp_path, capfd):
     """Twice in one process, once in a thread; it prints nothing, and the process is as it was."""
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))

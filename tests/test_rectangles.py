@@ -153,6 +153,7 @@ def test_training_draws_the_pixels_of_rectangles(pack):
     torch.testing.assert_close(batch.pixels_at(pixels), batch.pixels.flatten(2)[:, :, [5, 383]].transpose(1, 2))
 
 
+@pytest.mark.slow("five phases, a page and an export")
 @pytest.mark.parametrize("rgb", [False, True], ids=["latents", "pixels"])
 def test_a_whole_run(pack, tiny_config, tmp_path, run_scaled_ig, rgb):
     """Trained, tested, rendered, reported, and gone on with."""

@@ -258,6 +258,7 @@ def test_two_kills_of_one_phase(disturbed, go_on, whole):
     assert_same_to_the_bit(whole, go_on())
 
 
+@pytest.mark.slow("several runs")
 def test_what_is_watched_at_the_end_of_an_epoch_is_there_once(tmp_path, run_scaled_ig, tiny_config, tiny_run):
     """A plateau is looked for there, with a checkpoint of the epoch's last step or of an earlier one behind it."""
     phases = ("autoencoder", "warm_up", "joint", "rgb_alignment")

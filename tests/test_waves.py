@@ -194,6 +194,7 @@ def test_waves_are_measured_one_after_another(run, copied):
             assert own[name] == pytest.approx(wanted[name], abs=DECIBELS), (own, name)
 
 
+@pytest.mark.slow("writes pages")
 def test_a_page_shows_all_waves_and_counts_what_they_share_once(copied, shared):
     assert report(str(copied), compare=[f"twin={copied}"]) == 0
     text = (copied / "report.html").read_text()

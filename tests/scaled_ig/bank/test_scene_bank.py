@@ -344,6 +344,7 @@ def test_every_flipped_bit_is_noticed(scene, bank):
     assert not bank.verify()
 
 
+@pytest.mark.slow("flips a byte at a time")
 def test_readers_of_a_rotten_table_get_what_was_written_or_a_sentence(bank):
     generator = np.random.default_rng(1)
     table, rows = only(bank.path, "scenes-*"), {name: bank[name].rows for name in IDS}

@@ -52,6 +52,7 @@ def run_on_a_terminal(code: str, environment: dict[str, str], limit_seconds: flo
     return os.waitstatus_to_exitcode(status), output.decode(errors="replace")
 
 
+@pytest.mark.slow("starts W&B")
 def test_without_a_key_it_goes_offline_and_never_prompts(tmp_path, no_key):
     code = LOG_SOMETHING.format(folder=str(tmp_path / "run"))
     (tmp_path / "run").mkdir()

@@ -297,6 +297,7 @@ def test_changed_pack_is_refused(tiny_run, tmp_path):
         report(str(run))
 
 
+@pytest.mark.slow("writes pages")
 def test_scenes_that_were_added_or_removed_since_do_not_matter(tiny_run, tmp_path):
     run = copy_run(tiny_run, tmp_path / "run")
     bank = SceneBank.open(run / "bank")

@@ -101,6 +101,7 @@ def test_more_rays_fall_where_colours_vary():
     assert pixels.min() > 0, "an image of one colour is drawn from evenly"
 
 
+@pytest.mark.slow("learns a ball")
 @pytest.mark.parametrize("weight", [0.0, 0.3])
 def test_a_white_ball_before_white_is_no_fog(model, weight):
     """Its pixels say nothing of it; the error of opacity against the masks does."""

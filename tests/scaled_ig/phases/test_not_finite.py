@@ -74,6 +74,7 @@ def cut_run(tmp_path, tiny_run):
     return run
 
 
+@pytest.mark.slow("several runs")
 @pytest.mark.parametrize(
     ("what", "step", "place", "named"),
     [

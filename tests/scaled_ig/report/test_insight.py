@@ -76,6 +76,7 @@ def test_stage_2_alone_looks_for_it_in_the_run_that_it_took_over(run, tmp_path):
     assert encoder_before(record, now) is None
 
 
+@pytest.mark.slow("writes a page")
 def test_a_page_without_the_autoencoder_before_shows_the_one_after(run):
     shutil.rmtree(run / "checkpoints")
     assert report(str(run)) == 0
