@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from scaled_ig.commands import counted
+from scaled_ig.commands import counted, listed
 from scaled_ig.errors import UsageError
 
 
@@ -36,11 +36,11 @@ def export(
     from data_modules.layout import PackIndex
     from data_modules.packing.export import export_transforms
 
-    if isinstance(scenes, str):
-        scenes = [scene.strip() for scene in scenes.removeprefix("[").removesuffix("]").split(",")]
     index = PackIndex.open(pack)
     try:
-        count = export_transforms(index, Path(out), scenes, nerfstudio=format == "nerfstudio")
+        count = export_transforms(
+            index, Path(out), None if scenes is None else listed(scenes), nerfstudio=format == "nerfstudio"
+        )
     except OSError as error:
         reason = error.strerror or error
         raise UsageError(f"--out {out} cannot be written ({reason}): name another folder, or make room") from None

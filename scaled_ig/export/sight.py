@@ -46,9 +46,9 @@ class Sight:
     def of(cls, scene: BankScene) -> Sight:
         """Render a scene, latents through their decoder, at the size of its training views."""
         cameras = all_around(NUM_VIEWS, DISTANCE, focal_of(scene.model.image_size))
-        seen = scene.render(cameras, outputs=("image", "depth", "opacity"))
-        depths = torch.where(seen["opacity"] >= 0.5, seen["depth"], DISTANCE + SCENE_RADIUS)
-        return cls(cameras, seen["image"], seen["opacity"], depths)
+        outputs = scene.render(cameras, outputs=("image", "depth", "opacity"))
+        depths = torch.where(outputs["opacity"] >= 0.5, outputs["depth"], DISTANCE + SCENE_RADIUS)
+        return cls(cameras, outputs["image"], outputs["opacity"], depths)
 
     def hides(self, points: Tensor) -> Tensor:
         """Whether all views have something before points [P, 3]; [P] bool."""

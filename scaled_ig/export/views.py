@@ -76,11 +76,11 @@ def write_views(
 
     def write(scene: BankScene, path: Path) -> None:
         if chosen is None:
-            seen = _seen(scene, _orbit(scene, views or 60), None)
+            posed = _posed_views(scene, _orbit(scene, views or 60), None)
         else:
-            seen = _seen(scene, chosen.cameras, chosen.size)
+            posed = _posed_views(scene, chosen.cameras, chosen.size)
         with whole_folder(path) as draft:
-            write_scene(draft, seen, {"license": scene.licence or None, "shape": scene.id}, {}, nerfstudio)
+            write_scene(draft, posed, {"license": scene.licence or None, "shape": scene.id}, {}, nerfstudio)
 
     options = {"format": "nerfstudio" if nerfstudio else "views", "views": views, "cameras": cameras}
     said = write_scenes(bank, ids, out, ("",), write, progress, options)
@@ -98,13 +98,13 @@ def _orbit(scene: BankScene, views: int) -> Cameras:
     return orbit_cameras(views, focal=focal_of(scene.model.image_size))
 
 
-def _seen(scene: BankScene, cameras: Cameras, size: tuple[int, int] | None) -> PosedViews:
-    seen = scene.render(cameras, size, outputs=("image", "opacity"))
-    masks = (seen["opacity"][:, 0] * 255).round().byte()
+def _posed_views(scene: BankScene, cameras: Cameras, size: tuple[int, int] | None) -> PosedViews:
+    outputs = scene.render(cameras, size, outputs=("image", "opacity"))
+    masks = (outputs["opacity"][:, 0] * 255).round().byte()
     distance = cameras.camera_to_world[:, :3, 3].norm(dim=1)
     near_far = torch.stack([(distance - SCENE_RADIUS).clamp(min=0), distance + SCENE_RADIUS], 1)
     return PosedViews(
-        pictures.to_pictures(seen["image"]),
+        pictures.to_pictures(outputs["image"]),
         cameras.camera_to_world.cpu().numpy(),
         cameras.intrinsics.cpu().numpy(),
         near_far.cpu().numpy(),
