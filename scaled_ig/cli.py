@@ -47,6 +47,8 @@ BANK_ACTIONS = {
     "export": "write scenes as files that other programs read",
     "read": "make a bank of a checkpoint of the papers' own code",
 }
+LOAD_LIGHTNING = {"fit", "add", "bank refit", "test", "report"}
+"""What must load Lightning before it can do anything, which takes seconds."""
 GO_ON = {
     **dict.fromkeys(("demo", "synthesize", "pack", "add"), "; the same call goes on"),
     "fit": "; the same call with --resume true goes on",
@@ -118,6 +120,8 @@ def _run(arguments: Sequence[str]) -> int:
                 overview().parse_args(arguments)
         return 0
     name, function, rest = command
+    if name in LOAD_LIGHTNING and sys.stderr.isatty() and "--help" not in rest:
+        print("loading torch and Lightning …", file=sys.stderr, flush=True)
     if "training" in inspect.signature(function).parameters:
         from scaled_ig.commands.fit import TrainingCLI
 

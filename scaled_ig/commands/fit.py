@@ -13,7 +13,7 @@ import logging
 import warnings
 from argparse import Action
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -426,7 +426,7 @@ class TrainingCLI(LightningCLI):
                 checkpoint_every_n_steps=config.checkpoint_every_n_steps,
                 keep_checkpoints=config.keep_checkpoints,
                 plateau=made.plateau,
-                lpips=load_lpips(config.lpips, config.lpips_weights, min(made.scene.image_size)),
+                lpips=cache(partial(load_lpips, config.lpips, config.lpips_weights, min(made.scene.image_size))),
                 log=log,
             ),
             source=source,
