@@ -1,9 +1,12 @@
 """The program: what it imports, and what it says to a mistake."""
 
 import errno
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,6 +92,30 @@ def test_a_folder_that_hides_a_package_is_named(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {tmp_path}/data_modules hides the package data_modules of scaled-ig")
+
+
+def test_an_interrupted_demo_says_so_once(tmp_path):
+    """A terminal sends the signal to the demo and to the step that it runs."""
+    program = [sys.executable, "-c", "from scaled_ig.cli import main; main(['demo'])"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(program, cwd=tmp_path, start_new_session=True, **streams) as demo:
+        while not any((tmp_path / "data").rglob("*.obj")):
+            assert demo.poll() is None
+            time.sleep(0.01)
+        os.killpg(demo.pid, signal.SIGINT)
+        said, _ = demo.communicate()
+    assert demo.returncode == 130
+    assert re.findall(".*interrupted.*", said) == ["interrupted; the same call goes on"]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_on_a_terminal_alone_is_said_that_lightning_loads(capsys, monkeypatch, tmp_path, is_terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path)])
+    said = capsys.readouterr().err.splitlines()
+    assert [line.startswith("error: ") for line in said] == [False, True][not is_terminal :]
+    assert ("Lightning" in said[0]) == is_terminal
 
 
 @pytest.mark.parametrize("arguments", [["fly"], ["fly", "--config", "a.yaml"], []])

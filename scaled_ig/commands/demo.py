@@ -24,6 +24,7 @@ def demo() -> int:
         Exit code 0, or that of the step that failed.
     """
     import shlex
+    import signal
     import subprocess
     import sys
 
@@ -41,6 +42,8 @@ def demo() -> int:
                 status = running.wait()
         if status == 130:  # the step has said so
             return status
+        if status in (-signal.SIGINT, -signal.SIGTERM):  # before it could
+            raise KeyboardInterrupt
         if status:
             raise UsageError(f"scaled-ig {step[0]} ended with {status}, see above: scaled-ig demo goes on from there")
     print(f"open {RUN}/report.html")
