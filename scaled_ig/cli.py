@@ -123,7 +123,7 @@ def _run(arguments: Sequence[str]) -> int:
     if name in LOAD_LIGHTNING and sys.stderr.isatty() and "--help" not in rest:
         print("loading torch and Lightning …", file=sys.stderr, flush=True)
     if "training" in inspect.signature(function).parameters:
-        from scaled_ig.commands.fit import TrainingCLI
+        from scaled_ig.commands.training_cli import TrainingCLI
 
         training = TrainingCLI(rest, function, f"scaled-ig {name}")
         return function(training, **training.options)

@@ -9,7 +9,7 @@ from scaled_ig.errors import UsageError
 from scaled_ig.ranges import Count, checked
 
 if TYPE_CHECKING:
-    from scaled_ig.commands.fit import TrainingCLI
+    from scaled_ig.commands.training_cli import TrainingCLI
 
 SHOWN_LINES = 200
 
