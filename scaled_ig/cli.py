@@ -116,18 +116,21 @@ def _run(arguments: Sequence[str]) -> int:
             case []:
                 overview().print_help(sys.stderr)
                 return 2
+            case ["bank"]:
+                raise UsageError(f"bank needs one of {', '.join(BANK_ACTIONS)}: scaled-ig bank --help explains them")
             case _:
                 overview().parse_args(arguments)
         return 0
     name, function, rest = command
-    if name in LOAD_LIGHTNING and sys.stderr.isatty() and "--help" not in rest:
+    is_training = "training" in inspect.signature(function).parameters
+    options = {} if is_training else VerbParser(function, prog=f"scaled-ig {name}").parse_args(rest)
+    if name in LOAD_LIGHTNING and sys.stderr.isatty():
         print("loading torch and Lightning …", file=sys.stderr, flush=True)
-    if "training" in inspect.signature(function).parameters:
+    if is_training:
         from scaled_ig.commands.training_cli import TrainingCLI
 
         training = TrainingCLI(rest, function, f"scaled-ig {name}")
         return function(training, **training.options)
-    options = VerbParser(function, prog=f"scaled-ig {name}").parse_args(rest)
     cores.share_cores()
     return function(**options)
 

@@ -94,6 +94,18 @@ def test_a_folder_that_hides_a_package_is_named(tmp_path):
     assert done.stderr.startswith(f"error: {tmp_path}/data_modules hides the package data_modules of scaled-ig")
 
 
+def test_lpips_is_looked_for_once_all_else_is_in_order(capsys, tiny_config, tmp_path):
+    call = ["fit", "--config", tiny_config, "--run_dir", tmp_path / "run", "--lpips", "require"]
+    call += ["--lpips_weights", tmp_path / "gone.pth"]
+    status, said = leave(capsys, *call, "--data.path", tmp_path / "nowhere")
+    assert status == 2
+    assert said.startswith(f"error: {tmp_path / 'nowhere'} is no finished pack")
+    status, said = leave(capsys, *call)
+    assert status == 2
+    assert "gone.pth" in said
+    assert not list((tmp_path / "run").rglob("*.*"))
+
+
 def test_an_interrupted_demo_says_so_once(tmp_path):
     """A terminal sends the signal to the demo and to the step that it runs."""
     program = [sys.executable, "-c", "from scaled_ig.cli import main; main(['demo'])"]
@@ -137,7 +149,7 @@ def test_an_unknown_action_of_the_bank_is_answered_with_all(capsys):
     [
         ("chekc PACK", "verb chekc is not known: did you mean check? It must be doctor, demo, "),
         ("fit", "nothing says what to train: give --preset NAME (scaled-ig presets lists them) or --config"),
-        ("bank", 'expected "bank.action" to be one of {info,verify,remove,merge,refit, ...}'),
+        ("bank", "bank needs one of info, verify, remove, merge, refit, export, read: scaled-ig bank --help"),
         ("pack meshes", "the following arguments are required: path, out"),
         ("pack mesh X --out Y", "source mesh is not known: did you mean meshes? It must be meshes, shapenet, "),
         ("pack xyz X --out Y", "source xyz must be meshes, shapenet, basel, "),
