@@ -6,6 +6,7 @@ Short class names in a configuration, such as WarmUpCosine, resolve because the 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 from argparse import Action
 from collections.abc import Callable, Iterator
@@ -121,7 +122,7 @@ class TrainingParser(VerbParser, LightningArgumentParser):
         check_classes(config, MODEL_KINDS + TRAINER_KINDS, self.packages)
         yield from super().wrong_values(config)
         yield from settings_without_effect(self, config)
-        if "run" in hints_of(self.verb) and config.get("trainer.fast_dev_run"):
+        if self.verb and "run" in inspect.signature(self.verb).parameters and config.get("trainer.fast_dev_run"):
             yield f"trainer.fast_dev_run {config.trainer.fast_dev_run} is for scaled-ig fit alone: leave it out"
         devices = config.get("trainer.devices")
         if isinstance(devices, str) and devices.lstrip("-").isdecimal():  # the library leaves numbers as text
