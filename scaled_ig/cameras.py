@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -143,6 +143,20 @@ class Cameras:
         directions = in_camera @ self.camera_to_world[:, :3, :3].transpose(1, 2)
         near_far = None if self.near_far is None else self.near_far[:, None].expand(*directions.shape[:2], 2)
         return Rays(self.camera_to_world[:, None, :3, 3].expand_as(directions), directions, near_far)
+
+    def cropped(self, rows: Tensor, columns: Tensor, size: int, image_size: tuple[int, int]) -> Cameras:
+        """Cameras of square parts of their images: a ray through a pixel of a part is that of the whole image.
+
+        Args:
+            rows: [B] first row of each part.
+            columns: [B] first column.
+            size: Pixels along the side of a part.
+            image_size: Rows H and columns W of the whole image.
+        """
+        height, width = image_size
+        fx, fy, cx, cy = self.intrinsics.unbind(1)
+        x, y = cx * width - columns, cy * height - rows
+        return replace(self, intrinsics=torch.stack([fx * width, fy * height, x, y], 1) / size)
 
     def project(self, points: Tensor) -> Tensor:
         """Image coordinates of world points.

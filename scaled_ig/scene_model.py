@@ -213,8 +213,8 @@ def _image_size(resolution: int | tuple[int, int], autoencoder: Autoencoder) -> 
     size = rows_and_columns(resolution)
     if min(size) < 1:
         raise UsageError(f"resolution {resolution} must be positive, e.g. 128")
-    if any(side % autoencoder.downsampling for side in size):
-        raise UsageError(f"resolution {resolution} is no multiple of the autoencoder's {autoencoder.downsampling}")
+    if any(side % autoencoder.image_multiple for side in size):
+        raise UsageError(f"resolution {resolution} is no multiple of the autoencoder's {autoencoder.image_multiple}")
     return size
 
 

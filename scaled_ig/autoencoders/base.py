@@ -30,6 +30,11 @@ class Autoencoder(nn.Module, ABC):
     small_decoder: SmallDecoder | None  # approximates the decoder at a fraction of its cost
     is_deterministic: bool = True  # whether encoding an image twice gives the same latent, so that it can be cached
 
+    @property
+    def image_multiple(self) -> int:
+        """Pixels that the sides of its images are multiples of."""
+        return self.downsampling
+
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
         """Raw latents [B, C, h, w] of images [B, 3, H, W] in [-1, 1]."""

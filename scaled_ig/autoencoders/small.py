@@ -28,6 +28,8 @@ class SmallAutoencoder(RangeNormaliser):
         latent_channels: C.
         width: Channels of the residual networks.
         blocks: Residual blocks on either side.
+        network_patch_size: Pixels along the patches that the residual networks see, a multiple of ``patch_size``; the
+            same where it is None. A convolution of patches twice as large costs a quarter, and sees twice as far.
         small_decoder_channels: Width of a small decoder to distil; none where it is None.
     """
 
@@ -37,28 +39,40 @@ class SmallAutoencoder(RangeNormaliser):
         latent_channels: Width = 12,
         width: Width = 48,
         blocks: Annotated[int, Range(0, 256)] = 2,
+        network_patch_size: Annotated[int, Range(1, 64)] | None = None,
         small_decoder_channels: Width | None = None,
     ) -> None:
         super().__init__()
-        pixels = 3 * patch_size**2
-        if latent_channels > pixels:
+        values = 3 * patch_size**2
+        if latent_channels > values:
             raise UsageError(
-                f"SmallAutoencoder.latent_channels {latent_channels} must be {pixels} or less: a patch of patch_size "
+                f"SmallAutoencoder.latent_channels {latent_channels} must be {values} or less: a patch of patch_size "
                 f"{patch_size} has no more values"
             )
+        if (network_patch_size or patch_size) % patch_size:
+            raise UsageError(
+                f"SmallAutoencoder.network_patch_size {network_patch_size} must be a multiple of patch_size "
+                f"{patch_size}, e.g. {2 * patch_size}"
+            )
         self.downsampling, self.latent_channels = patch_size, latent_channels
-        self.patch_size, self.width, self.blocks = patch_size, width, blocks
+        self.patch_size, self.network_patch_size = patch_size, network_patch_size
+        self.width, self.blocks = width, blocks
         self.linear_encoder = nn.Conv2d(3, latent_channels, patch_size, patch_size)
         self.linear_decoder = nn.ConvTranspose2d(latent_channels, 3, patch_size, patch_size)
+        side = self.image_multiple
+        self._fold = side // patch_size  # latents along the side of a patch of the networks
+        latents, pixels = latent_channels * self._fold**2, 3 * side**2
         self.residual_encoder = nn.Sequential(
-            nn.PixelUnshuffle(patch_size), *residual_network(pixels, latent_channels, width, blocks)
+            nn.PixelUnshuffle(side), *residual_network(pixels, latents, width, blocks)
         )
-        self.residual_decoder = nn.Sequential(
-            *residual_network(latent_channels, pixels, width, blocks), nn.PixelShuffle(patch_size)
-        )
+        self.residual_decoder = nn.Sequential(*residual_network(latents, pixels, width, blocks), nn.PixelShuffle(side))
         self._build_range()
         self._build_small_decoder(small_decoder_channels)
         self.to(memory_format=torch.channels_last)
+
+    @property
+    def image_multiple(self) -> int:
+        return self.network_patch_size or self.patch_size
 
     @torch.no_grad()
     def start_from_pca(self, images: Tensor, max_patches: int = 20_000) -> None:
@@ -90,11 +104,13 @@ class SmallAutoencoder(RangeNormaliser):
 
     def encode(self, images: Tensor) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
-        return (self.linear_encoder(images) + self.residual_encoder(images)).float()
+        residual = F.pixel_shuffle(self.residual_encoder(images), self._fold)
+        return (self.linear_encoder(images) + residual).float()
 
     def decode(self, latents: Tensor) -> Tensor:
         latents = latents.contiguous(memory_format=torch.channels_last)
-        return (self.linear_decoder(latents) + self.residual_decoder(latents)).float()
+        residual = self.residual_decoder(F.pixel_unshuffle(latents, self._fold))
+        return (self.linear_decoder(latents) + residual).float()
 
     def encoder_parameters(self) -> Iterable[nn.Parameter]:
         return chain(self.linear_encoder.parameters(), self.residual_encoder.parameters())

@@ -79,7 +79,7 @@ def render(
     ids = spread(opened.newest(), MOST_SCENES) if scenes is None else _chosen(listed(scenes), bank)
     model = opened[ids[0]].model
     like = model.image_size if file is None else file.size
-    size = _size(resolution, like, min(model.image_size), model.autoencoder.downsampling)
+    size = _size(resolution, like, min(model.image_size), model.autoencoder.image_multiple)
     model.at(size)  # which says what is wrong with it
     if file is None:
         count, around = views or (60 if is_film else 8), azimuth_degrees or (0.0, 360.0)

@@ -13,6 +13,7 @@ from scaled_ig.batch import ViewBatch
 from scaled_ig.errors import UsageError
 from scaled_ig.optim.schedules import Schedule, WarmUpCosine
 from scaled_ig.phases.base import LearningRates, Phase, RunSettings
+from scaled_ig.phases.crops import Crops, CropSize
 from scaled_ig.phases.losses import reconstruction_loss
 from scaled_ig.randomness import CounterNoise, Stream
 from scaled_ig.scene_model import SceneModel
@@ -27,6 +28,7 @@ class AutoencoderTraining(Phase):
         learning_rates: ``encoder`` and ``decoder`` count.
         schedule: Change of the rates over the phase.
         augment: Mirror images and permute their colour channels, so that few scenes serve.
+        crop_size: Pixels along the side of the part of each view that a step sees, at the object; all where it is None.
     """
 
     name: ClassVar[str] = "autoencoder"
@@ -41,9 +43,10 @@ class AutoencoderTraining(Phase):
         learning_rates: LearningRates = LearningRates(encoder=1.5e-3, decoder=1.5e-3),  # noqa: B008
         schedule: Schedule | None = None,
         augment: bool = True,
+        crop_size: CropSize = None,
     ) -> None:
         super().__init__(scene, settings, learning_rates, schedule or WarmUpCosine())
-        self.augment = augment
+        self.augment, self.crops = augment, Crops(crop_size)
         self._autoencoder()
 
     def on_train_start(self) -> None:
@@ -61,7 +64,12 @@ class AutoencoderTraining(Phase):
             self._autoencoder().measure_range(torch.cat(latents))
             self.scene.measure_background()
 
+    @property
+    def needs_masks(self) -> bool:
+        return self.crops.needs_masks
+
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
+        _, batch = self.crops(self.scene, batch, noise)
         images = self._augment(batch, noise) if self.augment else batch.pixels
         autoencoder = self.scene.autoencoder
         reconstruction = autoencoder.decode(autoencoder.encode(images))

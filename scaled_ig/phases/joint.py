@@ -11,6 +11,7 @@ from torch import Tensor
 from scaled_ig.batch import ViewBatch
 from scaled_ig.optim.schedules import MultiStep, Schedule
 from scaled_ig.phases.base import LearningRates, Phase, RunSettings, jitter
+from scaled_ig.phases.crops import Crops, CropSize
 from scaled_ig.phases.losses import latent_loss, reconstruction_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.ranges import Steps, Weight, checked
@@ -46,6 +47,7 @@ class Joint(Phase):
         schedule: Change of the rates over the phase.
         weights: Weights of the losses.
         background_every: Steps after which the background is measured again, because the encoder has changed.
+        crop_size: Pixels along the side of the part of each view that a step sees, at the object; all where it is None.
     """
 
     name: ClassVar[str] = "joint"
@@ -61,17 +63,23 @@ class Joint(Phase):
         schedule: Schedule | None = None,
         weights: JointWeights = JointWeights(),
         background_every: Steps = 10,
+        crop_size: CropSize = None,
     ) -> None:
         super().__init__(scene, settings, learning_rates, schedule or MultiStep())
-        self.weights, self.background_every = weights, background_every
+        self.weights, self.background_every, self.crops = weights, background_every, Crops(crop_size)
+
+    @property
+    def needs_masks(self) -> bool:
+        return self.crops.needs_masks
 
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
         scene, weights = self.scene, self.weights
         if self.global_step % self.background_every == 0:
             scene.measure_background()
+        scene, batch = self.crops(scene, batch, noise)
         images = batch.pixels
         latent = scene.encode(images)
-        rendered_latent = scene.render_latent(batch.cameras, batch.scene_index, jitter(self.scene, batch, noise))
+        rendered_latent = scene.render_latent(batch.cameras, batch.scene_index, jitter(scene, batch, noise))
         decoded = scene.decode(torch.cat([rendered_latent, latent])).clamp(-1, 1)  # two decodes in one batch
         rendered_image, reconstruction = decoded.chunk(2)
         terms = {

@@ -13,6 +13,7 @@ from scaled_ig.errors import UsageError
 from scaled_ig.optim.schedules import Exponential, Schedule
 from scaled_ig.phases.base import LearningRates, Phase, RunSettings, jitter
 from scaled_ig.phases.cached_latents import CachedLatents
+from scaled_ig.phases.crops import Crops, CropSize
 from scaled_ig.phases.losses import latent_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.ranges import PartBelowAll, checked
@@ -33,9 +34,10 @@ class RgbAlignment(Phase):
         schedule: Change of the rates over the phase.
         decoder: What renderings are decoded with; the small one is not trained, nor is then the full one.
         latent_weight: t in [0, 1); for the latents alone, train latent supervision and no alignment.
+        crop_size: Pixels along the side of the part of each view that a step sees, at the object; all where it is None.
 
     Raises:
-        UsageError: There is no small decoder.
+        UsageError: There is no small decoder, or parts of views are to be compared with latents of whole ones.
     """
 
     name: ClassVar[str] = "rgb_alignment"
@@ -51,15 +53,23 @@ class RgbAlignment(Phase):
         schedule: Schedule | None = None,
         decoder: DecoderChoice = "full",
         latent_weight: PartBelowAll = 0.0,
+        crop_size: CropSize = None,
     ) -> None:
         super().__init__(scene, settings, learning_rates, schedule or Exponential())
         self.decoder, self.latent_weight, self.target = decoder, latent_weight, CachedLatents()
+        self.crops = Crops(crop_size)
+        if latent_weight and crop_size is not None:
+            raise UsageError("rgb_alignment compares whole latents where it has a latent_weight: give no crop_size")
         if decoder == "small":
             scene.autoencoder.require_small_decoder()
 
     @property
     def trained(self) -> tuple[str, ...]:
         return tuple(name for name in super().trained if name != "decoder" or self.decoder == "full")
+
+    @property
+    def needs_masks(self) -> bool:
+        return self.crops.needs_masks
 
     def on_train_start(self) -> None:
         super().on_train_start()
@@ -76,8 +86,9 @@ class RgbAlignment(Phase):
             self.target.encode(self.scene, data, self.stage, Path(self.trainer.default_root_dir))
 
     def terms(self, batch: ViewBatch, noise: CounterNoise) -> dict[str, tuple[float, Tensor]]:
-        rendered_latent = self.scene.render_latent(batch.cameras, batch.scene_index, jitter(self.scene, batch, noise))
-        rendered_image = self.scene.decode(rendered_latent, self.decoder).clamp(-1, 1)
+        scene, batch = self.crops(self.scene, batch, noise)
+        rendered_latent = scene.render_latent(batch.cameras, batch.scene_index, jitter(scene, batch, noise))
+        rendered_image = scene.decode(rendered_latent, self.decoder).clamp(-1, 1)
         terms = {"rgb": (1 - self.latent_weight, rgb_loss(rendered_image, batch.pixels))}
         if self.latent_weight:
             latent = self.target.latents(self.scene, batch)

@@ -193,7 +193,7 @@ class BankPage:
 
     def _paint(self, wish: Wish, seconds: float) -> None:
         model = self.scenes[wish.look.scene].model
-        factor, side = model.autoencoder.downsampling, self._pace.side(seconds, MOST_SIDE)
+        factor, side = model.autoencoder.image_multiple, self._pace.side(seconds, MOST_SIDE)
         size = size_of(wish, model.image_size, factor, model.is_rgb, side)
         if self._painted is not None and self._painted[0] is wish and self._painted[1] >= size:
             return

@@ -76,3 +76,18 @@ def test_every_parameter_belongs_to_encoder_or_decoder():
 def test_images_of_nothing_but_white_cannot_start_it():
     with pytest.raises(UsageError, match="0 patches of the training views are not white, too few for 5 "):
         SmallAutoencoder(4, 5).start_from_pca(torch.ones(2, 3, 32, 32))
+
+
+def test_networks_that_see_larger_patches_change_the_cost_and_not_the_latents(images):
+    autoencoder = SmallAutoencoder(2, 5, width=8, blocks=1, network_patch_size=4)
+    assert autoencoder.encode(images).shape == (10, 5, 16, 16)
+    torch.testing.assert_close(autoencoder.encode(images), autoencoder.linear_encoder(images))
+    latents = torch.randn(1, 5, 16, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    torch.nn.init.normal_(autoencoder.residual_decoder[-2].weight)
+    autoencoder.decode(latents)[..., :4, :4].sum().backward()  # the first patch of the networks
+    assert (latents.grad[..., :2, :2] != 0).all(), "all four latents of a patch tell of its pixels"
+
+
+def test_networks_see_whole_patches_of_latents():
+    with pytest.raises(UsageError, match=r"network_patch_size 6 must be a multiple of patch_size 4, e\.g\. 8$"):
+        SmallAutoencoder(4, 5, network_patch_size=6)
