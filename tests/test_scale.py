@@ -1,0 +1,141 @@
+"""``make scale``: which rows it has, what they are trained on, how long; and the tiny one from data to tables."""
+
+import csv
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scaled_ig.cli import main
+
+ROOT = Path(__file__).parents[1]
+VIEWS = 34
+"""Of 40: a tenth is for tests, and two of the other 36 are watched."""
+
+
+def planned(*words: str) -> list[list[str]]:
+    """Arguments of each ``fit`` that make would call."""
+    told = subprocess.run(["make", "-n", "-B", "scale", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = told.stdout.replace("\\\n", " ").splitlines()
+    return [shlex.split(line.partition("scaled-ig ")[2]) for line in lines if "scaled-ig fit" in line]
+
+
+def value(words: list[str], name: str) -> str:
+    return words[words.index(name) + 1]
+
+
+def test_rows_differ_in_nothing_but_what_they_are_called_after():
+    fits = planned("SEEDS=0 1")
+    by_run = {value(words, "--run_dir"): words for words in fits}
+    assert len(by_run) == len(fits)
+    kinds = {"cars": ((8, 32, 128, 500), 500, 2000), "faces": ((8, 32, 100), 100, 500)}
+    assert len(fits) == sum(2 * 2 + 5 * 3 * len(firsts) for firsts, _, _ in kinds.values())
+    for run, words in by_run.items():
+        _, _, kind, row, part = run.split("/")
+        firsts, first, scenes = kinds[kind]
+        n1 = int(row.partition("-n")[2] or 0)
+        last = scenes if n1 == max(firsts) else first + 200
+        assert yaml.safe_load(value(words, "--data.stage2_scenes")) == {"range": [first, last]}
+        stage1 = yaml.safe_load(value(words, "--data.stage1_scenes"))
+        assert stage1 == ({"range": [0, n1]} if n1 else 0)
+        assert ("--init_from" in words) == (part != "stage1" and n1 > 0)
+        if "--init_from" in words:
+            assert value(words, "--init_from") == run.replace(part, "stage1")
+        assert ("scale/bases50" in " ".join(words)) == ("-m50" in row)
+        assert value(words, "--resume") == "true"
+        assert part == "stage1" or value(words, "--seed_everything") == part.removeprefix("seed")
+
+
+def parsed(capsys, files: list[str]) -> dict:
+    with pytest.raises(SystemExit) as left:
+        main(["fit", *(f"--config={ROOT / file}" for file in files), "--print_config"])
+    assert not left.value.code
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def files_of(way: str, fits: list[list[str]]) -> list[str]:
+    words = next(words for words in fits if f"/{way}/" in value(words, "--run_dir"))
+    return [words[place + 1] for place, word in enumerate(words) if word == "--config"]
+
+
+@pytest.mark.parametrize("recipe", ["fast", "latent"])
+def test_a_scene_sees_as_many_images_as_in_the_recipe(recipe, capsys):
+    fits = planned()
+    base = parsed(capsys, [f"experiments/recipes/{recipe}.yaml"])
+    for bases in ("m10", "m50"):
+        sized = parsed(capsys, files_of(f"{recipe}-{bases}-n8", fits))
+        for name, phase in base["phases"].items():
+            if phase is None:
+                assert sized["phases"][name] is None
+                continue
+            scenes = 8 if name in ("autoencoder", "warm_up", "joint") else 16
+            batch = phase["batch_size"] or base["data"]["init_args"]["batch_size"]
+            assert sized["phases"][name]["max_steps"] is None
+            images = sized["phases"][name]["max_epochs"] * VIEWS
+            assert images == pytest.approx(phase["max_steps"] * batch / scenes, abs=VIEWS / 2)
+            assert sized["phases"][name]["batch_size"] == phase["batch_size"]
+            assert sized["phases"][name]["module"]["class_path"] == phase["module"]["class_path"]
+
+
+def test_base_planes_change_the_planes_alone(capsys):
+    fits = planned()
+    without, ten, fifty = (parsed(capsys, files_of(f"fast-m{bases}-n8", fits)) for bases in (0, 10, 50))
+    plain = parsed(capsys, files_of("plain", fits))
+    planes = [config["scene"]["representation"]["init_args"] for config in (without, ten, fifty)]
+    assert [one.get("num_bases") for one in planes] == [None, 10, 50]
+    for one in planes:
+        assert (one["plane_resolution"], one["extent"], one["plane_std"]) == (80, 0.5, 0.1)
+    for one in planes[1:]:  # the sum of mixed planes varies as one plane does
+        assert one["num_bases"] * one["mixing_std"] ** 2 == pytest.approx(1.0, abs=0.01)
+        assert (one["micro_channels"], one["macro_channels"]) == (10, 22)
+    for config in (ten, fifty, plain):
+        assert config["scene"]["sampling"] == without["scene"]["sampling"]
+        rates = config["phases"]["latent_supervision"]["module"]["init_args"]["learning_rates"]
+        assert (rates["micro"], rates["head"]) == (0.4, 0.005)
+    assert plain["phases"]["warm_up"] is None
+    assert not any(plain["hand_over"].values())
+
+
+def test_an_unknown_size_is_refused():
+    told = subprocess.run(["make", "-n", "scale", "SIZE=huge"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.returncode
+    assert "SIZE=huge is neither full nor tiny" in told.stderr
+
+
+@pytest.mark.slow("six runs of a process each")
+def test_the_tiny_one_goes_from_data_to_tables_and_is_not_trained_again(tmp_path):
+    for name in ("Makefile", "experiments", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "ready").touch()
+    program = tmp_path / "bin" / "scaled-ig"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m scaled_ig "$@"\n')
+    program.chmod(0o755)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MAKEFLAGS": ""}
+
+    def make() -> str:
+        words = ["make", "scale", "SIZE=tiny", "WAYS=fast-m10", f"BIN={program.parent}"]
+        told = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert told.returncode == 0, told.stderr[-3000:]
+        return told.stdout
+
+    assert make().count("scaled-ig fit") == 6
+    folder = tmp_path / "runs" / "scale-tiny"
+    rows = list(csv.DictReader((folder / "results" / "scale-tiny-cars.csv").open()))
+    assert [row[""] for row in rows] == ["plain", "plain-long", "fast-m10-n2", "fast-m10-n4"]
+    assert [(row["N1"], row["N2"], row["M"]) for row in rows] == [
+        ("0", "4", "0"), ("0", "4", "0"), ("2", "4", "10"), ("4", "8", "10"),
+    ]  # fmt: skip
+    assert (folder / "results" / "scale-tiny-cars-worst.png").is_file()
+    assert (tmp_path / "data" / "scale-tiny" / "cars" / "contact_sheet.png").is_file()
+    assert not list(folder.glob("**/last*.ckpt"))
+    (folder / "cars" / "plain" / "seed0" / "finished").unlink()  # as if it was cut after its last step
+    again = make()
+    assert re.findall(r"--run_dir (\S+)", again) == ["runs/scale-tiny/cars/plain/seed0"]
+    assert "all phases are done" in again
