@@ -33,14 +33,16 @@ endif
 WAVE := 250
 
 # A recipe's files, with and without base planes; lengths are epochs, the one rule for all N1 and N2.
-files-fast-m0 := recipes/fast scale/fast
+files-fast-m0 := recipes/fast scale/fast_epochs
 files-fast-m10 := $(files-fast-m0) scale/fast_bases
 files-fast-m50 := $(files-fast-m10) scale/bases50
-files-latent-m10 := recipes/latent scale/latent
+files-latent-m10 := recipes/latent scale/latent_epochs
 files-latent-m50 := $(files-latent-m10) scale/bases50
 files-plain := $(files-fast-m0) ablations/no_prior
 files-plain-long := $(files-plain) scale/plain_long
 
+# Rows without a stage 1, with which the others are compared.
+WITHOUT := plain plain-long
 WAYS := fast-m0 $(BASES:%=fast-m%) $(BASES:%=latent-m%)
 largest = $(lastword $($(1)_n1))
 # kind, N1: the last scene of stage 2
@@ -68,10 +70,10 @@ runs/$(AT)/$(1)/$(2)/seed$(3)/finished: | venv data/$(AT)/$(1)/pack.json
 endef
 $(foreach kind,$(KINDS),$(foreach way,$(WAYS),$(foreach n1,$($(kind)_n1),$(eval $(call scale_stage1,$(kind),$(way),$(n1))))))
 $(foreach kind,$(KINDS),$(foreach way,$(WAYS),$(foreach n1,$($(kind)_n1),$(foreach seed,$(SEEDS),$(eval $(call scale_stage2,$(kind),$(way),$(n1),$(seed)))))))
-$(foreach kind,$(KINDS),$(foreach way,plain plain-long,$(foreach seed,$(SEEDS),$(eval $(call scale_plain,$(kind),$(way),$(seed))))))
+$(foreach kind,$(KINDS),$(foreach way,$(WITHOUT),$(foreach seed,$(SEEDS),$(eval $(call scale_plain,$(kind),$(way),$(seed))))))
 
 # The rows with few scenes first, so that there is soon something to look at.
-scale_rows = $(foreach way,plain plain-long $(foreach n1,$($(1)_n1),$(WAYS:%=%-n$(n1))),$(SEEDS:%=runs/$(AT)/$(1)/$(way)/seed%/finished))
+scale_rows = $(foreach way,$(WITHOUT) $(foreach n1,$($(1)_n1),$(WAYS:%=%-n$(n1))),$(SEEDS:%=runs/$(AT)/$(1)/$(way)/seed%/finished))
 .PHONY: scale
 scale: $(foreach kind,$(KINDS),$(call scale_rows,$(kind)))
 	$(BIN)/scaled-ig tables $(KINDS:%=runs/$(AT)/%) --out runs/$(AT)/results.md
