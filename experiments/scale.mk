@@ -10,7 +10,8 @@ ifeq ($(SIZE),full)
   VIEWS_OF_EACH := --views 40
   PIXELS := 128
   BASES := 10 50
-  # of each kind: scenes that are there for stage 1, N1 of the rows, N2 of the rows, N2 of the row with the largest N1
+  # Of each kind the place of stage 2's first scene, and N1 of the rows. The row with the largest N1 takes all that are left, the
+  # others the next FEW.
   cars_first := 500
   cars_n1 := 8 32 128 500
   faces_first := 100
@@ -47,7 +48,7 @@ WAYS := fast-m0 $(BASES:%=fast-m%) $(BASES:%=latent-m%)
 largest = $(lastword $($(1)_n1))
 # kind, N1: the last scene of stage 2
 last = $(if $(filter $(call largest,$(1)),$(2)),$($(1)),$(shell expr $($(1)_first) + $(FEW)))
-scale_fit = $(RUN_FIT) $(patsubst %,--config experiments/%.yaml,$(files-$(2))) $(if $(filter full,$(SIZE)),,--scene.resolution $(PIXELS)) \
+scale_fit = $$(RUN_FIT) $(patsubst %,--config experiments/%.yaml,$(files-$(2))) $(if $(filter full,$(SIZE)),,--scene.resolution $(PIXELS)) \
   --data.path data/$(AT)/$(1) --data.stage2_scenes '{range: [$($(1)_first), $(call last,$(1),$(3))]}' --run_dir $$(@D) --resume true
 # The bank has the scenes, and checkpoints would fill the disk; stage 2 asks for those at the end of stage 1.
 scale_done = @touch $$@ && rm -rf $$(@D)/latents $$(@D)/checkpoints/*/last*.ckpt

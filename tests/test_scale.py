@@ -101,6 +101,17 @@ def test_base_planes_change_the_planes_alone(capsys):
     assert not any(plain["hand_over"].values())
 
 
+def test_rows_side_by_side_share_the_cores():
+    told = subprocess.run(["make", "-n", "-B", "-j2", "scale"], cwd=ROOT, capture_output=True, text=True, check=True)
+    fits = [line for line in told.stdout.splitlines() if "scaled-ig fit" in line]
+    assert fits
+    for line in fits:
+        share = re.match(r"OMP_NUM_THREADS=\$\{OMP_NUM_THREADS:-(.*)\} \S+scaled-ig fit", line)
+        assert share
+        cores = f"nproc() {{ echo 2; }}; echo {share[1]}"
+        assert subprocess.run(["bash", "-c", cores], capture_output=True, text=True, check=True).stdout == "1\n"
+
+
 def test_an_unknown_size_is_refused():
     told = subprocess.run(["make", "-n", "scale", "SIZE=huge"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert told.returncode
