@@ -33,6 +33,9 @@ endif
 # So many scenes of stage 2 are trained at a time. What scenes share is trained with the first wave, where the measured ones are.
 WAVE := 250
 
+# With so many scenes stage 1 has a quarter of its epochs.
+SHORT := 500
+
 # A recipe's files, with and without base planes; lengths are epochs, the one rule for all N1 and N2.
 files-fast-m0 := recipes/fast scale/fast_epochs
 files-fast-m10 := $(files-fast-m0) scale/fast_bases
@@ -53,9 +56,11 @@ scale_fit = $$(RUN_FIT) $(patsubst %,--config experiments/%.yaml,$(files-$(2))) 
 # The bank has the scenes, and checkpoints would fill the disk; stage 2 asks for those at the end of stage 1.
 scale_done = @touch $$@ && rm -rf $$(@D)/latents $$(@D)/checkpoints/*/last*.ckpt
 
+short = $(if $(filter $(SHORT),$(2)),--config experiments/scale/$(firstword $(subst -, ,$(1)))_short.yaml)
+
 define scale_stage1
 runs/$(AT)/$(1)/$(2)-n$(3)/stage1/finished: | venv data/$(AT)/$(1)/pack.json
-	$(call scale_fit,$(1),$(2),$(3)) --data.stage1_scenes '{range: [0, $(3)]}' $(ONLY_STAGE1)
+	$(call scale_fit,$(1),$(2),$(3)) $(call short,$(2),$(3)) --data.stage1_scenes '{range: [0, $(3)]}' $(ONLY_STAGE1)
 	$(scale_done)
 endef
 define scale_stage2

@@ -46,6 +46,8 @@ def test_rows_differ_in_nothing_but_what_they_are_called_after():
         assert ("--init_from" in words) == (part != "stage1" and n1 > 0)
         if "--init_from" in words:
             assert value(words, "--init_from") == run.replace(part, "stage1")
+        files = f"experiments/scale/{row.partition('-')[0]}_short.yaml"
+        assert (files in words) == ("_short" in " ".join(words)) == (n1 == 500 and part == "stage1")
         assert ("scale/bases50" in " ".join(words)) == ("-m50" in row)
         assert value(words, "--resume") == "true"
         assert part == "stage1" or value(words, "--seed_everything") == part.removeprefix("seed")
@@ -80,6 +82,19 @@ def test_a_scene_sees_as_many_images_as_in_the_recipe(recipe, capsys):
             assert images == pytest.approx(phase["max_steps"] * batch / scenes, abs=VIEWS / 2)
             assert sized["phases"][name]["batch_size"] == phase["batch_size"]
             assert sized["phases"][name]["module"]["class_path"] == phase["module"]["class_path"]
+
+
+@pytest.mark.parametrize("recipe", ["fast", "latent"])
+def test_stage_1_of_500_scenes_is_a_quarter_as_long(recipe, capsys):
+    fits = planned()
+    short, whole = (parsed(capsys, files_of(f"{recipe}-m10-n{n1}", fits)) for n1 in (500, 128))
+    for name in ("autoencoder", "warm_up", "joint"):
+        if whole["phases"][name] is None:
+            assert short["phases"][name] is None
+        else:
+            quarter = whole["phases"][name]["max_epochs"] / 4
+            assert short["phases"][name]["max_epochs"] == pytest.approx(quarter, abs=0.5)
+    assert short["phases"]["latent_supervision"] == whole["phases"]["latent_supervision"]
 
 
 def test_base_planes_change_the_planes_alone(capsys):

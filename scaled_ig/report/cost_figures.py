@@ -73,18 +73,19 @@ def scene_counts(curves: Sequence[Curve], most: int) -> list[int]:
     )
 
 
-def draw_growth(curves: Sequence[Curve], most: int, baseline: Curve | None = None) -> bytes:
+def draw_growth(curves: Sequence[Curve], most: int, baseline: Curve | None = None, time: str = "wall minutes") -> bytes:
     """Minutes and megabytes of N scenes; a curve begins with a dot at its N1.
 
     Args:
         curves: The ways.
         most: Scenes that the chart reaches at least.
         baseline: One of them, with which a ring marks where others cost as much from there on.
+        time: What the minutes are.
     """
     counts = scene_counts(curves, most)
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
-        for place, (axes, unit) in enumerate(zip(panels, ("wall minutes, t(N)", "raw float32 MB, m(N)"), strict=True)):
+        for place, (axes, unit) in enumerate(zip(panels, (f"{time}, t(N)", "raw float32 MB, m(N)"), strict=True)):
             for curve, colour in zip(curves, cycle(PALETTE), strict=False):
                 points = [(n, cost[place]) for n in counts if (cost := curve.at(n))]
                 axes.plot(*zip(*points, strict=True), color=colour, label=curve.label)

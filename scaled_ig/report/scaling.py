@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from scaled_ig.metrics.accounting import MEGABYTE
+from scaled_ig.metrics.accounting import MEGABYTE, Growth
 from scaled_ig.progress import Progress
 from scaled_ig.report.base_planes import measure_bases
 from scaled_ig.report.cost_figures import Curve
@@ -65,11 +65,6 @@ class SizedRow:
         """M; 0 where scenes share no base planes."""
         return self.run.representation().get("num_bases", 0) if self.row.parts()[2] else 0
 
-    @property
-    def curve(self) -> Curve:
-        """t(N) and m(N)."""
-        return Curve(self.row.title, self.costs.minutes, self.costs.bytes)
-
     @cached_property
     def psnrs(self) -> dict[str, float]:
         """Of each scene of stage 2 over its unseen views, dB; the mean over seeds."""
@@ -105,6 +100,20 @@ class Sizes:
         ids = [common[place] for place in sorted(drawn)]
         return cls(sorted(sized, key=lambda one: (one.first > 0, one.way, one.num_bases, one.first)), ids)
 
+    @cached_property
+    def time(self) -> str:
+        """What minutes and seconds are: of the processor where all rows know it, else of the wall."""
+        known = all(one.costs.processor_minutes is not None for one in self.rows)
+        return "processor" if known else "wall"
+
+    def minutes(self, one: SizedRow) -> Growth:
+        """t(N) of a row."""
+        return (one.costs.processor_minutes if self.time == "processor" else None) or one.costs.minutes
+
+    def curve(self, one: SizedRow) -> Curve:
+        """t(N) and m(N) of a row."""
+        return Curve(one.row.title, self.minutes(one), one.costs.bytes)
+
     @property
     def ways(self) -> dict[str, list[SizedRow]]:
         """Rows by their way, the fewest scenes of stage 1 first."""
@@ -121,7 +130,7 @@ class Sizes:
     @property
     def baselines(self) -> list[SizedRow]:
         """Rows without a stage 1, the cheapest first."""
-        return sorted((one for one in self.rows if not one.first), key=lambda one: one.costs.minutes.each)
+        return sorted((one for one in self.rows if not one.first), key=lambda one: self.minutes(one).each)
 
     def psnrs(self, one: SizedRow) -> np.ndarray:
         """[scenes] PSNR of the compared ones, dB."""
@@ -141,7 +150,7 @@ class Sizes:
         return [self._record(one, at) for one in self.rows]
 
     def _record(self, one: SizedRow, at: int) -> dict[str, Any]:
-        minutes, memory, values = one.costs.minutes, one.costs.bytes, self.psnrs(one)
+        minutes, memory, values = self.minutes(one), one.costs.bytes, self.psnrs(one)
         fewest = self.ways[one.way][0]
         gains = values - self.psnrs(fewest)
         return {
@@ -168,7 +177,7 @@ class Sizes:
         """From how many scenes on a row takes no more time than each baseline, and no more bytes than one."""
         if not one.first:
             return {}
-        time = {f"N: time of {other.row.title}": (one.costs.minutes, other.costs.minutes) for other in self.baselines}
+        time = {f"N: time of {other.row.title}": (self.minutes(one), self.minutes(other)) for other in self.baselines}
         size = {f"N: bytes of {other.row.title}": (one.costs.bytes, other.costs.bytes) for other in self.baselines[:1]}
         pairs = time | (size if one.num_bases else {})  # without base planes a scene has as many floats in both
         even = {name: growth.break_even(baseline) for name, (growth, baseline) in pairs.items()}
@@ -186,13 +195,13 @@ class Sizes:
     def provenance(self) -> str:
         """What rows are compared on, and where and when their runs were made."""
         of_scene = {scene["id"]: scene["num_views"] for scene in self.rows[0].run.scenes(2)}
-        views = sum(of_scene[name] for name in self.ids)
+        views, rows = sum(of_scene[name] for name in self.ids), [one.row for one in self.rows]
         return (
             f"PSNR S2 is that of {len(self.ids)} scenes, drawn by seed among those that every row learned in stage 2, "
             f"on {views} never-seen views: per image, then mean over the views of a scene, then over scenes. A "
             "standard error is that of the difference scene by scene. τ is over all N2 scenes. MiB are the most that "
             "the process of a stage held. N is that from which on a row takes no more than the row named. Sizes are "
-            f"float32, without Adam's moments. Seconds are wall time, {where_and_when([one.row for one in self.rows])}."
+            f"float32, without Adam's moments. Seconds are {self.time} time, {where_and_when(rows)}."
         )
 
     def scenes(self) -> list[dict[str, Any]]:

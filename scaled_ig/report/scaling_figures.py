@@ -23,8 +23,9 @@ HEAD, CAPTION, SMALLEST = 18, 14, 128
 
 def growth(sizes: Sizes, most: int) -> bytes:
     """t(N) and m(N) of each way's largest row (the papers' Fig. 5); rings where one costs as much as the baseline."""
-    curves = [one.curve for one in sizes.largest]
-    return draw_growth(curves, most, sizes.baselines[0].curve if sizes.baselines else None)
+    curves = [sizes.curve(one) for one in sizes.largest]
+    baseline = sizes.curve(sizes.baselines[0]) if sizes.baselines else None
+    return draw_growth(curves, most, baseline, f"{sizes.time} minutes")
 
 
 def quality(sizes: Sizes) -> bytes:

@@ -33,6 +33,7 @@ def put_row(run: Path, folder: Path, psnrs: tuple[float, ...], first: int) -> No
             phase |= {"scenes": first, "seconds": 60.0, "peak_mebibytes": 1000.0 + first}
         else:
             phase |= {"scenes": 4, "seconds": 40.0 if first else 100.0}
+        phase["processor_seconds"] = phase["seconds"] / 2
         if phase["stage"] == 1 and not first:
             costs["phases"].pop(name)
             config["phases"][name] = None
@@ -75,12 +76,20 @@ def test_rows_are_compared_on_scenes_that_all_have(sizes):
 
 def test_a_row_pays_from_where_its_line_lies_below(sizes):
     plain, few, _ = sizes.records(100)
-    # Three phases of a minute each for two scenes, two of 40 s for four: 180 + 20 (N - 2) seconds, and 50 N alone.
-    assert few["t1, min"] == pytest.approx(3.0)
-    assert few["τ, s a scene"] == pytest.approx(20.0)
-    assert few["min at N = 100"] == pytest.approx((180 + 98 * 20) / 60)
+    # Three phases of half a minute each for two scenes, two of 20 s for four: 90 + 10 (N - 2) seconds, and 25 N alone.
+    assert few["t1, min"] == pytest.approx(1.5)
+    assert few["τ, s a scene"] == pytest.approx(10.0)
+    assert few["min at N = 100"] == pytest.approx((90 + 98 * 10) / 60)
     assert few["N: time of plain"] == 5
     assert "N: time of plain" not in plain
+
+
+def test_wall_time_stands_where_a_row_knows_no_other(sizes):
+    for phase in sizes.rows[0].run.costs["phases"].values():
+        del phase["processor_seconds"]
+    _, few, _ = Sizes.of([one.row for one in sizes.rows]).records(100)
+    assert few["t1, min"] == pytest.approx(3.0)
+    assert few["τ, s a scene"] == pytest.approx(20.0)
 
 
 def test_the_page_has_charts_and_measures_bases_once(folder, tmp_path, capsys):
