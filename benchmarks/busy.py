@@ -50,7 +50,8 @@ def train(pack: Path, beside: list[int]) -> None:
     import torch
     from lightning.pytorch import Callback
 
-    from scaled_ig.commands.fit import TrainingCLI
+    from scaled_ig.commands.fit import fit
+    from scaled_ig.commands.training_cli import TrainingCLI
     from scaled_ig.runs.training import Monitoring, Training
 
     class Timed(Callback):
@@ -82,7 +83,7 @@ def train(pack: Path, beside: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         given = [part for config in CONFIGS for part in ("--config", config)]
         quiet = ["--trainer.enable_progress_bar=false", "--lpips=off"]
-        TrainingCLI([*given, f"--data.path={pack}", f"--run_dir={folder}/run", *quiet]).train(adjust=adjust)
+        TrainingCLI([*given, f"--data.path={pack}", f"--run_dir={folder}/run", *quiet], fit).train(adjust=adjust)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,8 @@ import torch
 from lightning.pytorch import Callback
 from torch.profiler import ProfilerActivity, profile
 
-from scaled_ig.commands.fit import TrainingCLI
+from scaled_ig.commands.fit import fit
+from scaled_ig.commands.training_cli import TrainingCLI
 from scaled_ig.runs.training import Monitoring, Training
 
 BEFORE, STEPS, WATCHED = 4, 10, 20  # steps of a phase that are let pass, that are profiled, and that are timed
@@ -87,7 +88,7 @@ def measure(pack: Path, configs: list[str]) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         given = [part for config in configs for part in ("--config", config)]
         quiet = ["--trainer.enable_progress_bar=false", "--trainer.logger=false", "--lpips=off"]
-        TrainingCLI([*given, f"--data.path={pack}", f"--run_dir={folder}/run", *quiet]).train(adjust=adjust)
+        TrainingCLI([*given, f"--data.path={pack}", f"--run_dir={folder}/run", *quiet], fit).train(adjust=adjust)
     return milliseconds
 
 

@@ -27,7 +27,8 @@ from benchmarks.quality_plot import draw, table
 from benchmarks.quality_scenes import choose_scenes, synthesize
 from data_modules.layout import PackIndex
 from scaled_ig.bank.scene_bank import SceneBank
-from scaled_ig.commands.fit import TrainingCLI
+from scaled_ig.commands.fit import fit
+from scaled_ig.commands.training_cli import TrainingCLI
 from scaled_ig.runs.plan import PHASES, STAGE1_PHASES
 from scaled_ig.runs.run_folder import RunFolder
 
@@ -110,7 +111,7 @@ def perform(recipe: Recipe, folder: Path, seed: int | None, data: list[str]) -> 
         own.append(f"--seed_everything={seed}")
     if seed is not None and recipe.has_stage1:
         own.append(f"--init_from={folder / run_name(None)}")
-    TrainingCLI([*recipe.arguments(), *data, *own]).train()
+    TrainingCLI([*recipe.arguments(), *data, *own], fit).train()
     (run / "finished").touch()
     gc.collect()
 

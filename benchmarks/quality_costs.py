@@ -13,7 +13,8 @@ from lightning.pytorch import Callback
 
 from benchmarks.contest import machine
 from data_modules.base import PhaseData
-from scaled_ig.commands.fit import TrainingCLI
+from scaled_ig.commands.fit import fit
+from scaled_ig.commands.training_cli import TrainingCLI
 from scaled_ig.phases import RunSettings
 from scaled_ig.progress import Progress
 from scaled_ig.runs.plan import STAGE1_PHASES
@@ -55,7 +56,7 @@ def build(given: list[str]) -> Training:
         raise _CapturedError
 
     with suppress(_CapturedError):
-        TrainingCLI([*given, "--trainer.enable_progress_bar=false"]).train(adjust=capture)
+        TrainingCLI([*given, "--trainer.enable_progress_bar=false"], fit).train(adjust=capture)
     return built[0]
 
 

@@ -22,7 +22,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 import yaml
 
 from data_modules.shapenet import ShapeNetCars
-from scaled_ig.commands.fit import TrainingCLI
+from scaled_ig.commands.fit import fit
+from scaled_ig.commands.training_cli import TrainingCLI
 from scaled_ig.files import write_whole
 from scaled_ig.runs.run_folder import RunFolder
 
@@ -108,7 +109,7 @@ class Tries:
             f"--phases.{phase}.module.init_args.learning_rates={json.dumps(rates)}",
         ]
         rest = [f"--data.path={self.pack}", f"--run_dir={run}", "--resume=true", "--lpips=off"]
-        TrainingCLI([*files, *self.row.given, *tuned, *rest, "--trainer.enable_progress_bar=false"]).train()
+        TrainingCLI([*files, *self.row.given, *tuned, *rest, "--trainer.enable_progress_bar=false"], fit).train()
         costs, metrics = RunFolder(run).read_json("costs.json"), RunFolder(run).read_json("metrics.json")
         psnr, of_scenes = metrics["all"]["psnr"], [scene["psnr"] for scene in metrics["scenes"]]
         seconds = costs["phases"][phase]["seconds_per_scene"]

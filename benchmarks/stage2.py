@@ -29,7 +29,8 @@ from benchmarks.naive import NaiveScenes
 from benchmarks.quality_costs import build, time_steps
 from benchmarks.quality_scenes import synthesize
 from scaled_ig.cameras import orbit
-from scaled_ig.commands.fit import TrainingCLI
+from scaled_ig.commands.fit import fit
+from scaled_ig.commands.training_cli import TrainingCLI
 from scaled_ig.runs.run_folder import RunFolder
 
 FOLDER = Path("runs/bench/stage2")
@@ -85,7 +86,7 @@ def train(name: str, pack: Path, phases: tuple[str, ...], *deltas: dict[str, Any
     folder = FOLDER / name
     given = arguments(folder.with_suffix(".yaml"), pack, phases, *deltas)
     begin = [] if start is None else ["--init_from", str(FOLDER / start)]
-    TrainingCLI([*given, *begin, f"--run_dir={folder}", "--resume=true"]).train()
+    TrainingCLI([*given, *begin, f"--run_dir={folder}", "--resume=true"], fit).train()
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import re
@@ -17,7 +16,7 @@ from jsonargparse import Namespace, Path, _loaders_dumpers, set_parsing_settings
 
 from scaled_ig.allowed import PACKAGES, require_class
 from scaled_ig.documents import Loader
-from scaled_ig.errors import UsageError
+from scaled_ig.errors import UsageError, did_you_mean
 from scaled_ig.ranges import hints_of, value_out_of_range
 
 # The library looks at a path before it imports anything, and once more at what the path leads to.
@@ -77,8 +76,7 @@ def explain(message: str, packages: tuple[str, ...]) -> str:
     if words["kind"]:
         return f"{key}: {path} is no {words['kind']}: name a subclass of it"
     if not words["target"]:
-        near = difflib.get_close_matches(path.rpartition(".")[2], _our_classes(), n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(path.rpartition(".")[2], _our_classes())
         return f"{key}: {words['reason'] or f'{path} is no class'}: {hint}{NO_CLASS}"
     allowed = f"not of {', '.join(packages)}"
     if path != words["target"]:

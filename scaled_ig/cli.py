@@ -47,6 +47,8 @@ BANK_ACTIONS = {
     "export": "write scenes as files that other programs read",
     "read": "make a bank of a checkpoint of the papers' own code",
 }
+LOAD_LIGHTNING = {"fit", "add", "bank refit", "test", "report"}
+"""What must load Lightning before it can do anything, which takes seconds."""
 GO_ON = {
     **dict.fromkeys(("demo", "synthesize", "pack", "add"), "; the same call goes on"),
     "fit": "; the same call with --resume true goes on",
@@ -114,16 +116,21 @@ def _run(arguments: Sequence[str]) -> int:
             case []:
                 overview().print_help(sys.stderr)
                 return 2
+            case ["bank"]:
+                raise UsageError(f"bank needs one of {', '.join(BANK_ACTIONS)}: scaled-ig bank --help explains them")
             case _:
                 overview().parse_args(arguments)
         return 0
     name, function, rest = command
-    if "training" in inspect.signature(function).parameters:
-        from scaled_ig.commands.fit import TrainingCLI
+    is_training = "training" in inspect.signature(function).parameters
+    options = {} if is_training else VerbParser(function, prog=f"scaled-ig {name}").parse_args(rest)
+    if name in LOAD_LIGHTNING and sys.stderr.isatty():
+        print("loading torch and Lightning …", file=sys.stderr, flush=True)
+    if is_training:
+        from scaled_ig.commands.training_cli import TrainingCLI
 
         training = TrainingCLI(rest, function, f"scaled-ig {name}")
         return function(training, **training.options)
-    options = VerbParser(function, prog=f"scaled-ig {name}").parse_args(rest)
     cores.share_cores()
     return function(**options)
 

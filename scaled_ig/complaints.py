@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+from scaled_ig.errors import did_you_mean
 
 _TYPES = {
     "int": "a whole number",
@@ -48,12 +49,17 @@ class _Place:
 
 
 def in_plain_words(message: str, load: Callable[[str], object]) -> str:
-    """What is wrong with the value or the name of one key; empty where the library says something else.
+    """What is wrong with the value or the name of one key, or with a word that is none of those that can stand there.
+
+    Empty where the library says something else.
 
     Args:
         message: The library's, of many lines.
         load: Gives the class of a dotted path, or None.
     """
+    choice = re.search(r"argument (?:--)?(\w+): invalid choice: '(.*)' \(choose from (.*)\)", message)
+    if choice:
+        return _none_of(choice[1], choice[2], re.findall(r"'(.*?)'", choice[3]))
     places = [
         place
         for place in _places(message)
@@ -66,13 +72,18 @@ def in_plain_words(message: str, load: Callable[[str], object]) -> str:
         names = [f"{place.key}.{name}" for name in place.missing.split(", ")]
         return f"{' and '.join(names)} must be given: add {' '.join(f'--{name}' for name in names)}"
     if not place.unknown:
-        return f"{place.key} {place.value} must be {' or '.join(dict.fromkeys(place.expected))}"
+        return _none_of(place.key, place.value, list(dict.fromkeys(place.expected)))
     kind = load(place.path)
     accepted = list(inspect.signature(kind).parameters) if isinstance(kind, type) else []
-    near = difflib.get_close_matches(place.unknown, accepted, n=1)
-    hint = f"did you mean {place.key}.{near[0]}? " if near else ""
+    hint = did_you_mean(place.unknown, accepted, f"{place.key}.")
     takes = ", ".join(accepted) if accepted else "no arguments"
     return f"{place.key}.{place.unknown} is not known: {hint}{place.path.rpartition('.')[2]} takes {takes}"
+
+
+def _none_of(key: str, value: str, expected: list[str]) -> str:
+    hint = did_you_mean(value, [name for name in expected if name not in _TYPES.values()])
+    names = " or ".join(filter(None, [", ".join(expected[:-1]), expected[-1]]))
+    return f"{key} {value}{f' is not known: {hint}It' if hint else ''} must be {names}"
 
 
 def _places(message: str) -> Iterator[_Place]:

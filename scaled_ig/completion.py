@@ -26,7 +26,7 @@ def script(parser: ArgumentParser, shell: str) -> str:
 def parser_of(name: str, function: Callable[..., int]) -> ArgumentParser:
     """The parser of a verb, with what its values can be."""
     if "training" in inspect.signature(function).parameters:
-        from scaled_ig.commands.fit import training_parser
+        from scaled_ig.commands.training_cli import training_parser
 
         parser: ArgumentParser = training_parser(function, f"scaled-ig {name}")
     else:

@@ -1,9 +1,11 @@
 """The one exception for a user's mistake, and what is said where the system refuses a file."""
 
+import difflib
 import errno
 import importlib.util
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 FULL = {
@@ -42,10 +44,24 @@ class UsageError(ValueError):
     """
 
 
+def did_you_mean(name: str, known: Iterable[str], before: str = "") -> str:
+    """Ask for the known name that is nearest to a wrong one, with a space behind; empty where none is near.
+
+    Args:
+        name: The wrong one.
+        known: The right ones.
+        before: What stands before all of them.
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {before}{near[0]}? " if near else ""
+
+
 def refuse_hidden_packages() -> None:
     """Raise UsageError where a folder of the user's is imported in place of the package ``data_modules``.
 
-    Python looks into the working directory first, where it is started by ``python -m`` or a notebook.
+    Python looks into the working directory first, where it is started by ``python -m`` or a notebook. There a package
+    ``scaled_ig`` of the user's would hide this file, too, and nothing of ours could say so; the script ``scaled-ig``
+    does not look there.
     """
     ours = Path(__file__).parents[1] / "data_modules"
     spec = importlib.util.find_spec("data_modules")

@@ -18,7 +18,8 @@ import yaml
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from scaled_ig.commands.fit import TALKERS, TrainingCLI
+from scaled_ig.commands import fit as verb
+from scaled_ig.commands.training_cli import TALKERS, TrainingCLI
 from scaled_ig.distributed.watch import GuestWatch, Stopped
 from scaled_ig.errors import UsageError
 from scaled_ig.runs.record import RunRecord
@@ -50,7 +51,7 @@ def fit(config: str | Path | Mapping[str, Any], *, quiet: bool = True, **overrid
             if quiet:
                 words.append("--trainer.enable_progress_bar=false")
             words += [f"--{key.replace('__', '.')}={_word(key, value)}" for key, value in overrides.items()]
-            training = TrainingCLI(words)
+            training = TrainingCLI(words, verb.fit)
         if training.config.trainer.fast_dev_run:
             raise UsageError("trainer.fast_dev_run keeps no run that could be returned: call scaled-ig fit with it")
         try:

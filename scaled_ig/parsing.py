@@ -128,6 +128,7 @@ class VerbParser(ArgumentParser):
         refused = self._refused_file(message) or explain(message, self.packages)
         if plain and (not refused or refused.endswith(NO_CLASS)):
             return plain
+        message = re.sub(r"(--\w+)/\1\+", r"\1", message)  # the library's own name for adding to a list
         no_file = r"Parser key \"(\S+)\": File (does not exist|.*?): '?(.*?)'?$"
         message = re.sub(no_file, r"\1: \3: the file \2", message)
         short = f"{message[:LONGEST_MESSAGE]}{'…' * (len(message) > LONGEST_MESSAGE)}"

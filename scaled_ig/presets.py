@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from scaled_ig.errors import UsageError
+from scaled_ig.errors import UsageError, did_you_mean
 
 GROUPS = ("scene", "data", "trainer")
 """Folders whose files are one key of a configuration each."""
@@ -80,6 +79,4 @@ def find(name: str) -> Preset:
     known = presets()
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UsageError(f"--preset {name} is not known: {hint}scaled-ig presets lists them")
+    raise UsageError(f"--preset {name} is not known: {did_you_mean(name, known)}scaled-ig presets lists them")

@@ -1,9 +1,12 @@
 """The program: what it imports, and what it says to a mistake."""
 
 import errno
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,6 +94,42 @@ def test_a_folder_that_hides_a_package_is_named(tmp_path):
     assert done.stderr.startswith(f"error: {tmp_path}/data_modules hides the package data_modules of scaled-ig")
 
 
+def test_lpips_is_looked_for_once_all_else_is_in_order(capsys, tiny_config, tmp_path):
+    call = ["fit", "--config", tiny_config, "--run_dir", tmp_path / "run", "--lpips", "require"]
+    call += ["--lpips_weights", tmp_path / "gone.pth"]
+    status, said = leave(capsys, *call, "--data.path", tmp_path / "nowhere")
+    assert status == 2
+    assert said.startswith(f"error: {tmp_path / 'nowhere'} is no finished pack")
+    status, said = leave(capsys, *call)
+    assert status == 2
+    assert "gone.pth" in said
+    assert not list((tmp_path / "run").rglob("*.*"))
+
+
+def test_an_interrupted_demo_says_so_once(tmp_path):
+    """A terminal sends the signal to the demo and to the step that it runs."""
+    program = [sys.executable, "-c", "from scaled_ig.cli import main; main(['demo'])"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(program, cwd=tmp_path, start_new_session=True, **streams) as demo:
+        while not any((tmp_path / "data").rglob("*.obj")):
+            assert demo.poll() is None
+            time.sleep(0.01)
+        os.killpg(demo.pid, signal.SIGINT)
+        said, _ = demo.communicate()
+    assert demo.returncode == 130
+    assert re.findall(".*interrupted.*", said) == ["interrupted; the same call goes on"]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_on_a_terminal_alone_is_said_that_lightning_loads(capsys, monkeypatch, tmp_path, is_terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path)])
+    said = capsys.readouterr().err.splitlines()
+    assert [line.startswith("error: ") for line in said] == [False, True][not is_terminal :]
+    assert ("Lightning" in said[0]) == is_terminal
+
+
 @pytest.mark.parametrize("arguments", [["fly"], ["fly", "--config", "a.yaml"], []])
 def test_an_unknown_verb_is_a_mistake(capsys, arguments):
     status, said = leave(capsys, *arguments)
@@ -101,23 +140,27 @@ def test_an_unknown_verb_is_a_mistake(capsys, arguments):
 def test_an_unknown_action_of_the_bank_is_answered_with_all(capsys):
     status, said = leave(capsys, "bank", "reft", "RUN")
     assert status == 2
-    assert all(repr(action) in said for action in BANK_ACTIONS)
+    *others, last = BANK_ACTIONS
+    assert f"error: action reft is not known: did you mean refit? It must be {', '.join(others)} or {last}" in said
 
 
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        ("chekc PACK", "argument verb: invalid choice: 'chekc' (choose from 'doctor', 'demo', "),
+        ("chekc PACK", "verb chekc is not known: did you mean check? It must be doctor, demo, "),
         ("fit", "nothing says what to train: give --preset NAME (scaled-ig presets lists them) or --config"),
-        ("bank", 'expected "bank.action" to be one of {info,verify,remove,merge,refit, ...}'),
+        ("bank", "bank needs one of info, verify, remove, merge, refit, export, read: scaled-ig bank --help"),
         ("pack meshes", "the following arguments are required: path, out"),
-        ("pack mesh X --out Y", "source mesh must be meshes or shapenet or basel or "),
+        ("pack mesh X --out Y", "source mesh is not known: did you mean meshes? It must be meshes, shapenet, "),
+        ("pack xyz X --out Y", "source xyz must be meshes, shapenet, basel, "),
+        ("bank export B --format meshh --out X", "format meshh is not known: did you mean mesh? It must be npz, "),
+        ("--print_completion bahs", "print_completion bahs is not known: did you mean bash? It must be bash or zsh"),
         ("pack meshes X --out Y --yaw nan", "yaw nan must be a number or null"),
         ("pack meshes X --out Y --veiws 3", "--veiws is not known: did you mean --views?"),
         ("pack meshes X --out Y --samples-per-pixl 3", "--samples_per_pixl is not known: did you mean --samples_per_"),
         ("pack meshes X --out Y --normalise", "--normalise is not known: did you mean --normalize?"),
         ("check PACK --fix-drop maybe", "unrecognized arguments: maybe"),
-        ("render BANK --scene", "argument --scene: expected one argument"),
+        ("render BANK --scenes", "argument --scenes: expected one argument"),
         ("tables --num_scenes 5", "the following arguments are required: folders"),
     ],
 )

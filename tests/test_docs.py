@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, auto_cli, capture_parser
 import scaled_ig
 from scaled_ig import cli
 from scaled_ig.commands import pack as packing
-from scaled_ig.commands.fit import TrainingCLI
+from scaled_ig.commands.training_cli import TrainingCLI
 from scaled_ig.errors import UsageError
 from scaled_ig.parsing import VerbParser
 

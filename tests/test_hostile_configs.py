@@ -376,7 +376,7 @@ def test_a_bank_with_a_broken_description_is_refused(evil, refused, tiny_scene, 
     index = Index.read(bank)
     version = dataclasses.replace(index.versions["stage1"], model=model and index.versions["stage1"].model | model)
     index.with_version(version).write(bank)
-    assert "cannot be built" in refused("render", bank, "--scene", "a", "--out", "picture.mp4")
+    assert "cannot be built" in refused("render", bank, "--scenes", "a", "--out", "picture.mp4")
 
 
 def test_a_bank_that_names_foreign_classes_is_refused(evil, refused, tiny_scene):
@@ -384,7 +384,7 @@ def test_a_bank_that_names_foreign_classes_is_refused(evil, refused, tiny_scene)
     index = Index.read(bank)
     described = index.versions["stage1"].model | {"autoencoder": {"class": "evil.Evil", "arguments": {}}}
     index.with_version(dataclasses.replace(index.versions["stage1"], model=described)).write(bank)
-    assert "Autoencoder 'evil.Evil' is unknown" in refused("render", bank, "--scene", "a", "--out", "picture.mp4")
+    assert "Autoencoder 'evil.Evil' is unknown" in refused("render", bank, "--scenes", "a", "--out", "picture.mp4")
     (bank.parent / "costs.json").write_text(json.dumps({}))
     source = ("--init_from", evil, "--data.path", "nowhere")
     assert "Autoencoder 'evil.Evil' is unknown" in refused.configured("phases: {autoencoder: null}", *source)

@@ -12,8 +12,10 @@ from data_modules.streaming.choice import SceneChoice
 from scaled_ig import autoencoders, phases, representations
 from scaled_ig.callbacks import Plateau, RunLogger
 from scaled_ig.cli import BANK_ACTIONS, VERBS, called
-from scaled_ig.commands.fit import GROUPS, TrainingCLI
+from scaled_ig.commands import fit as training_verb
 from scaled_ig.commands.loggers import in_run_folder
+from scaled_ig.commands.training_cli import TrainingCLI
+from scaled_ig.commands.training_options import GROUPS
 from scaled_ig.commands.without_effect import SETTINGS
 from scaled_ig.errors import UsageError
 from scaled_ig.optim import schedules
@@ -116,7 +118,7 @@ def fit(tiny_config, tmp_path_factory):
     """Goes with options as far as the first step."""
     run = tmp_path_factory.mktemp("ranges") / "run"
     words = ["--config", str(tiny_config), "--run_dir", str(run)]
-    cli = TrainingCLI(words)
+    cli = TrainingCLI(words, training_verb.fit)
 
     def call(options: list[str]) -> Namespace:
         config = cli.parser.parse_args([*words, *options])

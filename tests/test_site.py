@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scaled_ig import cli
-from scaled_ig.commands.fit import MODEL_KINDS
+from scaled_ig.commands.training_options import MODEL_KINDS
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs/site"))

@@ -62,7 +62,7 @@ class SceneChoice:
         if self.ids is not None:
             return _by_id(index, scenes, self.ids, "scenes ids")
         if self.file is not None:
-            return _by_id(index, scenes, _read_ids(Path(self.file)), self.file)
+            return _by_id(index, scenes, read_ids(Path(self.file)), self.file)
         return scenes
 
 
@@ -76,7 +76,12 @@ def _by_id(index: PackIndex, pool: Sequence[int], ids: Sequence[str], origin: st
     return sorted({place[name] for name in ids})
 
 
-def _read_ids(path: Path) -> list[str]:
+def read_ids(path: Path) -> list[str]:
+    """Ids of a text file, one on each line.
+
+    Raises:
+        UsageError: It cannot be read, or is empty.
+    """
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

@@ -9,13 +9,14 @@ from argparse import SUPPRESS, Action
 from collections.abc import Iterator
 from typing import Any
 
-from jsonargparse import ActionYesNo, ArgumentParser
+from jsonargparse import ActionYesNo
 
 import scaled_ig
 from scaled_ig import cli
 from scaled_ig.bank.arrays import PlaneStatistics
 from scaled_ig.bank.scene import BankScene
-from scaled_ig.commands.fit import MODEL_KINDS, TrainingCLI
+from scaled_ig.commands.training_cli import training_parser
+from scaled_ig.commands.training_options import MODEL_KINDS
 from scaled_ig.parsing import VerbParser
 from scaled_ig.runs.record import RunRecord
 
@@ -57,7 +58,9 @@ def verbs_page() -> str:
         summary = cli.BANK_ACTIONS[name[5:]] if name.startswith("bank ") else cli.VERBS[name]
         _, function, _ = cli.called(name.split())
         trains = "training" in inspect.signature(function).parameters
-        parser = training_parser(function, name) if trains else VerbParser(function, prog=f"scaled-ig {name}")
+        parser = (
+            training_parser(function, f"scaled-ig {name}") if trains else VerbParser(function, prog=f"scaled-ig {name}")
+        )
         sections += [f"## scaled-ig {name}", f"{summary[0].upper()}{summary[1:]}."]
         if not trains:
             sections += [f"```text\n{parser.format_usage().strip()}\n```"]
@@ -74,7 +77,7 @@ def verbs_page() -> str:
 def configuration_page() -> str:
     """Every key of a configuration, in the groups of the parser."""
     _, fit, _ = cli.called(["fit"])
-    parser = training_parser(fit, "fit")
+    parser = training_parser(fit, "scaled-ig fit")
     sections = [
         "# Configuration",
         "Keys of a YAML file for `scaled-ig fit --config FILE`. Each is an option as well: `--adam.beta2 0.99`. "
@@ -112,24 +115,6 @@ def concrete(kind: type) -> Iterator[type]:
         yield from concrete(child)
     if not children and not inspect.isabstract(kind):
         yield kind
-
-
-class _Built(Exception):  # noqa: N818 - not a mistake: the parser is there
-    pass
-
-
-class _Unparsed(TrainingCLI):
-    def parse_arguments(self, parser: ArgumentParser, args: Any) -> None:
-        raise _Built(parser)
-
-
-def training_parser(function: Any, name: str) -> ArgumentParser:
-    """Parser of a verb that trains."""
-    try:
-        _Unparsed([], function, f"scaled-ig {name}")
-    except _Built as built:
-        return built.args[0]
-    raise AssertionError(name)
 
 
 def is_of(function: Any, action: Action) -> bool:

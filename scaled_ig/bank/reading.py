@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,13 +20,13 @@ from scaled_ig.bank.scene_records import decode
 from scaled_ig.bank.table import BankRecord, Origin, RecordTable
 from scaled_ig.errors import UsageError
 from scaled_ig.finite import names_not_finite
+from scaled_ig.forks import fork_safe_lock
 from scaled_ig.scene_model import SceneModel
 
 MOST_MODELS = 2
 """Models that are held, of versions that were asked for lately."""
 
-_BUILDING = threading.RLock()  # one model at a time: it may be large, and its first weights are drawn at random
-os.register_at_fork(before=_BUILDING.acquire, after_in_parent=_BUILDING.release, after_in_child=_BUILDING.release)
+_BUILDING = fork_safe_lock()  # one model at a time: it may be large, and its first weights are drawn at random
 
 
 class MissingSceneError(UsageError, KeyError):

@@ -14,6 +14,10 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from scaled_ig.errors import UsageError
+from scaled_ig.forks import fork_safe_lock
+
+_QUERYING = fork_safe_lock()  # SQLite has locks of its own, which a worker forked during a query would wait for
+ROWS_AT_ONCE = 1000
 
 SCENES = """CREATE TABLE scenes (
  position INTEGER PRIMARY KEY,
@@ -119,8 +123,12 @@ class RecordTable:
             UsageError: The file is missing or damaged.
         """
         with self._reading() as connection:
-            for row in connection.execute(f"SELECT {self._columns} FROM scenes {condition}", values):
-                yield self._record(row)
+            cursor = connection.execute(f"SELECT {self._columns} FROM scenes {condition}", values)
+            rows = cursor.fetchmany(ROWS_AT_ONCE)
+        while rows:
+            yield from map(self._record, rows)
+            with self._reading():
+                rows = cursor.fetchmany(ROWS_AT_ONCE)
 
     def blocks(self) -> list[str]:
         """Names of all blocks."""
@@ -156,21 +164,23 @@ class RecordTable:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        try:
-            if getattr(self._here, "pid", 0) != os.getpid():  # each thread has its own; a forked child not its parent's
-                # Immutable: no locks, which network file systems have in many ways.
-                location = f"file:{quote(str(self.path.resolve()))}?mode=ro&immutable=1"
-                connection = sqlite3.connect(location, uri=True, check_same_thread=False)
-                # A view of this name could have rows without end.
-                match list(connection.execute("SELECT type, sql FROM sqlite_master WHERE name = 'scenes'")):
-                    case [("table", sql)] if sql in (SCENES, _OLD_SCENES):
-                        self._columns = COLUMNS if sql == SCENES else f"{_OLD_COLUMNS}, '', ''"
-                    case _:
-                        raise sqlite3.DatabaseError("it has no table of scenes, or another one")
-                self._here.connection, self._here.pid = connection, os.getpid()
-            yield self._here.connection
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # the second of a message that quotes what is damaged
-            raise UsageError(f"{self.path} cannot be read ({error}): copy the bank again") from None
+        with _QUERYING:
+            try:
+                # Each thread has a connection of its own, and a forked child not its parent's.
+                if getattr(self._here, "pid", 0) != os.getpid():
+                    # Immutable: no locks, which network file systems have in many ways.
+                    location = f"file:{quote(str(self.path.resolve()))}?mode=ro&immutable=1"
+                    connection = sqlite3.connect(location, uri=True, check_same_thread=False)
+                    # A view of this name could have rows without end.
+                    match list(connection.execute("SELECT type, sql FROM sqlite_master WHERE name = 'scenes'")):
+                        case [("table", sql)] if sql in (SCENES, _OLD_SCENES):
+                            self._columns = COLUMNS if sql == SCENES else f"{_OLD_COLUMNS}, '', ''"
+                        case _:
+                            raise sqlite3.DatabaseError("it has no table of scenes, or another one")
+                    self._here.connection, self._here.pid = connection, os.getpid()
+                yield self._here.connection
+            except (sqlite3.Error, UnicodeDecodeError) as error:  # the second of a message that quotes what is damaged
+                raise UsageError(f"{self.path} cannot be read ({error}): copy the bank again") from None
 
 
 def begin(connection: sqlite3.Connection, is_empty: bool) -> None:

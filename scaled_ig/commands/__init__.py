@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from pathlib import Path
 
 
 def say_next(*words: str) -> None:
@@ -15,7 +16,11 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
 
 
 def listed(names: list[str] | str) -> list[str]:
-    """Names with commas between, or a list."""
+    """Names with commas between, a list, or a text file, NAME.txt, with one a line."""
+    if isinstance(names, str) and names.endswith(".txt"):
+        from data_modules.streaming.choice import read_ids
+
+        return read_ids(Path(names))
     if isinstance(names, str):
         names = [part.strip() for part in names.removeprefix("[").removesuffix("]").split(",") if part.strip()]
     return names

@@ -19,7 +19,7 @@ from data_modules.streaming.choice import SceneChoice
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.commands import counted, say_next
-from scaled_ig.commands.fit import TrainingCLI
+from scaled_ig.commands.training_cli import TrainingCLI
 from scaled_ig.errors import UsageError
 from scaled_ig.runs.bank_writers import BankWriter, ReplaceScenes, WriteAfterLastPhase, WriteVersion
 from scaled_ig.runs.model_state import Source

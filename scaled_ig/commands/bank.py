@@ -9,7 +9,7 @@ from scaled_ig.errors import UsageError
 from scaled_ig.ranges import Count, checked
 
 if TYPE_CHECKING:
-    from scaled_ig.commands.fit import TrainingCLI
+    from scaled_ig.commands.training_cli import TrainingCLI
 
 SHOWN_LINES = 200
 
@@ -77,6 +77,7 @@ def info(bank: str, *, measure: bool = False, sample: Count | None = None, pack:
             for cost in measure_encodings(folder, sample or 16, pack)
         ]
         print(aligned(heading, rows, "llrrr"))
+    say_next("bank", "verify", bank)
     return 0
 
 
@@ -113,6 +114,8 @@ def verify(bank: str) -> int:
     verdict = counted(len(findings), "finding") if findings else "sound"
     size = f"{blocks / 1e6:,.1f} MB of records, {blocks / 1e6 / seconds:,.0f} MB/s"
     print(f"{folder}: {counted(len(opened), 'scene')}, {size}, {verdict}")
+    if not findings:
+        say_next("render", bank)
     return 1 if findings else 0
 
 
@@ -124,7 +127,7 @@ def remove(bank: str, *, scenes: list[str] | str) -> int:
 
     Args:
         bank: folder of a bank, or of the run that wrote it.
-        scenes: their ids with commas between, or a JSON list where ids have commas of their own.
+        scenes: their ids with commas between, a JSON list, or a .txt file with one a line.
 
     Returns:
         Exit code 0.
@@ -193,7 +196,7 @@ def refit(training: "TrainingCLI", run: str, *, scenes: list[str] | str, pack: s
     Args:
         training: what trains.
         run: folder of the run.
-        scenes: their ids with commas between, or a JSON list where ids have commas of their own.
+        scenes: their ids with commas between, a JSON list, or a .txt file with one a line.
         pack: folder of the pack; the run's own unless given.
 
     Returns:

@@ -40,8 +40,8 @@ def export(
             readers take them.
         out: file or folder to write, which must not be there or be an empty folder; where a folder of scenes was
             interrupted, the same call goes on with it.
-        scenes: ids of scenes with commas between, or a JSON list where ids have commas of their own; they must have
-            been learned with the same shared parts.
+        scenes: ids of scenes with commas between, a JSON list, or a .txt file with one a line; they must have been
+            learned with the same shared parts.
         version: all scenes of this version; those of the newest unless one of the two is given.
         push: with hf, the data set of the Hub, USER/NAME, that the folder is pushed to; a new one is private.
         resolution: of a mesh, its cells along the side of a scene, which is 1 wide; 128 unless given.
@@ -81,8 +81,8 @@ def read(
     Args:
         bank: folder of the bank, made where it is missing; the scenes become its version official.
         checkpoint: gvae_latest.pt.
-        scenes: their ids in the order of rows, with commas between, or a JSON list; those of scenes.json beside the
-            checkpoint, or else scene-00000 and so on, unless given.
+        scenes: their ids in the order of rows, with commas between, a JSON list, or a .txt file with one a line; those
+            of scenes.json beside the checkpoint, or else scene-00000 and so on, unless given.
         autoencoder: config.json of its AutoencoderKL, or the folder that has it; Stable Diffusion 1.5's unless given.
         extent: half of box_warp of its configuration.
         resolution: pixels along each side of an image.

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from data_modules.checking.check import CheckResult
 
 SHOWN_LINES = 200
-FAST_SCENES = 24
-"""Of both stages of recipes/fast.yaml."""
+FAST_SCENES, FAST_SIZE = 24, (128, 128)
+"""Of both stages of recipes/fast.yaml, and of its images."""
 
 
 @checked
@@ -72,8 +72,15 @@ def check(
         print(f"{pack}: {_summary(result)}{drawn}")
     if not result.findings:
         few = both_stages(index).split() if len(set(index.shapes)) >= 2 and index.num_scenes < FAST_SCENES else []
-        say_next("fit", "--preset", "fast", "--data.path", pack, *few, "--run_dir", "RUN")
+        say_next("fit", "--preset", "fast", "--data.path", pack, *few, *_size(index.image_size), "--run_dir", "RUN")
     return 1 if result.findings else 0
+
+
+def _size(image_size: tuple[int, int]) -> list[str]:
+    """What the recipe must be told where views have another size than its images."""
+    height, width = image_size
+    shown = str(height) if height == width else f"[{height},{width}]"
+    return [] if image_size == FAST_SIZE else ["--scene.resolution", shown]
 
 
 def _print_findings(result: "CheckResult", path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scaled_ig.commands import say_next
 from scaled_ig.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def costs(runs: list[str], *, stage1: str | None = None, baseline: str | None = 
     curves, points = _charted(costs_of_runs)
     _draw(target, curves, points, _most_scenes(costs_of_runs, tables))
     print(f"{target}: cost_table, growth, landscape")
+    say_next("report", runs[0])
     return 0
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from scaled_ig.errors import UsageError
 
 PACK, RUN = "data/demo/pack", "runs/demo"
+PATIENCE = 12.0
+"""Seconds that a step has to end once it is interrupted."""
 
 
 def demo() -> int:
@@ -20,6 +24,7 @@ def demo() -> int:
         Exit code 0, or that of the step that failed.
     """
     import shlex
+    import signal
     import subprocess
     import sys
 
@@ -27,12 +32,21 @@ def demo() -> int:
     program = [sys.executable, "-P", "-c", "from scaled_ig.cli import main; main()"]
     for step in steps():
         print(f"$ {shlex.join(['scaled-ig', *step])}", flush=True)
-        status = subprocess.run([*program, *step], check=False).returncode
-        if status in (130, -2):
+        with subprocess.Popen([*program, *step]) as running:
+            try:
+                status = running.wait()
+            except KeyboardInterrupt:  # the terminal has sent it to the step, too, which saves what it has
+                with suppress(subprocess.TimeoutExpired):
+                    running.wait(PATIENCE)
+                running.terminate()
+                status = running.wait()
+        if status == 130:  # the step has said so
+            return status
+        if status in (-signal.SIGINT, -signal.SIGTERM):  # before it could
             raise KeyboardInterrupt
         if status:
             raise UsageError(f"scaled-ig {step[0]} ended with {status}, see above: scaled-ig demo goes on from there")
-    print(f"open {RUN}/report.html; next: scaled-ig render {RUN}")
+    print(f"open {RUN}/report.html")
     return 0
 
 

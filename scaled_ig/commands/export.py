@@ -26,7 +26,7 @@ def export(
             the same to the bit. nerfstudio: cameras with OpenGL axes, as nerfstudio, instant-ngp and Blender's readers
             take them, and lists of the images to train and to test on; no masks. Where pack --normalize had moved the
             cameras of photographs, they are where they were.
-        scenes: ids of scenes with commas between, or a JSON list where ids have commas of their own; all unless given.
+        scenes: ids of scenes with commas between, a JSON list, or a .txt file with one a line; all unless given.
 
     Returns:
         Exit code 0.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.utilities import rank_zero_only
 
 if TYPE_CHECKING:
-    from scaled_ig.commands.fit import TrainingCLI
+    from scaled_ig.commands.training_cli import TrainingCLI
 
 
 def try_out(training: TrainingCLI) -> int:

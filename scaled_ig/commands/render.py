@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from scaled_ig.commands import counted
+from scaled_ig.commands import counted, listed, say_next
 from scaled_ig.errors import UsageError
 from scaled_ig.ranges import Angle, Count, Distance, Range, Width, checked
 
@@ -23,7 +23,7 @@ AT_ONCE = 16  # views that a bar moves by
 def render(
     bank: str,
     *,
-    scene: str | None = None,
+    scenes: list[str] | str | None = None,
     out: str = "orbit.mp4",
     outputs: list[str] | str = "image",
     resolution: Width | tuple[Width, Width] | None = None,
@@ -34,17 +34,17 @@ def render(
     distance: Distance | None = None,
     frames_per_second: Annotated[int, Range(1, 1000)] | None = None,
 ) -> int:
-    """Renders a scene, or many side by side, while the camera goes round or along a path.
+    """Renders scenes side by side while the camera goes round or along a path.
 
     Examples:
-        scaled-ig render runs/mine --scene car_1 --out orbit.mp4
-        scaled-ig render runs/mine --elevation_degrees 10 --out grid.png
-        scaled-ig render runs/mine --scene car_1 --cameras path.json --resolution 256 --outputs image,depth,normals
+        scaled-ig render runs/mine --scenes car_1 --out orbit.mp4
+        scaled-ig render runs/mine --scenes car_1,car_2 --elevation_degrees 10 --out grid.png
+        scaled-ig render runs/mine --scenes car_1 --cameras path.json --resolution 256 --outputs image,depth,normals
 
     Args:
         bank: Folder of a bank, or of the run that wrote it.
-        scene: Id of a scene; up to 24 scenes of the newest version, spread over the bank, side by side where it is
-            not given.
+        scenes: Ids of up to 24 scenes with commas between, a JSON list, or a .txt file with one a line; scenes of the
+            newest version, spread over the bank, unless given.
         out: File to write: .mp4 or .gif for a film, .png for the views in a grid (one row a scene), .npz for arrays
             [scenes, views, rows, columns, channels] with the cameras.
         outputs: What to show, with commas between: image, depth (near is bright), opacity, normals (as colours). Each
@@ -76,7 +76,7 @@ def render(
     _check(path, circle | {"distance": distance}, cameras, frames_per_second)
     file = None if cameras is None else CameraFile.read(Path(cameras))
     opened = SceneBank.open(bank)
-    ids = spread(opened.newest(), MOST_SCENES) if scene is None else [scene]
+    ids = spread(opened.newest(), MOST_SCENES) if scenes is None else _chosen(listed(scenes), bank)
     model = opened[ids[0]].model
     like = model.image_size if file is None else file.size
     size = _size(resolution, like, min(model.image_size), model.autoencoder.downsampling)
@@ -93,7 +93,19 @@ def render(
         what = "" if name == "image" else f"{name} of "
         shown = ids[0] if len(ids) == 1 else counted(len(ids), "scene")
         print(f"{target}: {what}{shown}, {counted(len(path_of_camera), 'view')}")
+    say_next("bank", "export", bank, "--format", "mesh", "--out", "MESHES")
     return 0
+
+
+def _chosen(ids: list[str], bank: str) -> list[str]:
+    """Each once; none, or more than fit side by side, are a mistake."""
+    ids = list(dict.fromkeys(ids))
+    if not 0 < len(ids) <= MOST_SCENES:
+        raise UsageError(
+            f"--scenes names {counted(len(ids), 'scene')}, and 1 to {MOST_SCENES} fit side by side: name fewer, or "
+            f"scaled-ig bank export {bank} --format video writes a file of each"
+        )
+    return ids
 
 
 def _names(outputs: list[str] | str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from scaled_ig.commands import say_next
+
 
 def report(
     run: str,
@@ -84,4 +86,5 @@ def report(
     write_whole(path, page.html(content))
     keep_report(record.folder.path, record.config, path)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens without a network")
+    say_next("render", run)
     return 0

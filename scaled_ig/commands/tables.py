@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from scaled_ig.commands import say_next
 from scaled_ig.errors import UsageError
 from scaled_ig.ranges import Range, checked
 
@@ -71,6 +72,8 @@ def tables(
     if wandb != "disabled":
         _log(page.parent, records, wandb)
     print(f"{page}: {len(records)} table{'s' if len(records) > 1 else ''}, each also as CSV, with charts, in {beside}")
+    first_rows, _ = next(iter(rows_by_folder.values()))
+    say_next("report", str(first_rows[0].runs[0].folder.path))
     return 0
 
 

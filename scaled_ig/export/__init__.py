@@ -1,8 +1,8 @@
 """Scenes of a bank as files that other programs read: a function ``write_NAME`` for each format.
 
-It takes the opened bank, the ids of scenes that have the same shared parts, where to write, and what to tell the number
-of scenes that are done; then options of its own, under the names that the verb has for them. It returns a sentence that
-says what was written.
+Each takes ``bank``, which is opened; ``ids`` of scenes that have the same shared parts; ``out``, the file or folder to
+write; and ``progress``, which is told the number of scenes that are done. Then come options of its own, under the names
+that the verb has for them. It returns a sentence that says what was written.
 """
 
 FORMATS = {

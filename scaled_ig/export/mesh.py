@@ -24,10 +24,7 @@ def write_mesh(
     """Write the surface of each scene twice: ``<id>.glb``, with +Y up, and ``<id>.ply``, with +Z up.
 
     Args:
-        bank: The bank.
-        ids: Of the scenes.
-        out: Folder.
-        progress: Told of each scene that is done.
+        bank, ids, out, progress: See :mod:`scaled_ig.export`.
         resolution: Cells of the surface along the side of a scene's cube.
     """
 
@@ -51,10 +48,7 @@ def write_pointcloud(
     """Write ``<id>.ply`` of each scene: as many points, drawn evenly by area from its surface.
 
     Args:
-        bank: The bank.
-        ids: Of the scenes.
-        out: Folder.
-        progress: Told of each scene that is done.
+        bank, ids, out, progress: See :mod:`scaled_ig.export`.
         resolution: Cells of the surface along the side of a scene's cube.
         points: Of each scene.
     """

@@ -32,10 +32,7 @@ def write_video(bank: SceneBank, ids: list[str], out: Path, progress: Callable[[
     """Write ``<id>.mp4`` of each scene: the camera goes round it.
 
     Args:
-        bank: The bank.
-        ids: Of the scenes.
-        out: Folder.
-        progress: Told of each scene that is done.
+        bank, ids, out, progress: See :mod:`scaled_ig.export`.
         views: Frames.
     """
 
@@ -59,10 +56,7 @@ def write_views(
     """Write ``<id>/transforms.json``, images and masks of each scene, which ``scaled-ig pack transforms`` reads.
 
     Args:
-        bank: The bank.
-        ids: Of the scenes.
-        out: Folder.
-        progress: Told of each scene that is done.
+        bank, ids, out, progress: See :mod:`scaled_ig.export`.
         views: Of an orbit; 60 where it is None.
         cameras: A file of cameras that take its place; images have the size that it names.
         nerfstudio: Write what nerfstudio reads: cameras with OpenGL axes, no masks.

@@ -14,7 +14,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -26,14 +25,14 @@ from torch import Tensor
 
 from scaled_ig.distributed.cores import processor_lines, processor_name
 from scaled_ig.files import replacing
+from scaled_ig.forks import fork_safe_lock
 
 _FOLDER = Path(__file__).parent
 _FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
-_COMPILING = threading.RLock()  # threads of a process would write one draft
-os.register_at_fork(before=_COMPILING.acquire, after_in_parent=_COMPILING.release, after_in_child=_COMPILING.release)
+_COMPILING = fork_safe_lock()  # threads of a process would write one draft
 
 
 @cache

@@ -73,7 +73,7 @@ def bank_commands(run: RunRecord) -> list[str]:
     return [
         shlex.join(["scaled-ig", "bank", "info", bank]),
         shlex.join(["scaled-ig", "bank", "verify", bank]),
-        shlex.join(["scaled-ig", "render", bank, "--scene", scene, "--out", "orbit.mp4"]),
+        shlex.join(["scaled-ig", "render", bank, "--scenes", scene, "--out", "orbit.mp4"]),
     ]
 
 

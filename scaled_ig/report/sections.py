@@ -56,6 +56,7 @@ def quality(run: RunRecord) -> dict[str, Any]:
     """The metrics, and every scene."""
     return {
         "stages": {stage: dict.fromkeys(MEASURED) | run.metrics[f"s{stage}"] for stage in run.stages()},
+        "protocol": run.metrics["protocol"],
         "is_rgb": run.is_rgb,
         "drawn": figures.MOST_DRAWN,
         "chart": figures.in_both_widths(figures.draw_scenes, run, run.stages()[-1]),

@@ -62,7 +62,7 @@ class Monitoring:
         checkpoint_every_n_steps: Steps between ``last.ckpt``; those of an epoch where it is None.
         keep_checkpoints: So many of them are kept of a phase, for one may be damaged.
         plateau: When a scene of stage 2 is learned and leaves the batches; at the end of the phase where it is None.
-        lpips: The metric, where its weights are here.
+        lpips: Gives the metric, where its weights are here; called when everything is found to be in order.
         log: What all loggers are told through, where there are any.
     """
 
@@ -70,7 +70,7 @@ class Monitoring:
     checkpoint_every_n_steps: Steps | None = None
     keep_checkpoints: Count = 2
     plateau: Plateau | None = None
-    lpips: Lpips | None = None
+    lpips: Callable[[], Lpips | None] = lambda: None
     log: RunLog | None = None
 
 
@@ -169,6 +169,7 @@ class Training:
             _say(trainer, f"{self.run.path}: all phases are done")
             return
         done = done[:num_done]
+        together(self.monitoring.lpips)
 
         def begin() -> None:
             before()
@@ -243,7 +244,7 @@ class Training:
         )
         state.enter(phase_run, len(data.scenes(phase_run.stage)))
         clock, table = TrainingClock(), phase_run.run.training
-        evaluation = Evaluation(table, clock, monitoring.eval_every_n_steps, lpips=monitoring.lpips, watch=self.watch)
+        evaluation = Evaluation(table, clock, monitoring.eval_every_n_steps, lpips=monitoring.lpips(), watch=self.watch)
         dashboard = Dashboard(clock, monitoring.eval_every_n_steps)
         plateau = monitoring.plateau if phase_run.stage == 2 else None
         plateau_stop = PlateauStop(plateau, evaluation) if plateau else None

@@ -29,7 +29,7 @@ from tests.data_modules.checking.packs import (
 def test_a_sound_pack(written, tmp_path, capsys):
     assert check(str(written), sheet=str(tmp_path / "sheet.png")) == 0
     said = capsys.readouterr()
-    assert "--data.stage1_scenes 1 --data.stage2_scenes 2 " in said.err  # recipes ask for more than there are
+    assert "--data.stage1_scenes 1 --data.stage2_scenes 2 --scene.resolution 16 " in said.err  # recipes ask for more
     last = said.out.strip().splitlines()
     assert len(last) == 1
     assert last[0].endswith(f"3 scenes, 30 views of 16x16 pixels, sound; {tmp_path / 'sheet.png'}")

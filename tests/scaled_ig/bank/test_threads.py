@@ -107,10 +107,12 @@ def test_a_worker_may_be_forked_while_a_model_is_built(tiny_scene, tmp_path):
     """A lock that another thread holds when a process is forked would be held there for ever."""
     SceneBank.write(tmp_path / "bank", latents(tiny_scene), IDS, "stage1", [""] * SCENES)
     bank, over = SceneBank.open(tmp_path / "bank"), threading.Event()
+    others = [SceneBank.open(tmp_path / "bank") for _ in range(500)]
 
     def build() -> None:
-        while not over.is_set():
-            SceneBank.open(tmp_path / "bank")["scene-1"]
+        for other in others:  # each connects to its table and builds its model
+            if not over.is_set():
+                other["scene-1"]
 
     builder = threading.Thread(target=build)
     builder.start()

@@ -1,6 +1,7 @@
 """``scaled-ig bank``: what it says, what it changes, and what it leaves alone."""
 
 import json
+import shlex
 import shutil
 from itertools import product
 
@@ -140,6 +141,20 @@ def test_scenes_that_were_added_are_measured_on_their_own_pack(run_with_more, sa
     assert said.splitlines()[-1].split()[0] == "stage2"
 
 
+def test_what_is_named_as_next_can_be_called(run, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words, verbs = ["bank", "info", str(run)], []
+    while len(verbs) < 3:
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        assert left.value.code == 0
+        program, *words = shlex.split(capsys.readouterr().err.splitlines()[-1].removeprefix("next: "))
+        assert program == "scaled-ig"
+        verbs.append(words[0] if words[0] != "bank" else words[1])
+    assert verbs == ["verify", "render", "export"]
+    assert (tmp_path / "orbit.mp4").is_file()
+
+
 def test_verify_tells_sound_from_damaged(run, say):
     status, said = say("verify", run)
     assert status == 0
@@ -185,10 +200,7 @@ def test_banks_are_merged_and_encoded_again(run, say, tmp_path, tiny_scene):
     ("call", "sentence"),
     [
         ("info NOWHERE", "NOWHERE is no scene bank"),
-        (
-            "look RUN",
-            "argument action: invalid choice: 'look' (choose from 'info', 'verify', 'remove', 'merge', 'refit', ",
-        ),
+        ("look RUN", "action look must be info, verify, remove, merge, refit, export or read"),
         ("remove RUN", "the following arguments are required: scenes"),
         ("remove RUN --scenes nobody", "RUN/bank holds no scene 'nobody': nothing was removed"),
         ("remove RUN --scenes ball-1 --encoding int8", "unrecognized arguments: --encoding int8"),
@@ -198,7 +210,7 @@ def test_banks_are_merged_and_encoded_again(run, say, tmp_path, tiny_scene):
         ("merge NOWHERE --encoding int8", "NOWHERE is no scene bank"),
         (
             "merge RUN --encoding int4",
-            "encoding int4 must be float32 or bfloat16 or ",
+            "encoding int4 is not known: did you mean int8? It must be float32, bfloat16, int8, ",
         ),
         ("info RUN --sample 3", "--sample and --pack have no effect without --measure"),
         ("info RUN --measure --sample 0", "--sample 0 must be 1 to 1,000,000"),

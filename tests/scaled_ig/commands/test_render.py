@@ -38,13 +38,15 @@ def test_film_has_every_view_of_the_newest_scenes_side_by_side(bank, tmp_path, c
     frames = imageio.mimread(out, memtest=False)
     assert len(frames) == 5
     assert frames[0].shape == (256, 4 * 256, 3)  # tiles of 32 pixels, enlarged to 256
-    assert capsys.readouterr().out == f"{out}: 4 scenes, 5 views\n"
+    said = capsys.readouterr()
+    assert said.out == f"{out}: 4 scenes, 5 views\n"
+    assert said.err.endswith(f"next: scaled-ig bank export {bank} --format mesh --out MESHES\n")
     assert [file.name for file in out.parent.iterdir()] == ["orbit.mp4"]
 
 
 def test_grid_shows_what_the_scene_renders(bank, tmp_path):
     out = tmp_path / "grid.png"
-    render(str(bank), scene="a", out=str(out), views=6, elevation_degrees=10, azimuth_degrees=(20, 50), distance=1.5)
+    render(str(bank), scenes="a", out=str(out), views=6, elevation_degrees=10, azimuth_degrees=(20, 50), distance=1.5)
     grid = np.asarray(Image.open(out))
     expected = to_pictures(SceneBank.open(bank)["a"].render(orbit_cameras(6, 10, (20, 50), 1.5)))
     columns = columns_of(6)
@@ -60,20 +62,46 @@ def test_grid_of_many_scenes_has_one_row_a_scene(bank, tmp_path):
     assert Image.open(tmp_path / "grid.png").size == (3 * 32, 4 * 32)
 
 
+def test_scenes_are_those_of_a_list_or_of_a_file_in_their_order(bank, tmp_path):
+    (tmp_path / "some.txt").write_text("d\na\nd\n")
+    for scenes in ("d,a", '["d", "a"]', str(tmp_path / "some.txt")):
+        with pytest.raises(SystemExit) as left:
+            main(["render", str(bank), "--scenes", scenes, "--views", "2", "--out", str(tmp_path / "x.npz")])
+        assert left.value.code == 0
+        with np.load(tmp_path / "x.npz") as arrays:
+            assert arrays["ids"].tolist() == ["d", "a"]
+
+
+@pytest.mark.parametrize(
+    ("scenes", "said"),
+    [
+        (",", "--scenes names 0 scenes, and 1 to 24 fit side by side"),
+        (
+            ",".join(map(str, range(25))),
+            "--scenes names 25 scenes, and 1 to 24 fit side by side: name fewer, or scaled",
+        ),
+        ("gone.txt", "the list of scenes gone.txt cannot be read"),
+    ],
+)
+def test_scenes_that_cannot_be_shown_are_a_mistake(bank, scenes, said):
+    with pytest.raises(UsageError, match=said):
+        render(str(bank), scenes=scenes)
+
+
 def test_gif_loops(bank, tmp_path):
-    render(str(bank), scene="c", out=str(tmp_path / "orbit.gif"), views=4)
+    render(str(bank), scenes="c", out=str(tmp_path / "orbit.gif"), views=4)
     with Image.open(tmp_path / "orbit.gif") as film:
         assert (film.n_frames, film.info["loop"]) == (4, 0)
 
 
 def test_a_run_folder_will_do(bank, tmp_path):
-    render(str(tmp_path), scene="b", out=str(tmp_path / "b.png"), views=1)
+    render(str(tmp_path), scenes="b", out=str(tmp_path / "b.png"), views=1)
     assert (tmp_path / "b.png").is_file()
 
 
 def test_each_output_is_a_file_of_its_own(bank, tmp_path, capsys):
     out = tmp_path / "a.png"
-    render(str(bank), scene="a", out=str(out), views=2, outputs="image, depth,opacity,normals", resolution=16)
+    render(str(bank), scenes="a", out=str(out), views=2, outputs="image, depth,opacity,normals", resolution=16)
     names = ["a.png", "a-depth.png", "a-opacity.png", "a-normals.png"]
     assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == [
         str(tmp_path / name) for name in names
@@ -131,12 +159,12 @@ def test_a_camera_path_of_nerfstudio_is_followed(bank, tmp_path):
         rays = read.cameras[[number]].rays((90, 160))
         torch.testing.assert_close(rays.directions[0], nerfstudio_rays(frame, 90, 160), atol=1e-5, rtol=0)
         assert torch.equal(rays.origins[0, 0], torch.tensor(poses[number])[:3, 3])
-    render(str(bank), scene="a", cameras=str(path), out=str(tmp_path / "a.npz"))
+    render(str(bank), scenes="a", cameras=str(path), out=str(tmp_path / "a.npz"))
     content = np.load(tmp_path / "a.npz")["image"]
     assert content.shape == (1, 3, 32, 56, 3), "as high as the scene was trained, as wide as the path asks"
     expected = SceneBank.open(bank)["a"].render(read.cameras, (32, 56))
     assert np.array_equal(content[0], expected.movedim(1, -1))
-    render(str(bank), scene="a", cameras=str(path), out=str(tmp_path / "a.mp4"), resolution=64)
+    render(str(bank), scenes="a", cameras=str(path), out=str(tmp_path / "a.mp4"), resolution=64)
     film = imageio.get_reader(tmp_path / "a.mp4").get_meta_data()
     assert (film["fps"], film["size"]) == (12, (112 * 4, 64 * 4))
 
@@ -202,7 +230,7 @@ def test_impossible_options_are_named(bank, options, word):
 
 def test_unknown_scene_is_one_sentence_and_status_2(bank, tmp_path, capsys):
     with pytest.raises(SystemExit) as ending:
-        main(["render", str(bank), "--scene", "nobody", "--out", str(tmp_path / "x.mp4")])
+        main(["render", str(bank), "--scenes", "nobody", "--out", str(tmp_path / "x.mp4")])
     assert ending.value.code == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert "holds no scene 'nobody'" in last

@@ -75,6 +75,17 @@ def test_metrics_hold_the_bars(reported):
     assert "nearest_view_psnr" in metrics["protocol"]
 
 
+def test_every_number_is_defined_in_a_fold_of_the_page(reported):
+    run, text = reported
+    protocol = json.loads((run / "metrics.json").read_text())["protocol"]
+    fold = re.search(r'<dl id="protocol">(.*?)</dl>\s*</details>', text, re.DOTALL)[1]
+    assert re.findall("<dt>(.*?)</dt>", fold) == list(protocol)
+    assert [html.unescape(line) for line in re.findall("<dd>(.*?)</dd>", fold)] == [
+        definition.replace("'", "’") for definition in protocol.values()
+    ]
+    assert 'href="#protocol"' in text
+
+
 def test_bars_that_are_missing_are_measured(tiny_run, tmp_path):
     run = copy_run(tiny_run, tmp_path / "run")
     written = json.loads((run / "metrics.json").read_text())
