@@ -61,14 +61,16 @@ def _sizes(name: str, sizes: Sizes, at: int) -> Section:
         "growth": (growth, "Minutes and megabytes of N scenes; rings: no more than the baseline"),
         "spread": (scaling_figures.spread(sizes), "PSNR of each scene, its median and middle half"),
     }
+    further = {f"{name}-scenes.csv": sizes.scenes(), f"{name}-spread.csv": sizes.spreads()}
     tables, left_out = [results.markdown(sizes.spreads())], []
     try:
-        tables += [results.markdown(scaling.bases(sizes))]
+        bases = scaling.bases(sizes)
+        further |= {f"{name}-bases.csv": bases}
+        tables += [results.markdown(bases)]
         charts["worst"] = scaling_figures.worst(sizes), "The worst scenes: truth, and what each way renders"
     except UsageError as error:  # the pack is elsewhere: what is measured still stands
         left_out = [f"base planes and the worst scenes: {error}"]
     files = {f"{name}-{chart}.png": png for chart, (png, _) in charts.items()}
     shown = [f"![{title}]({file})" for file, (_, title) in zip(files, charts.values(), strict=True)]
-    scenes = {f"{name}-scenes.csv": sizes.scenes(), f"{name}-spread.csv": sizes.spreads()}
     text = [sizes.provenance(), *shown[:3], *tables, *shown[3:]]
-    return Section(sizes.records(at), text, files, scenes, left_out)
+    return Section(sizes.records(at), text, files, further, left_out)

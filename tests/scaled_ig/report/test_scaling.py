@@ -109,6 +109,9 @@ def test_the_page_has_charts_and_measures_bases_once(folder, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["tables", str(folder), "--out", str(tmp_path / "page.md")])
     assert "77.50" in (tmp_path / "page.md").read_text()
+    bases = list(csv.DictReader((tmp_path / "page" / "scale-cars-bases.csv").open()))
+    assert [row["bases"] for row in bases] == ["3", "3", "3"]
+    assert bases[2]["PSNR without macro, dB"] == "77.5"
     capsys.readouterr()
 
 
