@@ -48,11 +48,13 @@ files-plain-long := $(files-plain) scale/plain_long
 # Rows without a stage 1, with which the others are compared.
 WITHOUT := plain plain-long
 WAYS := fast-m0 $(BASES:%=fast-m%) $(BASES:%=latent-m%)
+# Those whose row with the largest N1 takes all scenes that are left.
+LONG := $(WAYS)
 largest = $(lastword $($(1)_n1))
-# kind, N1: the last scene of stage 2
-last = $(if $(filter $(call largest,$(1)),$(2)),$($(1)),$(shell expr $($(1)_first) + $(FEW)))
+# kind, way, N1: where the scenes of stage 2 end
+last = $(if $(and $(filter $(call largest,$(1)),$(3)),$(filter $(LONG),$(2))),$($(1)),$(shell expr $($(1)_first) + $(FEW)))
 scale_fit = $$(RUN_FIT) $(patsubst %,--config experiments/%.yaml,$(files-$(2))) $(if $(filter full,$(SIZE)),,--scene.resolution $(PIXELS)) \
-  --data.path data/$(AT)/$(1) --data.stage2_scenes '{range: [$($(1)_first), $(call last,$(1),$(3))]}' --run_dir $$(@D) --resume true
+  --data.path data/$(AT)/$(1) --data.stage2_scenes '{range: [$($(1)_first), $(call last,$(1),$(2),$(3))]}' --run_dir $$(@D) --resume true
 # The bank has the scenes, and checkpoints would fill the disk; stage 2 asks for those at the end of stage 1.
 scale_done = @touch $$@ && rm -rf $$(@D)/latents $$(@D)/checkpoints/*/last*.ckpt
 

@@ -53,6 +53,16 @@ def test_rows_differ_in_nothing_but_what_they_are_called_after():
         assert part == "stage1" or value(words, "--seed_everything") == part.removeprefix("seed")
 
 
+def test_some_ways_alone_take_all_scenes_where_one_says_so():
+    ends = {
+        value(words, "--run_dir"): yaml.safe_load(value(words, "--data.stage2_scenes"))["range"][1]
+        for words in planned("LONG=fast-m0 latent-m10")
+    }
+    whole = {run for run, end in ends.items() if end == 2000 and "/cars/" in run}
+    assert {run.split("/")[3] for run in whole} == {"fast-m0-n500", "latent-m10-n500"}
+    assert ends["runs/scale/cars/fast-m50-n500/seed0"] == 700
+
+
 def parsed(capsys, files: list[str]) -> dict:
     with pytest.raises(SystemExit) as left:
         main(["fit", *(f"--config={ROOT / file}" for file in files), "--print_config"])
