@@ -2,6 +2,7 @@
 # make venv   only the environment in .venv                                     make test-slow   faults, several ranks
 # make lint   style and types                  make docs   the site in build/site                make package   the wheel, in a bare environment
 # make ablations | baselines | latent-spaces   the papers' tables: SCALE=demo (built-in cars, default) or paper, SEEDS="0 1 2", -j 2
+# make scale   2,000 cars and 500 faces, what base planes and scenes in stage 1 are worth: hours, -j 2; SIZE=tiny tries it
 # make results   all of them in docs/results.md
 # make faults   kills, signals, full disks, lost ranks, flipped bits, hostile files: docs/reliability.md
 
@@ -82,3 +83,4 @@ lint: venv
 	$(BIN)/mypy
 
 include experiments/tables.mk
+include experiments/scale.mk

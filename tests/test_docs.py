@@ -149,7 +149,7 @@ def wrong_in_other(line: str) -> str:
     program, *words = shlex.split(line)
     program = program.removeprefix(".venv/bin/")
     if program == "make":
-        rules = "".join((ROOT / name).read_text() for name in ("Makefile", "experiments/tables.mk"))
+        rules = "".join(path.read_text() for path in (ROOT / "Makefile", *(ROOT / "experiments").glob("*.mk")))
         return ", ".join(word for word in words if "=" not in word and not re.search(rf"^{word}.*:", rules, re.M))
     if program == "pip" or words[:2] == ["-m", "pip"]:
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

@@ -1,5 +1,7 @@
 """Draws a sheet of views with the world's axes, on which a wrong axis or camera convention is seen at once."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,42 +15,67 @@ from scaled_ig.errors import UsageError
 AXES = (("X", (214, 39, 40)), ("Y", (44, 160, 44)), ("Z", (31, 79, 214)))
 CAPTION_HEIGHT = 16
 CELL = 160
+FRONT = np.array([0.6, -0.7, 0.4])
+"""Towards a camera that shows the front, a side and the top."""
 BEYOND_MASK = (214, 226, 245)  # what white becomes outside of the mask
-SHOWN_SCENES = 24
+STRIPS = 24
+"""Most scenes that get a line of views; of more, each gets one view."""
 WARNING = (178, 96, 0)
 
 
-def spread_scenes(num_scenes: int) -> list[int]:
+def spread_scenes(num_scenes: int, most: int = STRIPS) -> list[int]:
     """Scenes for the sheet, spread evenly over a pack."""
-    return np.unique(np.linspace(0, num_scenes - 1, min(SHOWN_SCENES, num_scenes)).astype(int)).tolist()
+    return np.unique(np.linspace(0, num_scenes - 1, min(most, num_scenes)).astype(int)).tolist()
 
 
-def draw_contact_sheet(result: CheckResult, path: Path) -> None:
+def draw_contact_sheet(result: CheckResult, path: Path, scenes: Sequence[int] | None = None) -> None:
     """Draws the scenes that the check was asked to show, a line each: X red, Y green, Z blue, as long as the radius.
 
-    What lies outside of the mask is tinted.
+    What lies outside of the mask is tinted. Where there are more than ``STRIPS`` of them, each gets one view, as nearly
+    from the front as it has one, without axes and tint: how much scenes differ is what is looked for.
 
     Args:
         result: a damaged scene has no views there, and gets its name and what is wrong.
         path: the PNG file to write.
+        scenes: which; spread over the pack where it is None.
 
     Raises:
         UsageError: the file cannot be written.
     """
-    scenes = spread_scenes(result.index.num_scenes)
-    columns = 2 if len(scenes) > 8 else 1
-    rows = -(-len(scenes) // columns)
-    gap = CELL // 8
-    strip_width, strip_height = SHOWN_VIEWS * CELL, CELL + CAPTION_HEIGHT
-    sheet = Image.new("RGB", (columns * strip_width + (columns - 1) * gap, rows * strip_height), "white")
-    for place, scene in enumerate(scenes):
-        strip = _scene_strip(result, scene)
-        sheet.paste(strip, ((place // rows) * (strip_width + gap), (place % rows) * strip_height))
+    scenes = spread_scenes(result.index.num_scenes) if scenes is None else scenes
+    if len(scenes) > STRIPS:
+        sheet = _many(result, scenes)
+    else:
+        columns = 2 if len(scenes) > 8 else 1
+        rows = -(-len(scenes) // columns)
+        gap = CELL // 8
+        strip_width, strip_height = SHOWN_VIEWS * CELL, CELL + CAPTION_HEIGHT
+        sheet = Image.new("RGB", (columns * strip_width + (columns - 1) * gap, rows * strip_height), "white")
+        for place, scene in enumerate(scenes):
+            strip = _scene_strip(result, scene)
+            sheet.paste(strip, ((place // rows) * (strip_width + gap), (place % rows) * strip_height))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be written ({error}): name another PNG file with --sheet") from None
+
+
+def _many(result: CheckResult, scenes: Sequence[int]) -> Image.Image:
+    """One view a scene, in a square."""
+    columns = math.isqrt(len(scenes) - 1) + 1
+    sheet = Image.new("RGB", (columns * CELL, -(-len(scenes) // columns) * (CELL + CAPTION_HEIGHT)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, scene in enumerate(scenes):
+        left, top = (place % columns) * CELL, (place // columns) * (CELL + CAPTION_HEIGHT)
+        report = result.reports.get(scene)
+        color = AXES[0][1] if scene in result.reasons else "black"
+        draw.text((left + 3, top + 2), result.index.scene_ids[scene][:26], fill=color, font=ImageFont.load_default(10))
+        if report is not None and report.shown is not None:
+            shown = report.shown
+            image = Image.fromarray(shown.images[int((shown.camera_to_world[:, :3, 3] @ FRONT).argmax())])
+            sheet.paste(_fitted(image), (left, top + CAPTION_HEIGHT))
+    return sheet
 
 
 def _scene_strip(result: CheckResult, scene: int) -> Image.Image:
@@ -71,12 +98,17 @@ def _scene_strip(result: CheckResult, scene: int) -> Image.Image:
     for column, pixels in enumerate(shown.images):
         cell = Image.new("RGB", (CELL, CELL), "white")
         image = Image.fromarray(pixels if shown.masks is None else _tinted(pixels, shown.masks[column]))
-        factor = CELL / max(image.size)
-        image = image.resize([max(1, round(side * factor)) for side in image.size], Image.Resampling.LANCZOS)
+        image = _fitted(image)
         _draw_axes(image, shown.camera_to_world[column], shown.intrinsics[column], index.scene_radius)
         cell.paste(image)
         strip.paste(cell, (column * CELL, CAPTION_HEIGHT))
     return strip
+
+
+def _fitted(image: Image.Image) -> Image.Image:
+    """A view in the size of a cell."""
+    factor = CELL / max(image.size)
+    return image.resize([max(1, round(side * factor)) for side in image.size], Image.Resampling.LANCZOS)
 
 
 def _tinted(pixels: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,42 +13,58 @@ from lightning.pytorch import Callback
 
 
 class TrainingClock(Callback):
-    """Wall seconds of a phase, from before its latents are cached to its finish; evaluation does not count.
+    """Wall and processor seconds of a phase, from before its latents are cached to its finish, without evaluation.
 
     Args:
-        seconds: Seconds that the phase has already taken, where it is resumed.
+        seconds: Wall seconds that the phase has already taken, where it is resumed.
     """
 
     def __init__(self, seconds: float = 0.0) -> None:
-        self._before = seconds
-        self._start: float | None = None
+        self._before = {"seconds": seconds, "processor_seconds": 0.0}
+        self._start: dict[str, float] | None = None
 
     @property
     def seconds(self) -> float:
-        """Seconds so far."""
-        return self._before + (0.0 if self._start is None else time.perf_counter() - self._start)
+        """Wall seconds so far."""
+        return self._so_far()["seconds"]
+
+    @property
+    def processor_seconds(self) -> float:
+        """Seconds so far that processors worked for this process, all of its threads; other work does not count."""
+        return self._so_far()["processor_seconds"]
+
+    def _so_far(self) -> dict[str, float]:
+        if self._start is None:
+            return self._before
+        now = _now()
+        return {name: before + now[name] - self._start[name] for name, before in self._before.items()}
 
     def on_fit_start(self, trainer, pl_module) -> None:
-        self._start = time.perf_counter()
+        self._start = _now()
 
     def on_train_end(self, trainer, pl_module) -> None:
-        self._before, self._start = self.seconds, None
+        self._before, self._start = self._so_far(), None
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Stop while something is done that training does not need."""
         running = self._start is not None
-        self._before, self._start = self.seconds, None
+        self._before, self._start = self._so_far(), None
         try:
             yield
         finally:
-            self._start = time.perf_counter() if running else None
+            self._start = _now() if running else None
 
     def state_dict(self) -> dict[str, float]:
-        return {"seconds": self.seconds}
+        return dict(self._so_far())
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        self._before = state["seconds"]
+        wall = state["seconds"]  # what earlier versions saved alone
+        self._before = {name: state.get(name, wall) for name in self._before}
+
+
+def _now() -> dict[str, float]:
+    return {"seconds": time.perf_counter(), "processor_seconds": time.process_time()}
 
 
 def peak_mebibytes() -> float:

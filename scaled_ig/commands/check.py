@@ -1,11 +1,12 @@
 """``scaled-ig check``: is a pack whole, and does it look right?"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from scaled_ig.commands import counted, say_next
 from scaled_ig.errors import UsageError
 from scaled_ig.files import write_whole
+from scaled_ig.ranges import Range, checked
 
 if TYPE_CHECKING:
     from data_modules.checking.check import CheckResult
@@ -15,7 +16,15 @@ FAST_SCENES, FAST_SIZE = 24, (128, 128)
 """Of both stages of recipes/fast.yaml, and of its images."""
 
 
-def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: str | None = None) -> int:
+@checked
+def check(
+    pack: str,
+    *,
+    sheet: str | None = None,
+    sheet_scenes: Annotated[int, Range(1, 1000)] = 24,
+    fix_drop: bool = False,
+    out: str | None = None,
+) -> int:
     """Verifies a pack, says what is wrong with it, and draws a contact sheet with the world's axes.
 
     Objects shall stand with their top to Z (blue) and their back to Y (green).
@@ -28,6 +37,8 @@ def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: s
         pack: folder of the pack.
         sheet: PNG file of the contact sheet; contact_sheet.png in the pack unless given. More than 200 findings, of
             which the screen shows the first, are written to findings.txt beside it.
+        sheet_scenes: most scenes on the contact sheet, spread over the pack. Up to 24 of them have six views each, more
+            have one.
         fix_drop: also write a pack without the scenes that have findings, to the folder that --out names.
         out: with fix_drop, folder of that new pack; empty, or not there.
 
@@ -46,7 +57,8 @@ def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: s
     if out is not None:
         require_empty(Path(out))
     index = PackIndex.open(pack)
-    result = check_pack(index, spread_scenes(index.num_scenes))
+    shown = spread_scenes(index.num_scenes, sheet_scenes)
+    result = check_pack(index, shown)
     path, drawn = Path(sheet) if sheet is not None else Path(pack) / "contact_sheet.png", ""
     try:  # every byte was read for the verdict: nothing that cannot be written shall cost it, or the new pack
         try:
@@ -54,7 +66,7 @@ def check(pack: str, *, sheet: str | None = None, fix_drop: bool = False, out: s
         finally:
             if out is not None:
                 _drop(result, out)
-            draw_contact_sheet(result, path)
+            draw_contact_sheet(result, path, shown)
             drawn = f"; {path}"
     finally:
         print(f"{pack}: {_summary(result)}{drawn}")

@@ -17,13 +17,16 @@ def tables(
     num_scenes: Annotated[int, Range(1, 1_000_000_000)] = 2000,
     wandb: Literal["auto", "online", "offline", "disabled"] = "disabled",
 ) -> int:
-    """Builds a page of tables from the files of finished runs; each table also as CSV, and a chart of it as PNG.
+    """Builds a page of tables from the files of finished runs; each table also as CSV, and charts of it as PNG.
+
+    Rows whose stages 1 differ in size, as those of ``make scale``, are compared on 100 scenes of stage 2 that all of
+    them learned, and get further charts and the worst ten scenes.
 
     Examples:
         scaled-ig tables runs/ablations/demo --out results.md
 
     Args:
-        folders: Folders with one folder a row, as ``make ablations`` and ``make baselines`` fill them.
+        folders: Folders with one folder a row, as ``make ablations``, ``make baselines`` and ``make scale`` fill them.
         out: The page, NAME.md, whose tables and charts are put into NAME; ``results.md`` in the first folder unless
             given.
         num_scenes: N that costs are extrapolated to.
@@ -38,7 +41,7 @@ def tables(
     """
     from pathlib import Path
 
-    from scaled_ig.report import results
+    from scaled_ig.report import results, table_sections
     from scaled_ig.report.cost_table import csv_lines
 
     page = Path(out) if out else Path(folders[0]) / "results.md"
@@ -53,21 +56,22 @@ def tables(
     parts = ["# Results", f"`scaled-ig tables {' '.join(folders)}` wrote this page from the files of the runs."]
     records = {}
     for name, (rows, left_out) in rows_by_folder.items():
-        for sentence in left_out:
+        section = table_sections.section(name, rows, num_scenes)
+        for sentence in [*left_out, *section.left_out]:
             print(f"left out: {sentence}")
-        records[name] = results.columns(rows, num_scenes)
-        table, verdict = results.markdown(records[name]), results.verdict(rows)
-        print(table, verdict, sep="\n\n")
-        parts += [f"## {headings[name]}", table, verdict, results.provenance(rows)]
-        parts += [f"![PSNR against cost]({beside.name}/{name}.png)", results.insight(rows)]
-        (beside / f"{name}.png").write_bytes(results.landscape(rows))
-        heads = results.names(records[name])
-        values = [[record.get(head) for head in heads] for record in records[name]]
-        (beside / f"{name}.csv").write_text(csv_lines(heads, values))
+        records[name], table = section.records, results.markdown(section.records)
+        print(table, section.text[0], sep="\n\n")
+        text = [part.replace("](", f"]({beside.name}/") if part.startswith("![") else part for part in section.text]
+        parts += [f"## {headings[name]}", table, *text]
+        for file, png in section.pictures.items():
+            (beside / file).write_bytes(png)
+        for file, kept in {f"{name}.csv": section.records, **section.further}.items():
+            heads = results.names(kept)
+            (beside / file).write_text(csv_lines(heads, [[record.get(head) for head in heads] for record in kept]))
     page.write_text("\n\n".join(filter(None, parts)) + "\n")
     if wandb != "disabled":
         _log(page.parent, records, wandb)
-    print(f"{page}: {len(records)} table{'s' if len(records) > 1 else ''}, each also as CSV and PNG in {beside}")
+    print(f"{page}: {len(records)} table{'s' if len(records) > 1 else ''}, each also as CSV, with charts, in {beside}")
     first_rows, _ = next(iter(rows_by_folder.values()))
     say_next("report", str(first_rows[0].runs[0].folder.path))
     return 0

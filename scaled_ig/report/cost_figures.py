@@ -73,20 +73,42 @@ def scene_counts(curves: Sequence[Curve], most: int) -> list[int]:
     )
 
 
-def draw_growth(curves: Sequence[Curve], most: int) -> bytes:
-    """Minutes and megabytes of N scenes; a curve begins with a dot at its N1."""
+def draw_growth(curves: Sequence[Curve], most: int, baseline: Curve | None = None, time: str = "wall minutes") -> bytes:
+    """Minutes and megabytes of N scenes; a curve begins with a dot at its N1.
+
+    Args:
+        curves: The ways.
+        most: Scenes that the chart reaches at least.
+        baseline: One of them, with which a ring marks where others cost as much from there on.
+        time: What the minutes are.
+    """
     counts = scene_counts(curves, most)
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
-        for place, (axes, unit) in enumerate(zip(panels, ("wall minutes, t(N)", "raw float32 MB, m(N)"), strict=True)):
+        for place, (axes, unit) in enumerate(zip(panels, (f"{time}, t(N)", "raw float32 MB, m(N)"), strict=True)):
             for curve, colour in zip(curves, cycle(PALETTE), strict=False):
                 points = [(n, cost[place]) for n in counts if (cost := curve.at(n))]
                 axes.plot(*zip(*points, strict=True), color=colour, label=curve.label)
                 axes.plot(*points[0], "o", color=colour, ms=6, mec="white", mew=1, zorder=5)
+                crossing = _crossing(curve, baseline, place)
+                if crossing and crossing[0] <= counts[-1]:
+                    axes.plot(*crossing, "o", color="white", mec=colour, ms=9, mew=1.8, zorder=4)
             axes.set(xscale="log", yscale="log", xlabel="scenes, N", ylabel=unit, xlim=(counts[0], counts[-1]))
-            _plain_numbers(axes.xaxis, axes.yaxis)
+            plain_numbers(axes.xaxis, axes.yaxis)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, frameon=False)
-        return _png(figure)
+        return png(figure)
+
+
+def _crossing(curve: Curve, baseline: Curve | None, place: int) -> tuple[int, float] | None:
+    """N from which on a curve costs no more than the baseline, and its minutes (place 0) or megabytes (1) there."""
+    if baseline is None or curve == baseline:
+        return None
+    pairs = (curve.minutes, baseline.minutes), (curve.bytes, baseline.bytes)
+    growth, other = pairs[place]
+    scenes = growth.break_even(other)
+    cost = curve.at(scenes) if scenes else None
+    is_parallel = abs(growth.each - other.each) < 0.01 * other.each  # they meet by chance
+    return (scenes, cost[place]) if scenes and cost and not is_parallel else None
 
 
 def draw_landscape(points: Sequence[Point], dot: str, ring: str) -> bytes:
@@ -109,7 +131,7 @@ def draw_landscape(points: Sequence[Point], dot: str, ring: str) -> bytes:
                     axes.plot(point.other[place], point.psnr, "o", color="white", mec=colour, mew=1.5, ms=7)
                 axes.plot(point.cost[place], point.psnr, "o", color=colour, ms=8, mec="white", mew=1, zorder=5)
             axes.margins(0.12, 0.14)
-            _plain_numbers(axes.xaxis)
+            plain_numbers(axes.xaxis)
         panels[0].set_ylabel("PSNR on unseen views, dB")
         for style, text in (({"color": GREY}, dot), ({"color": "white", "mec": GREY, "mew": 1.5}, ring)):
             panels[0].plot([], [], "o", ms=7, label=text, **style)
@@ -119,7 +141,7 @@ def draw_landscape(points: Sequence[Point], dot: str, ring: str) -> bytes:
             _annotate(
                 figure, axes, [(point.cost[place], point.psnr, point.label, colour) for point, colour in labelled]
             )
-        return _png(figure)
+        return png(figure)
 
 
 def _annotate(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str, str]]) -> None:
@@ -155,11 +177,17 @@ def _annotate(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, s
         boxes.append(tried[best][2].get_window_extent())
 
 
-def _plain_numbers(*axes: Axis) -> None:
-    """Logarithmic axes with 100 in place of 10²; those of less than three decades have 2 and 5 between."""
+def plain_numbers(*axes: Axis, ticks: bool = True) -> None:
+    """Logarithmic axes with 100 in place of 10²; those of less than three decades have 2 and 5 between.
+
+    Args:
+        axes: The axes.
+        ticks: Whether they get ticks, or have some.
+    """
     for axis in axes:
         start, end = axis.get_view_interval()
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if end / start < 1000 else (1,)))
+        if ticks:
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if end / start < 1000 else (1,)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axis.set_minor_formatter(NullFormatter())
 
@@ -176,7 +204,7 @@ def _around(point: np.ndarray, margin: float) -> Bbox:
     return Bbox([point - margin, point + margin])
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=150, metadata={"Software": None})
     plt.close(figure)

@@ -46,6 +46,7 @@ TITLES = {
 HEADINGS = {
     "ablations": "Table 3, and Table 2 of the workshop paper (`make ablations`)",
     "baselines": "Fig. 1 and Table 4 (`make baselines`)",
+    "scale": "Base planes and scenes in stage 1 (`make scale`)",
     "latent_spaces": "Three ways in a latent space, § 3.2 of the workshop paper (`make latent-spaces`)",
 }
 """What a table is and what makes it, by the name of the folder above it."""
@@ -116,7 +117,7 @@ def read_rows(folder: Path) -> tuple[list[Row], list[str]]:
     """The rows of a table, those of the papers in their order; and sentences on runs that are left out.
 
     Raises:
-        UsageError: There is no finished run, or runs learned different scenes.
+        UsageError: There is no finished run, or runs learned different scenes although they have as many in stage 1.
     """
     names = {path.parent.name for path in folder.glob("*/config.yaml")}
     names |= {path.parents[1].name for path in folder.glob("*/seed*/config.yaml")}
@@ -132,10 +133,15 @@ def read_rows(folder: Path) -> tuple[list[Row], list[str]]:
             f"{folder} holds no finished run: make ablations or make baselines fills such a folder"
             + "".join(f"; {sentence}" for sentence in left_out[:1])
         )
-    for row in rows:
+    for row in rows if not differ_in_size(rows) else ():
         for run in row.runs:
             rows[0].runs[0].check_same_scenes(run)
     return rows, left_out
+
+
+def differ_in_size(rows: Sequence[Row]) -> bool:
+    """Whether rows are about N1: they have stages 1 of several sizes."""
+    return len({row.costs()[0].num_scenes(1) for row in rows} - {0}) > 1
 
 
 def columns(rows: Sequence[Row], at: int) -> list[dict[str, Any]]:
@@ -195,7 +201,11 @@ def landscape(rows: Sequence[Row]) -> bytes:
     return draw_landscape(points, "τ, μ: a further scene", "stage 1 and shared parts shared out over N2")
 
 
-DIGITS = {"PSNR": 2, "±": 2, "SSIM": 4, "LPIPS": 4, "τ": 2, "μ": 2, "min": 1, "MB": 1, "seeds": 0, "bases": 0}
+DIGITS = {
+    "PSNR": 2, "±": 2, "SSIM": 4, "LPIPS": 4, "τ": 2, "μ": 2, "min": 1, "MB": 1, "MiB": 0, "seeds": 0, "bases": 0,
+    "N1": 0, "N2": 0, "N:": 0, "M": 0,
+}  # fmt: skip
+"""Digits after the point, by how the name of a column begins; the first that fits."""
 
 
 def markdown(records: Sequence[dict[str, Any]]) -> str:
@@ -222,10 +232,6 @@ def _cell(name: str, value: Any) -> str:
 
 def provenance(rows: Sequence[Row]) -> str:
     """Where and when a table's runs were made, and on what."""
-    runs = [run for row in rows for run in (*row.runs, *([row.stage1] if row.stage1 else []))]
-    machines = sorted({_machine(run) for run in runs})
-    days = sorted(date.fromtimestamp((run.folder.path / "costs.json").stat().st_mtime) for run in runs)
-    when = f"{days[0]:%d %B %Y}" + (f" to {days[-1]:%d %B %Y}" if days[-1] > days[0] else "")
     run, first = rows[0].runs[0], rows[0].costs()[0].num_scenes(1)
     views = run.metrics["s2"]["num_views"]
     stage1_text = f"{first} scenes in stage 1" if first else "No stage 1"
@@ -233,9 +239,17 @@ def provenance(rows: Sequence[Row]) -> str:
         f"{stage1_text}, {len(run.scenes(2))} in stage 2, {views} never-seen views of them. PSNR and SSIM "
         "per image, then mean over the views of a scene, then over scenes. Nobody sees view directions. Rows without a "
         "latent space train on random rays or whole images as each run's config.yaml says. Sizes are float32, without "
-        "Adam's moments. Seconds are wall time, the median over seeds, of runs that may have shared the machine: "
-        f"{'; '.join(machines)}. {when}."
+        f"Adam's moments. Seconds are wall time, the median over seeds, {where_and_when(rows)}."
     )
+
+
+def where_and_when(rows: Sequence[Row]) -> str:
+    """Machines and days of the runs of rows."""
+    runs = [run for row in rows for run in (*row.runs, *([row.stage1] if row.stage1 else []))]
+    machines = sorted({_machine(run) for run in runs})
+    days = sorted(date.fromtimestamp((run.folder.path / "costs.json").stat().st_mtime) for run in runs)
+    when = f"{days[0]:%d %B %Y}" + (f" to {days[-1]:%d %B %Y}" if days[-1] > days[0] else "")
+    return f"of runs that may have shared the machine: {'; '.join(machines)}. {when}"
 
 
 def _machine(run: RunRecord) -> str:

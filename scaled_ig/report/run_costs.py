@@ -82,6 +82,19 @@ class RunCosts:
         return Growth(once, per_scene, self.num_scenes(1))
 
     @property
+    def processor_minutes(self) -> Growth | None:
+        """The same in minutes that processors worked, which other work of the machine leaves as they are.
+
+        None where a GPU or several processes trained, or a run is too old to know.
+        """
+        machines = [record.costs["machine"] for record in self._records()]
+        once = self.stage1.processor_seconds(1) if self.stage1 else 0.0
+        each = self.run.processor_seconds(2)
+        if once is None or each is None or self.gpus(1) or self.gpus(2) or any(m.get("ranks", 1) > 1 for m in machines):
+            return None
+        return Growth(once / 60, each / 60 / max(1, self.num_scenes(2)), self.num_scenes(1))
+
+    @property
     def gpu_minutes(self) -> Growth:
         """The same times the GPUs that were busy."""
         wall = self.minutes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from data_modules.base import MultiViewDataModule
-from scaled_ig.callbacks.clock import peak_mebibytes
+from scaled_ig.callbacks.clock import TrainingClock, peak_mebibytes
 from scaled_ig.metrics.costs import describe_machine, milliseconds_per_image, row_bytes, shared_bytes
 from scaled_ig.metrics.evaluation import PROTOCOL, over_scenes, with_means
 from scaled_ig.metrics.nearest_view import add_nearest_views
@@ -75,7 +75,7 @@ def write_costs(
     model: SceneModel,
     phase_run: PhaseRun,
     steps: int,
-    seconds: float,
+    clock: TrainingClock,
     ranks: int,
     scene_bytes: dict[str, int],
 ) -> None:
@@ -86,7 +86,7 @@ def write_costs(
         model: The model.
         phase_run: What was trained.
         steps: Training steps of the phase.
-        seconds: Its training time.
+        clock: Its training time.
         ranks: How many there were.
         scene_bytes: Bytes that are kept of a scene, see :func:`scaled_ig.metrics.costs.bytes_per_scene`.
     """
@@ -94,8 +94,14 @@ def write_costs(
     costs = run.read_json("costs.json")
     phases = costs.setdefault("phases", {})
     waves = phases.get(phase_run.phase, {}).get("waves", {}) if phase_run.wave else {}
-    waves[str(phase_run.wave)] = {"scenes": model.representation.num_scenes, "steps": steps, "seconds": seconds}
-    totals = {name: sum(wave[name] for wave in waves.values()) for name in ("scenes", "steps", "seconds")}
+    waves[str(phase_run.wave)] = {
+        "scenes": model.representation.num_scenes,
+        "steps": steps,
+        "seconds": clock.seconds,
+        "processor_seconds": clock.processor_seconds,
+    }
+    names = set.intersection(*(set(wave) for wave in waves.values()))  # those of earlier versions have fewer
+    totals = {name: sum(wave[name] for wave in waves.values()) for name in sorted(names)}
     phases[phase_run.phase] = {
         "stage": phase_run.stage,
         **totals,

@@ -130,6 +130,11 @@ class RunRecord:
         """Training seconds of a stage."""
         return sum(self.costs["phases"][name]["seconds"] for name in self.phases(stage))
 
+    def processor_seconds(self, stage: int) -> float | None:
+        """Seconds that processors worked for the first process in training a stage; None where a run is too old."""
+        seconds = [self.costs["phases"][name].get("processor_seconds") for name in self.phases(stage)]
+        return None if None in seconds else sum(seconds)
+
     def bytes_per_scene(self) -> int:
         """Bytes of a scene's own parameters as they are kept, float32; the mean over scenes where these differ."""
         return sum(self.costs["bytes_per_scene"].values())

@@ -288,7 +288,7 @@ class Training:
         def conclude() -> None:
             write_quality(self.run, data, phase_run, evaluation.scenes, clock.seconds)
             ranks, steps = trainer.world_size, trainer.global_step
-            write_costs(self.run, self.model, phase_run, steps, clock.seconds, ranks, scene_bytes)
+            write_costs(self.run, self.model, phase_run, steps, clock, ranks, scene_bytes)
             dashboard.conclude(trainer, module, evaluation.scenes, results(self.run, phase_run.phase))
 
         on_first_rank(conclude)

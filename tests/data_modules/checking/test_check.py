@@ -212,3 +212,22 @@ def test_a_new_pack_that_cannot_be_written_costs_no_verdict(tmp_path, written, c
     with pytest.raises(UsageError, match=r"--out .*cannot be written"):
         check(str(written), sheet=str(tmp_path / "s.png"), fix_drop=True, out=str(tmp_path / "file" / "new"))
     assert capsys.readouterr().out.strip().endswith("3 scenes, 30 views of 16x16 pixels, sound")
+
+
+def test_a_sheet_of_many_scenes_has_one_view_of_each_from_the_front(tmp_path):
+    scenes = {f"scene_{number:02d}": noisy_views(number, 4) for number in range(27)}
+    for number, views in enumerate(scenes.values()):
+        images = np.full_like(views.images, 255)
+        images[number % 4, 4:12, 4:12] = 9 * number
+        poses = views.camera_to_world.copy()
+        poses[:, :3, 3] = (0.0, 1.3, 0.1)
+        poses[number % 4, :3, 3] = (0.0, -1.3, 0.1)
+        scenes[f"scene_{number:02d}"] = changed(views, images=images, camera_to_world=poses)
+    pack = make_pack(tmp_path / "many", scenes)
+    check(str(pack), sheet=str(tmp_path / "sheet.png"), sheet_scenes=100)
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape[:2] == (5 * (CELL + CAPTION_HEIGHT), 6 * CELL)
+    middles = sheet[CAPTION_HEIGHT + CELL // 2 :: CELL + CAPTION_HEIGHT, CELL // 2 :: CELL, 0].reshape(-1)
+    assert middles[:27].tolist() == [9 * number for number in range(27)]
+    check(str(pack), sheet=str(tmp_path / "fewer.png"), sheet_scenes=24)
+    assert Image.open(tmp_path / "fewer.png").size[1] == 12 * (CELL + CAPTION_HEIGHT)

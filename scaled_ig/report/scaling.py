@@ -1,0 +1,250 @@
+"""What base planes and many scenes in stage 1 are worth: rows that differ in N1, M and N2, on scenes that all learned.
+
+A row is called ``WAY-nN1`` and belongs to its way, such as ``fast-m10``; a row without a stage 1 is a way by itself,
+and a baseline of the others.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from scaled_ig.metrics.accounting import MEGABYTE, Growth
+from scaled_ig.progress import Progress
+from scaled_ig.report.base_planes import measure_bases
+from scaled_ig.report.cost_figures import Curve
+from scaled_ig.report.results import Row, where_and_when
+from scaled_ig.report.run_costs import RunCosts
+from scaled_ig.runs.record import RunRecord
+
+COMPARED, WORST = 100, 10
+"""Scenes that rows are compared on, drawn by seed among those that all have; and how many of them are shown."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class SizedRow:
+    """A row and its sizes.
+
+    Args:
+        row: Its runs.
+        costs: Of the first of them.
+    """
+
+    row: Row
+    costs: RunCosts
+
+    @classmethod
+    def of(cls, row: Row) -> SizedRow:
+        """Read what the row cost."""
+        return cls(row, row.costs()[0])
+
+    @property
+    def run(self) -> RunRecord:
+        """The first run of stage 2."""
+        return self.row.runs[0]
+
+    @property
+    def first(self) -> int:
+        """N1; 0 where there is no stage 1."""
+        return self.costs.num_scenes(1)
+
+    @property
+    def way(self) -> str:
+        """Its name without N1."""
+        return self.row.name.removesuffix(f"-n{self.first}")
+
+    @property
+    def num_bases(self) -> int:
+        """M; 0 where scenes share no base planes."""
+        return self.run.representation().get("num_bases", 0) if self.row.parts()[2] else 0
+
+    @cached_property
+    def psnrs(self) -> dict[str, float]:
+        """Of each scene of stage 2 over its unseen views, dB; the mean over seeds."""
+        seeds = [{scene["id"]: scene["psnr"] for scene in run.scenes(2)} for run in self.row.runs]
+        return {name: statistics.fmean(seed[name] for seed in seeds) for name in seeds[0]}
+
+    def peak(self, stage: int) -> float | None:
+        """Most memory of the process that trained a stage, MiB; None where it has no such stage."""
+        record = self.costs.stage1 if stage == 1 else self.run
+        if record is None:
+            return None
+        return max((record.costs["phases"][name]["peak_mebibytes"] for name in record.phases(stage)), default=None)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rows, those without a stage 1 first, then by way and N1.
+
+    Args:
+        rows: The rows.
+        ids: Scenes that they are compared on.
+    """
+
+    rows: list[SizedRow]
+    ids: list[str]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Sizes:
+        """Draw the scenes that rows are compared on."""
+        sized = [SizedRow.of(row) for row in rows]
+        common = sorted(set.intersection(*(set(one.psnrs) for one in sized)))
+        drawn = np.random.default_rng(0).permutation(len(common))[:COMPARED]
+        ids = [common[place] for place in sorted(drawn)]
+        return cls(sorted(sized, key=lambda one: (one.first > 0, one.way, one.num_bases, one.first)), ids)
+
+    @cached_property
+    def time(self) -> str:
+        """What minutes and seconds are: of the processor where all rows know it, else of the wall."""
+        known = all(one.costs.processor_minutes is not None for one in self.rows)
+        return "processor" if known else "wall"
+
+    def minutes(self, one: SizedRow) -> Growth:
+        """t(N) of a row."""
+        return (one.costs.processor_minutes if self.time == "processor" else None) or one.costs.minutes
+
+    def curve(self, one: SizedRow) -> Curve:
+        """t(N) and m(N) of a row."""
+        return Curve(one.row.title, self.minutes(one), one.costs.bytes)
+
+    @property
+    def ways(self) -> dict[str, list[SizedRow]]:
+        """Rows by their way, the fewest scenes of stage 1 first."""
+        ways: dict[str, list[SizedRow]] = {}
+        for one in self.rows:
+            ways.setdefault(one.way, []).append(one)
+        return ways
+
+    @property
+    def largest(self) -> list[SizedRow]:
+        """Of each way the row with most scenes in stage 1."""
+        return [rows[-1] for rows in self.ways.values()]
+
+    @property
+    def baselines(self) -> list[SizedRow]:
+        """Rows without a stage 1, the cheapest first."""
+        return sorted((one for one in self.rows if not one.first), key=lambda one: self.minutes(one).each)
+
+    def psnrs(self, one: SizedRow) -> np.ndarray:
+        """[scenes] PSNR of the compared ones, dB."""
+        return np.array([one.psnrs[name] for name in self.ids])
+
+    def worst(self) -> list[str]:
+        """The worst of the compared scenes, by their mean over the largest rows; the worst first."""
+        mean = np.mean([self.psnrs(one) for one in self.largest], axis=0)
+        return [self.ids[place] for place in mean.argsort(kind="stable")[:WORST]]
+
+    def records(self, at: int) -> list[dict[str, Any]]:
+        """A record a row, of the names and units of the table's head.
+
+        Args:
+            at: N for which costs are extrapolated.
+        """
+        return [self._record(one, at) for one in self.rows]
+
+    def _record(self, one: SizedRow, at: int) -> dict[str, Any]:
+        minutes, memory, values = self.minutes(one), one.costs.bytes, self.psnrs(one)
+        fewest = self.ways[one.way][0]
+        gains = values - self.psnrs(fewest)
+        return {
+            "": one.row.title,
+            "N1": one.first,
+            "M": one.num_bases,
+            "N2": one.costs.num_scenes(2),
+            "seeds": len(one.row.runs),
+            "PSNR S2, dB": float(values.mean()),
+            "over the smallest N1, dB": float(gains.mean()) if one is not fewest else None,
+            "± its standard error": _standard_error(gains) if one is not fewest else None,
+            "PSNR S1, dB": next(iter(one.row.quality("s1", "psnr")), None),
+            "t1, min": minutes.once if one.first else None,
+            "τ, s a scene": 60 * minutes.each,
+            f"min at N = {at:,}": minutes.at(at) if at >= one.first else None,
+            "μ, kB a scene": memory.each / 1000,
+            f"MB at N = {at:,}": memory.at(at) / MEGABYTE if at >= one.first else None,
+            "MiB peak, stage 1": one.peak(1),
+            "MiB peak, stage 2": one.peak(2),
+            **self._crossings(one),
+        }
+
+    def _crossings(self, one: SizedRow) -> dict[str, Any]:
+        """From how many scenes on a row takes no more time than each baseline, and no more bytes than one."""
+        if not one.first:
+            return {}
+        time = {f"N: time of {other.row.title}": (self.minutes(one), self.minutes(other)) for other in self.baselines}
+        size = {f"N: bytes of {other.row.title}": (one.costs.bytes, other.costs.bytes) for other in self.baselines[:1]}
+        pairs = time | (size if one.num_bases else {})  # without base planes a scene has as many floats in both
+        even = {name: growth.break_even(baseline) for name, (growth, baseline) in pairs.items()}
+        return {name: "never" if scenes is None else scenes for name, scenes in even.items()}
+
+    def spreads(self) -> list[dict[str, Any]]:
+        """How PSNR spreads over the compared scenes, a record a row."""
+        return [
+            {"": one.row.title}
+            | {f"PSNR, {100 * share:.0f} %, dB": float(np.quantile(self.psnrs(one), share)) for share in QUANTILES}
+            | {"PSNR, worst, dB": float(self.psnrs(one).min())}
+            for one in self.rows
+        ]
+
+    def provenance(self) -> str:
+        """What rows are compared on, and where and when their runs were made."""
+        of_scene = {scene["id"]: scene["num_views"] for scene in self.rows[0].run.scenes(2)}
+        views, rows = sum(of_scene[name] for name in self.ids), [one.row for one in self.rows]
+        return (
+            f"PSNR S2 is that of {len(self.ids)} scenes, drawn by seed among those that every row learned in stage 2, "
+            f"on {views} never-seen views: per image, then mean over the views of a scene, then over scenes. A "
+            "standard error is that of the difference scene by scene. τ is over all N2 scenes. MiB are the most that "
+            "the process of a stage held. N is that from which on a row takes no more than the row named. Sizes are "
+            f"float32, without Adam's moments. Seconds are {self.time} time, {where_and_when(rows)}."
+        )
+
+    def scenes(self) -> list[dict[str, Any]]:
+        """PSNR of each compared scene, a record a scene."""
+        return [{"": name} | {one.row.title: one.psnrs[name] for one in self.rows} for name in self.ids]
+
+
+def bases(sizes: Sizes) -> list[dict[str, Any]]:
+    """What base planes learn and what scenes make of them, a record a row that has some.
+
+    It is measured where the run's ``insight.json`` does not know it, and put there.
+
+    Raises:
+        UsageError: The pack is gone or has changed.
+    """
+    with_bases = [one for one in sizes.rows if one.num_bases]
+    return [
+        {"": one.row.title} | _of_bases(one.run) for one in Progress(with_bases, "base planes", unit="row", leave=False)
+    ]
+
+
+def _of_bases(run: RunRecord) -> dict[str, Any]:
+    insight = run.folder.read_json("insight.json")
+    numbers = insight.get("bases", {}).get("s2")
+    if numbers is None:
+        measured = measure_bases(run, run.open_data(), 2)
+        if measured is None:
+            return {}
+        numbers = measured.numbers
+        run.folder.write_json("insight.json", insight | {"bases": insight.get("bases", {}) | {"s2": numbers}})
+    shares = np.array(numbers["shares"])
+    used = shares[shares > 0]
+    return {
+        "bases": numbers["num_bases"],
+        "effective rank": numbers["effective_rank_bases"],
+        "effective rank of mixing, less its mean": numbers["effective_rank_mixing_less_mean"],
+        "effective number of bases": float(np.exp(-(used * np.log(used)).sum())),
+        "largest share": float(shares.max()),
+        "PSNR, dB": numbers["psnr"],
+        "PSNR without micro, dB": numbers["psnr_without_micro"],
+        "PSNR without macro, dB": numbers["psnr_without_macro"],
+    }
+
+
+def _standard_error(values: np.ndarray) -> float | None:
+    return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
