@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # numpy and, from floor to floor, all that is allowed below.
 GROUND = (
     "errors", "allowed", "ranges", "documents", "files", "randomness", "cameras", "batch", "finite", "progress",
-    "distributed",
+    "distributed", "forks",
     "native",
 )  # fmt: skip
 FLOORS = [

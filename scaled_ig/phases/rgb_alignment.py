@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from scaled_ig.autoencoders import DecoderChoice
@@ -37,7 +38,7 @@ class RgbAlignment(Phase):
         crop_size: Pixels along the side of the part of each view that a step sees, at the object; all where it is None.
 
     Raises:
-        UsageError: There is no small decoder, or parts of views are to be compared with latents of whole ones.
+        UsageError: There is no small decoder.
     """
 
     name: ClassVar[str] = "rgb_alignment"
@@ -58,8 +59,6 @@ class RgbAlignment(Phase):
         super().__init__(scene, settings, learning_rates, schedule or Exponential())
         self.decoder, self.latent_weight, self.target = decoder, latent_weight, CachedLatents()
         self.crops = Crops(crop_size)
-        if latent_weight and crop_size is not None:
-            raise UsageError("rgb_alignment compares whole latents where it has a latent_weight: give no crop_size")
         if decoder == "small":
             scene.autoencoder.require_small_decoder()
 
@@ -79,9 +78,9 @@ class RgbAlignment(Phase):
                 "the small decoder has learned nothing yet: train stage 1 with the distillation phase "
                 "(experiments/presets/small_decoder.yaml), or give rgb_alignment decoder: full"
             )
-        if self.latent_weight:
-            if not self.settings.shared_frozen:
-                self.scene.measure_background()
+        if self.latent_weight and not self.settings.shared_frozen:
+            self.scene.measure_background()
+        if self.latent_weight and not self.crops.needs_masks:
             data = self.trainer.datamodule  # type: ignore[attr-defined]
             self.target.encode(self.scene, data, self.stage, Path(self.trainer.default_root_dir))
 
@@ -91,6 +90,13 @@ class RgbAlignment(Phase):
         rendered_image = scene.decode(rendered_latent, self.decoder).clamp(-1, 1)
         terms = {"rgb": (1 - self.latent_weight, rgb_loss(rendered_image, batch.pixels))}
         if self.latent_weight:
-            latent = self.target.latents(self.scene, batch)
+            latent = self._latent(scene, batch)
             terms["latent"] = (self.latent_weight, latent_loss(rendered_latent, latent))
         return terms
+
+    def _latent(self, scene: SceneModel, batch: ViewBatch) -> Tensor:
+        """The encoder's latents of whole views, which are kept, or of parts, which are other ones in every step."""
+        if not self.crops.needs_masks:
+            return self.target.latents(scene, batch)
+        with torch.no_grad():
+            return scene.encode(batch.pixels)

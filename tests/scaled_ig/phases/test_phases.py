@@ -1,6 +1,7 @@
 """One real step of every phase: what is trained, what stays, and what the loss reaches."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -260,6 +261,22 @@ def test_alignment_mixes_images_and_latents_of_one_rendering(scene, data, weight
     for name, (share, value) in expected.items():
         assert terms[name][0] == share
         torch.testing.assert_close(terms[name][1], value)
+
+
+@torch.no_grad()
+def test_alignment_looks_at_parts_of_views_and_encodes_them_anew(scene, data):
+    side = scene.image_size[0] // 2
+    module = RgbAlignment(scene, latent_weight=0.3, crop_size=side)
+    train(module, data)
+    (batch,) = data.batches(2, [(1, 4), (3, 2)])
+    masks, masked = torch.zeros(2, *scene.image_size, dtype=torch.uint8), torch.zeros(2, dtype=torch.bool)
+    batch, noise = replace(batch, masks=masks, masked=masked), CounterNoise(0, module.number, 1)
+    model, part = module.crops(scene, batch, noise)
+    rendered = model.render_latent(part.cameras, part.scene_index, jitter(model, part, noise))
+    terms = module.terms(batch, noise)
+    assert part.pixels.shape == (2, 3, side, side)
+    torch.testing.assert_close(terms["rgb"][1], rgb_loss(scene.decode(rendered).clamp(-1, 1), part.pixels))
+    torch.testing.assert_close(terms["latent"][1], latent_loss(rendered, scene.encode(part.pixels)))
 
 
 class ImagesAlone(RgbAlignment):
