@@ -59,6 +59,7 @@ class Recipe:
 
 
 MICRO_MACRO = ("recipes/latent.yaml", "ablations/rgb.yaml", "ablations/demo/rgb_rays.yaml")  # Ours-RGB of Table 3
+TEXELS = ("--scene.representation.init_args.plane_resolution=32",)  # what the unit has always had
 RECIPES = {
     "fast": Recipe(("recipes/fast.yaml",)),
     "best": Recipe(
@@ -78,10 +79,11 @@ RECIPES = {
         ),
     ),
     "plain tri-planes": Recipe(("recipes/fast.yaml", "ablations/no_prior.yaml"), has_stage1=False),
-    "Micro-Macro": Recipe(MICRO_MACRO),
+    "Micro-Macro": Recipe(MICRO_MACRO, TEXELS),
     UNIT: Recipe(
         MICRO_MACRO,
         (
+            *TEXELS,
             "--scene.sampling.class_path=InsideBall",
             "--scene.sampling.init_args.num_samples=32",
             "--phases.warm_up.max_steps=1000",
