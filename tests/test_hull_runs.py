@@ -29,7 +29,7 @@ scene:
 data:
   class_path: ShapeNetCars
   init_args: {path: PACK, stage1_scenes: 4, stage2_scenes: 4, split_seed: null, batch_size: 4}
-hand_over: {scene_mean: true}
+hand_over: {scene_mean: true, scene_views: true}
 checkpoint_every_n_steps: 2
 lpips: "off"
 trainer: {accelerator: cpu, devices: 1, enable_progress_bar: false}
