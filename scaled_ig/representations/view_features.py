@@ -17,15 +17,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scaled_ig.cameras import Cameras
-from scaled_ig.representations.occupancy import HULL_RADIUS, UNCOVERED, Hulls, carve, pack, uncovered
+from scaled_ig.representations.occupancy import HULL_RADIUS, Hulls, pack
 
 EXACT = 2.0**12
-AROUND = 1  # texels on each side that a feature vector holds too
+APART = 1 / 40  # world units from a texel to the eight around it whose columns its features hold too
 COLUMN = 15  # features of one column of cells, see _columns
-FEATURES = COLUMN * (2 * AROUND + 1) ** 2
+FEATURES = 9 * COLUMN
 """D."""
 DEPTH_SIZE = 64  # pixels along a side of the depth images that say which cells a view sees
-DEPTH_SLACK = 2  # cells that a cell may lie behind the first one on its ray and still be seen
+DEPTH_SLACK = 1  # cells that a cell may lie behind the first one on its ray and still be seen
 
 
 def rounded(values: Tensor) -> Tensor:
@@ -34,13 +34,13 @@ def rounded(values: Tensor) -> Tensor:
 
 
 def view_features(
-    images: Tensor, masks: Tensor, cameras: Cameras, resolution: int, extent: float, axes: Sequence[tuple[int, int]]
-) -> Tensor | None:
-    """Features of a scene's texels; None where its masks contradict each other or show nothing.
+    cells: Tensor, images: Tensor, cameras: Cameras, resolution: int, extent: float, axes: Sequence[tuple[int, int]]
+) -> Tensor:
+    """Features of a scene's texels.
 
     Args:
+        cells: [G, G, G] bool, its visual hull.
         images: [V, 3, H, W] in [-1, 1].
-        masks: [V, H, W] uint8 coverage.
         cameras: V cameras.
         resolution: K.
         extent: Planes cover [-extent, extent]³, world units.
@@ -49,17 +49,15 @@ def view_features(
     Returns:
         [3, K, K, D] float64; a column without a cell is 0.
     """
-    cells = carve(masks, cameras)
-    if not cells.any() or uncovered(cells, masks, cameras) > UNCOVERED:
-        return None
     painted = _paint(cells, images, cameras)
     columns = torch.stack([_columns(cells, painted, column, row) for column, row in axes]).permute(0, 3, 1, 2)
     place = (2 * torch.arange(resolution) + 1) / resolution - 1
     place = place * (extent / HULL_RADIUS)
     grid = torch.stack(torch.meshgrid(place, place, indexing="xy"), -1).expand(len(axes), -1, -1, -1)
     texels = F.grid_sample(columns, grid, padding_mode="zeros", align_corners=False)
-    texels = rounded(F.pad(texels, [AROUND] * 4))
-    steps = range(2 * AROUND + 1)
+    apart = max(1, round(resolution * APART / (2 * extent)))
+    texels = rounded(F.pad(texels, [apart] * 4))
+    steps = 0, apart, 2 * apart
     neighbours = [texels[:, :, y : y + resolution, x : x + resolution] for y in steps for x in steps]
     return torch.cat(neighbours, 1).permute(0, 2, 3, 1)
 

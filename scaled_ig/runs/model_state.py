@@ -9,7 +9,6 @@ from data_modules.base import MultiViewDataModule
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.bank.writing import is_first_rank
 from scaled_ig.phases.checkpoints import load_checkpoint
-from scaled_ig.representations import PlaneRepresentation
 from scaled_ig.representations.view_start import ViewStart
 from scaled_ig.runs.phase_runs import PhaseRun
 from scaled_ig.runs.plan import TrainingPlan
@@ -80,16 +79,14 @@ class ModelState:
             if phase_run.stage == 2 and phase_run.wave == 0:
                 self.model.load_state_dict(self._first, strict=False)
             if start.views and start.mean and not goes_on:
-                assert isinstance(representation, PlaneRepresentation)
-                start_from_views(representation, data, start.views, start.mean)
+                start_from_views(self.model, data, start.views, start.mean)
         self._holds = phase_run
 
     def start(self, phase_run: PhaseRun, data: MultiViewDataModule) -> Start:
         """What scenes of a phase run's version start from, once it has been trained. Collective."""
         if phase_run.phase != self.plan.last_of_stage1 or not self.plan.hand_over.scene_views:
             return self._start(phase_run.stage)
-        assert isinstance(self.model.representation, PlaneRepresentation)
-        return Start(views=fit_view_start(self.model.representation, data))
+        return Start(views=fit_view_start(self.model, data))
 
     def _start(self, stage: int) -> Start:
         """What new scenes start from."""

@@ -244,8 +244,9 @@ class Training:
         data = self._data_of(
             phase_run, order=module.number, with_images=module.needs_images, with_masks=module.needs_masks
         )
-        state.enter(phase_run, data, goes_on=start is not None)
         clock, table = TrainingClock(), phase_run.run.training
+        with clock.counting():
+            state.enter(phase_run, data, goes_on=start is not None)
         evaluation = Evaluation(table, clock, monitoring.eval_every_n_steps, lpips=monitoring.lpips(), watch=self.watch)
         dashboard = Dashboard(clock, monitoring.eval_every_n_steps)
         plateau = monitoring.plateau if phase_run.stage == 2 else None
@@ -284,7 +285,9 @@ class Training:
                 plateau_stop.make_up(trainer, module)
             evaluation.conclude(trainer, module)
         module.require_finite()  # what follows the last step is in no checkpoint yet
-        self.bank_writer(self.model, data, phase_run, state.start(phase_run, data))
+        with clock.counting():
+            start_of_scenes = state.start(phase_run, data)
+        self.bank_writer(self.model, data, phase_run, start_of_scenes)
         scene_bytes = bytes_per_scene(self.model)  # of the scenes of all ranks
 
         def conclude() -> None:
