@@ -73,7 +73,7 @@ def _paint(cells: Tensor, images: Tensor, cameras: Cameras) -> Tensor:
     points = (2 * surface + 1) * (HULL_RADIUS / size) - HULL_RADIUS
     rays = cameras.rays(DEPTH_SIZE).flatten()
     near, far = Hulls(pack(cells)[None]).limits(torch.zeros(len(rays.origins), dtype=torch.long), rays)
-    depth = torch.where(far > near, near, torch.inf).view(len(cameras), 1, DEPTH_SIZE, DEPTH_SIZE)
+    depth = torch.where(far > near, near, 0.0).view(len(cameras), 1, DEPTH_SIZE, DEPTH_SIZE)
     position = cameras.project(points)  # [V, P, 3]
     grid = 2 * position[..., None, :2] - 1
     first = F.grid_sample(depth, grid, mode="nearest", align_corners=False)[:, 0, :, 0]
