@@ -276,15 +276,20 @@ class MultiViewDataModule(LightningDataModule):
             stage: 1 or 2.
             scene: Index of the scene within the stage.
         """
+        batch = self._masked_views(stage, scene, with_images=False)
+        if batch is None:
+            return None
+        assert batch.masks is not None
+        return batch.masks, batch.cameras
+
+    def _masked_views(self, stage: int, scene: int, with_images: bool) -> ViewBatch | None:
+        """Training views of a scene with masks; None where it has none."""
         row = self.scenes(stage)[scene]
         if not self.index.masked[row]:
             return None
         views = copy.copy(self.views(stage))
-        views.with_images, views.with_masks = False, True
-        train = self._split_scene(row, "train")
-        batch = views.__getitems__([(scene, view) for view in train])
-        assert batch.masks is not None
-        return batch.masks, batch.cameras
+        views.with_images, views.with_masks = with_images, True
+        return views.__getitems__([(scene, view) for view in self._split_scene(row, "train")])
 
     def silhouettes(
         self, stage: int, scenes: Sequence[int], title: str
@@ -292,6 +297,16 @@ class MultiViewDataModule(LightningDataModule):
         """Scenes of a stage, each with what ``masks_of`` says of it; a progress bar on the first rank."""
         for scene in Progress(scenes, title, unit="scene", disable=not self._shows_progress(), leave=False):
             yield scene, self.masks_of(stage, scene)
+
+    def masked_views(self, stage: int, title: str) -> Iterator[tuple[int, ViewBatch | None]]:
+        """This rank's scenes of a stage, each with its training views, which have images and masks, or None.
+
+        A scene without masks has None; a progress bar of this title on the first rank.
+        """
+        for scene in Progress(
+            self.own_scenes(stage), title, unit="scene", disable=not self._shows_progress(), leave=False
+        ):
+            yield scene, self._masked_views(stage, scene, with_images=True)
 
     def own_views(self, stage: int, split: Split, at_most: int | None = None) -> list[ViewKey]:
         """Views of this rank's scenes, out of all or of ``at_most`` that are spread evenly over all scenes."""

@@ -136,4 +136,4 @@ def test_the_papers_model(capsys, file):
     assert {name: scene["sampling"]["init_args"][name] for name in sampling} == sampling
     assert (scene["resolution"], scene["hidden_channels"]) == (128, 64)
     assert (data["stage1_scenes"], data["stage2_scenes"]) == (500, 1500)
-    assert config["hand_over"] == {"bases": True, "head": True, "scene_mean": False}
+    assert config["hand_over"] == {"bases": True, "head": True, "scene_mean": False, "scene_views": False}

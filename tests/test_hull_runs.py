@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from data_modules.packing.pack import write_pack
+from data_modules.shapenet import ShapeNetCars
 from data_modules.sources.base import SceneEntry
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cameras import orbit
+from scaled_ig.documents import parse_yaml
+from scaled_ig.runs.starting import fit_view_start, start_from_views
 from tests.conftest import BallScenes
 from tests.rounding import assert_same_run, checkpoint
 from tests.test_checkpoint import KILLER
@@ -29,7 +32,7 @@ scene:
 data:
   class_path: ShapeNetCars
   init_args: {path: PACK, stage1_scenes: 4, stage2_scenes: 4, split_seed: null, batch_size: 4}
-hand_over: {scene_mean: true}
+hand_over: {scene_mean: true, scene_views: true}
 checkpoint_every_n_steps: 2
 lpips: "off"
 trainer: {accelerator: cpu, devices: 1, enable_progress_bar: false}
@@ -85,6 +88,8 @@ def test_two_ranks_end_where_one_does(alone, tmp_path, run_scaled_ig, call):
     status, output = run_scaled_ig(*call, "--run_dir", tmp_path / "two", *on(2))
     assert status == 0, output[-3000:]
     assert_same_run(alone, tmp_path / "two", PHASES)
+    ours, theirs = (SceneBank.open(run / "bank").view_start("stage1") for run in (alone, tmp_path / "two"))
+    torch.testing.assert_close(ours.offset, theirs.offset, atol=1e-3, rtol=0)
 
 
 def test_an_error_of_opacity_without_masks_is_said_to_be_nothing(tmp_path, run_scaled_ig, call):
@@ -156,16 +161,55 @@ def test_stage_2_may_sample_otherwise_than_its_stage_1(alone, tmp_path, run_scal
     source = alone
     if first == "InsideBall":
         source = tmp_path / "source"
-        only_first = "--scene.sampling", first, "--phases.latent_supervision", "null"
+        only_first = (
+            "--scene.sampling",
+            first,
+            "--phases.latent_supervision",
+            "null",
+            "--hand_over.scene_views",
+            "false",
+        )
         status, output = run_scaled_ig(*call, "--run_dir", source, *only_first)
         assert status == 0, output[-3000:]
     only_second = "--scene.sampling", second, "--phases.warm_up", "null"
     status, output = run_scaled_ig(*call, "--run_dir", tmp_path / "run", "--init_from", source, *only_second)
     assert status == 0, output[-3000:]
+    assert ("has fitted no start from views" in output) == (first == "InsideBall")
     bank = SceneBank.open(tmp_path / "run" / "bank")
     assert not bank.verify()
     assert ("hull" in bank["ball-4"].rows) == (second == "InsideHull")
     assert torch.equal(bank.mean("stage2")["micro"], SceneBank.open(source / "bank").mean("stage1")["micro"])
+
+
+@torch.no_grad()
+def test_scenes_start_where_their_views_say(alone, capsys):
+    """Stage 1's scenes fit the map, which further scenes have too; without masks scenes stay at the mean."""
+    settings = parse_yaml((alone / "config.yaml").read_text())["data"]["init_args"]
+    data, bank = ShapeNetCars(**settings), SceneBank.open(alone / "bank")
+    model, mean = bank.load_version("stage1"), bank.mean("stage1")
+    start = fit_view_start(model, data)
+    for version in ("stage1", "stage2"):
+        kept = bank.view_start(version)
+        assert torch.equal(kept.weight, start.weight)
+        assert torch.equal(kept.offset, start.offset)
+    model.representation.new_scenes(4, start=mean)
+    start_from_views(model, data, start, mean)
+    rows, texels = model.representation.micro.weight, model.representation.texel_masks()[..., None]
+    assert torch.equal(rows[2:], mean["micro"].expand_as(rows[2:]))
+    assert "2 scenes have no masks that agree (ball-6, ball-7): they start at the mean" in capsys.readouterr().out
+    trained = checkpoint(alone, "latent_supervision")["state_dict"]
+    assert torch.equal(model.representation.hull.weight, trained["scene.representation.hull.weight"])
+    away = ((rows - mean["micro"]) * texels).square().mean((1, 2, 3, 4)).sqrt()
+    assert (away[:2] > 0.01).all()
+
+
+def test_a_start_from_views_needs_the_mean(tmp_path, run_scaled_ig, call):
+    status, output = run_scaled_ig(*call, "--run_dir", tmp_path, "--hand_over.scene_mean", "false")
+    assert status == 2
+    assert "hand_over.scene_views needs hand_over.scene_mean: set both to true, or it to false" in output
+    status, output = run_scaled_ig(*call, "--run_dir", tmp_path, "--scene.representation", "{class_path: KPlanes}")
+    assert status == 2
+    assert "hand_over.scene_views needs planes, which KPlanes does not have" in output
 
 
 def test_scenes_without_planes_of_their_own_have_hulls_too(tmp_path, run_scaled_ig, call):

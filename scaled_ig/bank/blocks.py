@@ -20,9 +20,11 @@ from scaled_ig.bank.table import BankRecord
 from scaled_ig.errors import UsageError
 from scaled_ig.files import write_whole
 from scaled_ig.finite import names_not_finite
+from scaled_ig.representations.view_start import ViewStart
 
 BLOCKS = "blocks"
 MEAN = "mean."
+START = "start."
 
 
 def read_record(folder: Path, record: BankRecord) -> bytes:
@@ -102,18 +104,22 @@ def new_block(folder: Path, generation: int, number: int) -> Iterator[BlockWrite
         os.fsync(stream.fileno())
 
 
-def write_shared(folder: Path, shared: dict[str, Tensor], mean: dict[str, Tensor]) -> str:
+def write_shared(
+    folder: Path, shared: dict[str, Tensor], mean: dict[str, Tensor], start: ViewStart | None = None
+) -> str:
     """Write what the scenes of a version share, under the name of its content, and return its digest.
 
     Args:
         folder: Of the bank.
         shared: State of the model without its scenes.
         mean: Reference row of each table.
+        start: How new scenes start from their views.
 
     Raises:
         UsageError: Not all of it is finite.
     """
     content = shared | {MEAN + name: row for name, row in mean.items()}
+    content |= {START + name: value for name, value in vars(start).items()} if start else {}
     for name in names_not_finite(content):
         raise UsageError(f"{name}, which scenes share, cannot be kept: it holds values that are not finite")
     file = save({name: value.detach().cpu().contiguous() for name, value in content.items()})
@@ -128,6 +134,28 @@ def read_shared(folder: Path, version: BankVersion) -> tuple[dict[str, Tensor], 
     Raises:
         UsageError: Their file is missing or damaged, or not all of it is finite.
     """
+    tensors = _read(folder, version)
+    mean = {name.removeprefix(MEAN): value for name, value in tensors.items() if name.startswith(MEAN)}
+    return {name: value for name, value in tensors.items() if not name.startswith((MEAN, START))}, mean
+
+
+def read_start(folder: Path, version: BankVersion) -> ViewStart | None:
+    """How new scenes of a version start from their views; None where nothing was fitted.
+
+    Raises:
+        UsageError: As of :func:`read_shared`.
+    """
+    tensors = _read(folder, version)
+    parts = {name.removeprefix(START): value for name, value in tensors.items() if name.startswith(START)}
+    if not parts:
+        return None
+    try:
+        return ViewStart(**parts)
+    except (TypeError, ValueError):
+        raise UsageError(f"{folder / version.shared_file} has a start that does not fit: copy the bank again") from None
+
+
+def _read(folder: Path, version: BankVersion) -> dict[str, Tensor]:
     file = folder / version.shared_file
     try:
         content = file.read_bytes()
@@ -138,5 +166,4 @@ def read_shared(folder: Path, version: BankVersion) -> tuple[dict[str, Tensor], 
         raise UsageError(f"{file} cannot be read ({error}): copy the bank again") from None
     for name in names_not_finite(tensors):
         raise UsageError(f"{file}: {name} is not finite, which scenes share: train its scenes again")
-    mean = {name.removeprefix(MEAN): value for name, value in tensors.items() if name.startswith(MEAN)}
-    return {name: value for name, value in tensors.items() if not name.startswith(MEAN)}, mean
+    return tensors

@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from scaled_ig.bank.blocks import read_record, read_shared, require_held
+from scaled_ig.bank.blocks import read_record, read_shared, read_start, require_held
 from scaled_ig.bank.index import INDEX_FILE, BankVersion, Index
 from scaled_ig.bank.models import build_version, copy_shared
 from scaled_ig.bank.scene import BankScene
@@ -21,6 +21,7 @@ from scaled_ig.bank.table import BankRecord, Origin, RecordTable
 from scaled_ig.errors import UsageError
 from scaled_ig.finite import names_not_finite
 from scaled_ig.forks import fork_safe_lock
+from scaled_ig.representations.view_start import ViewStart
 from scaled_ig.scene_model import SceneModel
 
 MOST_MODELS = 2
@@ -162,6 +163,16 @@ class BankReader(Mapping[str, BankScene]):
             UsageError: There is no such version, or its file is damaged.
         """
         return {name: row.clone() for name, row in self._mean(version).items()}
+
+    def view_start(self, version: str) -> ViewStart | None:
+        """How new scenes of a version start from their own views; None where stage 1 fitted nothing.
+
+        Raises:
+            UsageError: There is no such version, or its file is damaged.
+        """
+        described = self._require(version)
+        with self._unchanged():
+            return read_start(self.path, described)
 
     @torch.no_grad()
     def load_version(self, version: str, ids: Iterable[str] | None = None) -> SceneModel:

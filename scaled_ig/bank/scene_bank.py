@@ -28,6 +28,7 @@ from scaled_ig.bank.scene_records import Encoding
 from scaled_ig.bank.table import Origin
 from scaled_ig.bank.verify import findings_of
 from scaled_ig.bank.writing import write_version
+from scaled_ig.representations.view_start import ViewStart
 from scaled_ig.scene_model import SceneModel
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class SceneBank(BankArrays):
         encoding: Encoding = "float32",
         mean: dict[str, Tensor] | None = None,
         origins: Sequence[Origin] | None = None,
+        view_start: ViewStart | None = None,
     ) -> SceneBank:
         """Add all scenes of a model as one version; a version of the same name is replaced.
 
@@ -61,13 +63,14 @@ class SceneBank(BankArrays):
             encoding: Of the records.
             mean: Reference row of each table; the mean over the scenes where it is None.
             origins: [num_scenes] category and licence of each scene; unknown where it is None.
+            view_start: How further scenes start from their own views.
 
         Raises:
             UsageError: Another version has a scene of these names, the bank is being changed by another call, or it
                 cannot be written; nothing has changed then.
         """
         scenes = None if origins is None else list(origins)
-        write_version(Path(path), model, list(ids), version, list(source_sha256), encoding, mean, scenes)
+        write_version(Path(path), model, list(ids), version, list(source_sha256), encoding, mean, scenes, view_start)
         return cls.open(path)
 
     @classmethod

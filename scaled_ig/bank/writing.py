@@ -26,6 +26,7 @@ from scaled_ig.distributed.agreement import together
 from scaled_ig.distributed.ownership import num_shards, scenes_of_shard, shards_of_rank
 from scaled_ig.errors import UsageError
 from scaled_ig.representations import SceneRepresentation
+from scaled_ig.representations.view_start import ViewStart
 from scaled_ig.scene_model import SceneModel
 
 T = TypeVar("T")
@@ -68,6 +69,7 @@ def write_version(
     encoding: Encoding,
     mean: dict[str, Tensor] | None,
     origins: list[Origin] | None,
+    view_start: ViewStart | None = None,
 ) -> None:
     """See :meth:`scaled_ig.bank.scene_bank.SceneBank.write`. Collective."""
     origins = [Origin()] * len(ids) if origins is None else origins
@@ -83,7 +85,7 @@ def write_version(
             if change is None:
                 return
             with writable(folder):  # a mistake that this rank kept for itself would leave the others waiting
-                digest = write_shared(folder, model.shared_state(), mean)
+                digest = write_shared(folder, model.shared_state(), mean, view_start)
                 described = BankVersion(version, describe(model), digest, encoding, len(ids))
                 change.commit_scenes(change.index.versions | {version: described}, edit)
                 stack.close()

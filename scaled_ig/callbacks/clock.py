@@ -46,6 +46,15 @@ class TrainingClock(Callback):
         self._before, self._start = self._so_far(), None
 
     @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count what is done before or after training."""
+        self._start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._before, self._start = self.seconds, None
+
+    @contextmanager
     def paused(self) -> Iterator[None]:
         """Stop while something is done that training does not need."""
         running = self._start is not None

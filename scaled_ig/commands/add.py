@@ -204,7 +204,7 @@ def _learn(training: TrainingCLI, settings: _Settings) -> int:
             raise UsageError("no phase of stage 2 is left: nothing would be learned")
         plan = replace(
             made.plan,
-            hand_over=HandOver(scene_mean=True),
+            hand_over=HandOver(scene_mean=True, scene_views=made.plan.hand_over.scene_views),
             version=settings.version,
             meant_for=run.num_scenes(),
             shared_frozen=settings.shared == "frozen",

@@ -172,5 +172,15 @@ class PlaneRepresentation(SceneRepresentation):
     def planes(self, scene_index: Tensor) -> Tensor:
         """Planes [S, 3, K, K, F], channels last, of scenes [S] long. Rows are the second axis of each pair."""
 
+    @abstractmethod
+    def rows_of_planes(self, planes: Tensor, start: dict[str, Tensor], texels: Tensor) -> dict[str, Tensor]:
+        """Rows of the tables that planes are made of, whose planes come next to these; without a gradient.
+
+        Args:
+            planes: [3, K, K, F].
+            start: Row of each table, to which what planes do not tell stays near.
+            texels: [3, K, K] bool, those that are read.
+        """
+
     def forward(self, scene_index: Tensor, positions: Tensor) -> Tensor:
         return sample_planes(self.planes(scene_index), positions / self.extent, self.axes)

@@ -68,6 +68,19 @@ class MicroMacro(PlaneRepresentation):
         texels = None if masks is None else masks[self.mixing.row_of(scene_index)]
         return mix(micro, self.mixing(scene_index), self.bases, texels)
 
+    @torch.no_grad()
+    def rows_of_planes(self, planes: Tensor, start: dict[str, Tensor], texels: Tensor) -> dict[str, Tensor]:
+        micro, macro = planes.split([self.micro_channels, self.macro_channels], -1)
+        rows = {} if self.micro is None else {"micro": micro}
+        if self.mixing is not None:  # least squares over the texels that are read
+            bases = self.bases[:, texels].flatten(1).double()
+            squares = bases @ bases.T
+            rest = macro[texels].flatten().double() - start["mixing"].double() @ bases
+            least = 1e-6 * squares.diagonal().mean() + 1e-12  # of bases that are alike
+            step = torch.linalg.solve(squares + least * torch.eye(len(bases)).to(squares), bases @ rest)
+            rows["mixing"] = (start["mixing"] + step).float()
+        return rows
+
     def own_tables(self) -> dict[str, SceneTable]:
         tables = {"micro": self.micro, "mixing": self.mixing}
         return {name: table for name, table in tables.items() if table is not None}

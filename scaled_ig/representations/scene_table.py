@@ -147,15 +147,16 @@ class SceneTable(nn.Module):
         largest = torch.zeros(self.row_shape, device=self.weight.device)  # of each value: a wild one costs no other
         for part in parts:
             largest = torch.maximum(largest, torch.nan_to_num(part, 0.0, 0.0, 0.0).abs().amax(0))
-        largest = self._over_ranks(largest, dist.ReduceOp.MAX)
+        largest = self.over_ranks(largest, dist.ReduceOp.MAX)
         bits = (62 - self.num_scenes.bit_length() - torch.frexp(largest).exponent).double()
         total = torch.zeros(self.row_shape, dtype=torch.long, device=self.weight.device)
         for part in parts:
             total += (torch.nan_to_num(part, 0.0, 0.0, 0.0).double() * 2.0**bits).round().long().sum(0)
-        total = self._over_ranks(total, dist.ReduceOp.SUM)
+        total = self.over_ranks(total, dist.ReduceOp.SUM)
         return (total.double() / 2.0**bits / max(self.num_scenes, 1)).to(self.weight.dtype)
 
-    def _over_ranks(self, value: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
+    def over_ranks(self, value: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
+        """What all ranks have, reduced to one. Collective."""
         if self.world_size == 1:
             return value
         reduced = value.to(_collective_device(value), copy=True)

@@ -42,5 +42,8 @@ class TriPlanes(PlaneRepresentation):
     def planes(self, scene_index: Tensor) -> Tensor:
         return self.micro(scene_index)
 
+    def rows_of_planes(self, planes: Tensor, start: dict[str, Tensor], texels: Tensor) -> dict[str, Tensor]:
+        return {"micro": planes}
+
     def own_tables(self) -> dict[str, SceneTable]:
         return {"micro": self.micro}

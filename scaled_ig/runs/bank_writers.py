@@ -15,6 +15,7 @@ from scaled_ig.bank.table import Origin
 from scaled_ig.metrics.evaluation import evaluate, over_scenes, per_scene
 from scaled_ig.runs.encodings import encoded
 from scaled_ig.runs.phase_runs import PhaseRun
+from scaled_ig.runs.starting import Start
 from scaled_ig.scene_model import SceneModel
 
 MEASURED_SCENES = 8
@@ -23,16 +24,13 @@ MEASURED_SCENES = 8
 class BankWriter(Protocol):
     """Puts the scenes of a phase run into a bank.
 
-    ``bank`` is the folder of the bank. A call is collective; ``start`` is the row of each table that the scenes started
-    from, if not from noise: what is learned stays near it.
+    ``bank`` is the folder of the bank. A call is collective; ``start`` is what scenes of the version start from.
     """
 
     @property
     def bank(self) -> Path: ...
 
-    def __call__(
-        self, model: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
-    ) -> None: ...
+    def __call__(self, model: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: Start) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -47,14 +45,14 @@ class WriteVersion:
     bank: Path
     encoding: Encoding = "float32"
 
-    def __call__(
-        self, model: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
-    ) -> None:
+    def __call__(self, model: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: Start) -> None:
         if phase_run.phase == "autoencoder":  # it has no scenes yet
             return
         digests, ids = data.scene_digests(phase_run.stage), data.scene_ids(phase_run.stage)
         origins = _origins(data, phase_run.stage)
-        bank = SceneBank.write(self.bank, model, ids, phase_run.version, digests, self.encoding, start, origins)
+        bank = SceneBank.write(
+            self.bank, model, ids, phase_run.version, digests, self.encoding, start.mean, origins, start.views
+        )
         if self.encoding != "float32" and data.own_scenes(phase_run.stage).start == 0:
             size = bank.record_bytes(phase_run.version) / bank.versions[phase_run.version].num_scenes
             loss = decibels_lost(model, data, phase_run.stage, self.encoding, bank.mean(phase_run.version))
@@ -71,9 +69,7 @@ class ReplaceScenes:
 
     bank: Path
 
-    def __call__(
-        self, model: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
-    ) -> None:
+    def __call__(self, model: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: Start) -> None:
         ids, digests = data.scene_ids(phase_run.stage), data.scene_digests(phase_run.stage)
         SceneBank.replace(self.bank, model, ids, digests, _origins(data, phase_run.stage))
 
@@ -94,9 +90,7 @@ class WriteAfterLastPhase:
     def bank(self) -> Path:
         return self.bank_writer.bank
 
-    def __call__(
-        self, model: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: dict[str, Tensor] | None
-    ) -> None:
+    def __call__(self, model: SceneModel, data: MultiViewDataModule, phase_run: PhaseRun, start: Start) -> None:
         if phase_run.phase == self.last_phase:
             self.bank_writer(model, data, phase_run, start)
 

@@ -11,7 +11,8 @@ from scaled_ig.bank.description import describe
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.errors import UsageError
 from scaled_ig.phases import AdamSettings, RunSettings
-from scaled_ig.runs.plan import PHASES, STAGE1_PHASES, PhaseConfig, Waves, stage_of
+from scaled_ig.representations import PlaneRepresentation
+from scaled_ig.runs.plan import PHASES, STAGE1_PHASES, HandOver, PhaseConfig, Waves, stage_of
 from scaled_ig.runs.run_folder import RunFolder
 from scaled_ig.scene_model import SceneModel
 
@@ -46,6 +47,20 @@ def check_phases(phases: dict[str, PhaseConfig], model: SceneModel, data: MultiV
                 f"{data.path}: a scene of stage {stage_of(name)} has no test view: it needs 10 views, or a pack made "
                 "with --split every_tenth"
             )
+
+
+def check_hand_over(hand_over: HandOver, model: SceneModel) -> None:
+    """Raise UsageError where scenes cannot start from their views."""
+    if not hand_over.scene_views:
+        return
+    if not isinstance(model.representation, PlaneRepresentation):
+        raise UsageError(
+            f"hand_over.scene_views needs planes, which {type(model.representation).__name__} does not have: set it to "
+            "false"
+        )
+    missing = [name for name in ("scene_mean", "head", "bases") if not getattr(hand_over, name)]
+    if missing:
+        raise UsageError(f"hand_over.scene_views needs hand_over.{missing[0]}: set both to true, or it to false")
 
 
 def check_memory(stages: set[int], model: SceneModel, data: MultiViewDataModule, waves: Waves) -> None:

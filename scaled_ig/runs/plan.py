@@ -84,11 +84,13 @@ class HandOver:
         bases: Base planes.
         head: Field head.
         scene_mean: Start new scenes at the mean of stage 1's, instead of noise.
+        scene_views: From there, move each to where its own views and masks say, by a map that stage 1's scenes fit.
     """
 
     bases: bool = True
     head: bool = True
     scene_mean: bool = False
+    scene_views: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,11 @@ class TrainingPlan:
     meant_for: int | None = None
     shared_frozen: bool = False
     terms: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def last_of_stage1(self) -> str | None:
+        """Name of the phase after which scenes of stage 1 are finished; None where it has no phase."""
+        return next((name for name in reversed(STAGE1_PHASES) if name in self.phases), None)
 
     @property
     def last_phase(self) -> str:

@@ -28,6 +28,7 @@ from scaled_ig.rendering.renderer import Renderer
 from scaled_ig.runs.bank_writers import BankWriter
 from scaled_ig.runs.changes import Progress, flat, list_changes, log_changes, refuse_changes
 from scaled_ig.runs.checks import (
+    check_hand_over,
     check_memory,
     check_phases,
     check_plateau,
@@ -201,6 +202,8 @@ class Training:
 
     def _check(self) -> dict[str, Any]:
         check_phases(self.plan.phases, self.model, self.data)
+        if self.source is not None or self.plan.last_of_stage1:
+            check_hand_over(self.plan.hand_over, self.model)
         check_memory({stage_of(name) for name in self.plan.phases}, self.model, self.data, self.plan.waves)
         if self.monitoring.plateau is not None:
             check_plateau(self.data.val_fraction, self.plan.adam)
@@ -242,8 +245,9 @@ class Training:
         data = self._data_of(
             phase_run, order=module.number, with_images=module.needs_images, with_masks=module.needs_masks
         )
-        state.enter(phase_run, len(data.scenes(phase_run.stage)))
         clock, table = TrainingClock(), phase_run.run.training
+        with clock.counting():
+            state.enter(phase_run, data, goes_on=start is not None)
         evaluation = Evaluation(table, clock, monitoring.eval_every_n_steps, lpips=monitoring.lpips(), watch=self.watch)
         dashboard = Dashboard(clock, monitoring.eval_every_n_steps)
         plateau = monitoring.plateau if phase_run.stage == 2 else None
@@ -282,7 +286,9 @@ class Training:
                 plateau_stop.make_up(trainer, module)
             evaluation.conclude(trainer, module)
         module.require_finite()  # what follows the last step is in no checkpoint yet
-        self.bank_writer(self.model, data, phase_run, state.start(phase_run.stage))
+        with clock.counting():
+            start_of_scenes = state.start(phase_run, data)
+        self.bank_writer(self.model, data, phase_run, start_of_scenes)
         scene_bytes = bytes_per_scene(self.model)  # of the scenes of all ranks
 
         def conclude() -> None:
