@@ -48,11 +48,11 @@ class TrainingClock(Callback):
     @contextmanager
     def counting(self) -> Iterator[None]:
         """Count what is done before or after training."""
-        self._start = time.perf_counter()
+        self._start = _now()
         try:
             yield
         finally:
-            self._before, self._start = self.seconds, None
+            self._before, self._start = self._so_far(), None
 
     @contextmanager
     def paused(self) -> Iterator[None]:
