@@ -46,7 +46,7 @@ class AutoencoderTraining(Phase):
         crop_size: CropSize = None,
     ) -> None:
         super().__init__(scene, settings, learning_rates, schedule or WarmUpCosine())
-        self.augment, self.crops = augment, Crops(crop_size)
+        self.augment, self.crops = augment, Crops(crop_size, scene)
         self._autoencoder()
 
     def on_train_start(self) -> None:

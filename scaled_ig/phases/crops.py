@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scaled_ig.batch import ViewBatch
+from scaled_ig.errors import UsageError
 from scaled_ig.randomness import CounterNoise, Stream
 from scaled_ig.ranges import Count
 from scaled_ig.scene_model import SceneModel
@@ -25,10 +26,20 @@ class Crops:
     Crops begin anywhere between the pixels of latents, so that the autoencoder does not learn their grid.
 
     Args:
-        size: Pixels along the side of a part; whole views where it is None, as in the papers.
+        size: Pixels along the side of a part; whole views where it is None, as in the papers, or views have no more.
+        scene: The model of whole views.
+
+    Raises:
+        UsageError: The autoencoder has no images of this size.
     """
 
-    def __init__(self, size: CropSize) -> None:
+    def __init__(self, size: CropSize, scene: SceneModel) -> None:
+        multiple = scene.autoencoder.image_multiple
+        if size is not None and size < min(scene.image_size) and size % multiple:
+            raise UsageError(
+                f"crop_size {size} is no multiple of the autoencoder's {multiple}: give "
+                f"{max(1, size // multiple) * multiple}"
+            )
         self.size = size
 
     @property
@@ -37,11 +48,7 @@ class Crops:
         return self.size is not None
 
     def __call__(self, scene: SceneModel, batch: ViewBatch, noise: CounterNoise) -> tuple[SceneModel, ViewBatch]:
-        """The model of such parts, and those of a batch; of views without masks any part is as good as another.
-
-        Raises:
-            UsageError: The autoencoder has no images of this size.
-        """
+        """The model of such parts, and those of a batch; of views without masks any part is as good as another."""
         if self.size is None or self.size >= min(scene.image_size):
             return scene, batch
         assert batch.images is not None

@@ -66,7 +66,7 @@ class Joint(Phase):
         crop_size: CropSize = None,
     ) -> None:
         super().__init__(scene, settings, learning_rates, schedule or MultiStep())
-        self.weights, self.background_every, self.crops = weights, background_every, Crops(crop_size)
+        self.weights, self.background_every, self.crops = weights, background_every, Crops(crop_size, scene)
 
     @property
     def needs_masks(self) -> bool:

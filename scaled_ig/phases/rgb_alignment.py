@@ -58,7 +58,7 @@ class RgbAlignment(Phase):
     ) -> None:
         super().__init__(scene, settings, learning_rates, schedule or Exponential())
         self.decoder, self.latent_weight, self.target = decoder, latent_weight, CachedLatents()
-        self.crops = Crops(crop_size)
+        self.crops = Crops(crop_size, scene)
         if decoder == "small":
             scene.autoencoder.require_small_decoder()
 

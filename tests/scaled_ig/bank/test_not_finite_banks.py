@@ -103,4 +103,4 @@ def test_an_older_run_is_not_reported_until_its_scene_is_learned_again(
     status, output = run_scaled_ig("bank", "refit", run, "--scenes", name)
     assert status == 0, output[-3000:]
     status, output = run_scaled_ig("bank", "verify", run)
-    assert (status, output.strip()[-5:]) == (0, "sound")
+    assert (status, "sound" in output) == (0, True)

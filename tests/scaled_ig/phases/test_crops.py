@@ -35,7 +35,7 @@ def views(box: tuple[int, int, int, int], masked: bool = True) -> ViewBatch:
 
 
 def cropped(scene: SceneModel, batch: ViewBatch, step: int = 0) -> tuple[SceneModel, ViewBatch]:
-    return Crops(SIZE)(scene, batch, CounterNoise(0, 2, step))
+    return Crops(SIZE, scene)(scene, batch, CounterNoise(0, 2, step))
 
 
 def starts(batch: ViewBatch) -> torch.Tensor:
@@ -89,9 +89,9 @@ def test_views_without_masks_are_cut_anywhere(scene):
 def test_whole_views_where_no_part_is_asked_for_or_it_has_no_room(scene):
     batch = views((10, 30, 20, 50))
     for size in (None, HEIGHT, 1000):
-        assert Crops(size)(scene, batch, CounterNoise(0, 2, 0)) == (scene, batch)
+        assert Crops(size, scene)(scene, batch, CounterNoise(0, 2, 0)) == (scene, batch)
 
 
 def test_a_size_that_the_autoencoder_has_no_latents_of_is_refused(scene):
-    with pytest.raises(UsageError, match="22 is no multiple of the autoencoder's 4"):
-        Crops(22)(scene, views((10, 30, 20, 50)), CounterNoise(0, 2, 0))
+    with pytest.raises(UsageError, match="crop_size 22 is no multiple of the autoencoder's 4: give 20"):
+        Crops(22, scene)
