@@ -99,6 +99,23 @@ def disagreement(values: Tensor, other_values: Tensor, match: Match) -> Tensor:
     return (squared * visible).sum((0, 2, 3)) / most
 
 
+def consistent_part(values: Tensor, other_values: Tensor, match: Match) -> Tensor:
+    """A view in which each pixel is the mean over other views that see the same point; its own where none does.
+
+    Args:
+        values: [C, h, w] of the view.
+        other_values: [P, C, h, w] of others; a view that is among them counts as they do.
+        match: Of the view's pixels in each of them.
+
+    Returns:
+        [C, h, w]. Carrying is bilinear, and so a little blurred.
+    """
+    visible = match.visible[:, None].to(values.dtype)
+    count = visible.sum(0)
+    mean = (_read(other_values, match.places) * visible).sum(0) / count.clamp(min=1)
+    return torch.where(count > 0, mean, values)
+
+
 def _read(images: Tensor, places: Tensor) -> Tensor:
     """Bilinear samples [P, C, h, w]; beyond the rim, its pixels."""
     return F.grid_sample(images, places, mode="bilinear", padding_mode="border", align_corners=False)
