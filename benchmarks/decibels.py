@@ -2,10 +2,10 @@
 
 After stage 1, latent supervision and RGB alignment: PSNR of views that are encoded and decoded; of the consistent part
 of their latents, decoded, where each latent pixel is the mean over the training views that see the same point of a
-surface, by rendered depth; and of renderings, decoded. Of the renderings' squared error also the parts by bands of
-frequency, which averages over blocks of pixels tell apart, and by distance from the silhouette. Carrying latents blurs
-them, and depth is not exact: *images* is the consistent part of the images themselves, carried in the same way at their
-own size.
+surface, by rendered depth, to a latent pixel's width; and of renderings, decoded. Of the renderings' squared error also
+the parts by bands of frequency, which averages over blocks of pixels tell apart, and by distance from the silhouette.
+Carrying latents blurs them, and depth is not exact: *images* is the consistent part of the images themselves, carried
+in the same way at their own size. *Views a point* says how many views such a mean is of.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from data_modules.base import MultiViewDataModule
 from scaled_ig.bank.scene_bank import spread
 from scaled_ig.batch import ViewBatch, to_unit_range
 from scaled_ig.errors import UsageError
-from scaled_ig.metrics.consistency import Surface, consistent_part, match_pixels
+from scaled_ig.metrics.consistency import OPAQUE, Surface, consistent_part, match_pixels
 from scaled_ig.metrics.images import psnr
 from scaled_ig.phases.checkpoint_files import newest_whole
 from scaled_ig.phases.checkpoints import load_checkpoint
@@ -40,6 +40,7 @@ BANDS = ("finer than 2 pixels, %", "2–4, %", "4–8, %", "coarser, %")
 RIM = 2
 PLACES = ("at silhouettes, %", "inside, %", "outside, %")
 AREA = "pixels at silhouettes"
+VIEWS = "views a point"
 VIEWS_AT_ONCE = 32
 DECIBELS = ("encoded, dB", "consistent, dB", "images, dB", "rendered, dB")
 
@@ -155,24 +156,31 @@ class _Seen:
 
     @classmethod
     def of(cls, model: SceneModel, row: int, batch: ViewBatch) -> _Seen:
-        index = torch.full((len(batch),), row)
-        coarse, fine = model.render(batch.cameras, index), model.render_pixels(batch.cameras, index)
-        surfaces = [
-            Surface(batch.cameras, rendering.depth.unflatten(1, size), rendering.accumulation.unflatten(1, size))
-            for rendering, size in ((coarse, model.latent_size), (fine, model.image_size))
-        ]
-        latents = torch.cat([model.encode(images) for images in batch.pixels.split(VIEWS_AT_ONCE)])
-        return cls(batch, latents, *surfaces, to_image(coarse.pixels, model.latent_size))
+        parts = []
+        for rows in torch.arange(len(batch)).split(VIEWS_AT_ONCE):
+            cameras, index = batch.cameras[rows], torch.full((len(rows),), row)
+            coarse, fine = model.render(cameras, index), model.render_pixels(cameras, index)
+            surfaces = [
+                values.unflatten(1, size)
+                for rendering, size in ((coarse, model.latent_size), (fine, model.image_size))
+                for values in (rendering.depth, rendering.accumulation)
+            ]
+            parts.append((model.encode(batch.pixels[rows]), to_image(coarse.pixels, model.latent_size), *surfaces))
+        latents, rendered, *surfaces = map(torch.cat, zip(*parts, strict=True))
+        return cls(
+            batch, latents, Surface(batch.cameras, *surfaces[:2]), Surface(batch.cameras, *surfaces[2:]), rendered
+        )
 
 
 def _records(model: SceneModel, shown: _Seen, learned: _Seen) -> list[dict[str, float]]:
     """A record a view, without :data:`PLACES` where there is no mask."""
-    consistent = _consistent(shown.latents, shown.surface, learned.latents, learned.surface)
-    images, batch = to_unit_range(shown.batch.pixels), shown.batch
-    carried = _consistent(images, shown.fine_surface, to_unit_range(learned.batch.pixels), learned.fine_surface)
+    images, batch, tolerance = to_unit_range(shown.batch.pixels), shown.batch, _latent_pixel(model, shown.batch)
+    consistent, views = _consistent(shown.latents, shown.surface, learned.latents, learned.surface, tolerance)
+    learned_images = to_unit_range(learned.batch.pixels)
+    carried, _ = _consistent(images, shown.fine_surface, learned_images, learned.fine_surface, tolerance)
     decoded = [to_unit_range(model.decode(latents)) for latents in (shown.latents, consistent, shown.rendered)]
     compared = dict(zip(DECIBELS, (*decoded[:2], carried, decoded[2]), strict=True))
-    columns = {name: psnr(values, images) for name, values in compared.items()}
+    columns = {name: psnr(values, images) for name, values in compared.items()} | {VIEWS: views}
     errors = decoded[2] - images
     columns |= dict(zip(BANDS, bands(errors).T, strict=True))
     if batch.masks is not None and batch.masked is not None and bool(batch.masked.all()):
@@ -182,13 +190,24 @@ def _records(model: SceneModel, shown: _Seen, learned: _Seen) -> list[dict[str, 
     return [{name: float(column[view]) for name, column in columns.items()} for view in range(len(batch))]
 
 
-def _consistent(values: Tensor, surface: Surface, other_values: Tensor, others: Surface) -> Tensor:
-    parts = []
+def _latent_pixel(model: SceneModel, batch: ViewBatch) -> float:
+    """Width of a latent pixel at the origin, world units: what lies nearer to each other is one point here."""
+    distance = batch.cameras.camera_to_world[:, :3, 3].norm(dim=1)
+    return float((distance / batch.cameras.intrinsics[:, 0]).mean()) / model.latent_size[1]
+
+
+def _consistent(
+    values: Tensor, surface: Surface, other_values: Tensor, others: Surface, tolerance: float
+) -> tuple[Tensor, Tensor]:
+    """The consistent part of views, and how many others see a point of a surface of each."""
+    parts, counts = [], []
     for view, image in enumerate(values):
         rows = [view] * len(other_values)
-        match = match_pixels(Surface(surface.cameras[rows], surface.depth[rows], surface.opacity[rows]), others)
+        repeated = Surface(surface.cameras[rows], surface.depth[rows], surface.opacity[rows])
+        match = match_pixels(repeated, others, tolerance)
         parts.append(consistent_part(image, other_values, match))
-    return torch.stack(parts)
+        counts.append(match.visible.sum() / (surface.opacity[view] > OPAQUE).sum().clamp(min=1))
+    return torch.stack(parts), torch.stack(counts)
 
 
 def table(records: dict[tuple[str, str], list[dict[str, float]]]) -> str:
@@ -196,11 +215,12 @@ def table(records: dict[tuple[str, str], list[dict[str, float]]]) -> str:
     known = [name for name in PLACES if all(name in view for views in records.values() for view in views)]
     rows = []
     for (title, kind), views in records.items():
-        means = {name: statistics.fmean(view[name] for view in views) for name in (*DECIBELS, *BANDS, *known)}
+        means = {name: statistics.fmean(view[name] for view in views) for name in (*DECIBELS, *BANDS, *known, VIEWS)}
         error = sum(means[name] for name in BANDS)
         shares = [f"{100 * means[name] / error:.0f}" for name in (*BANDS, *known)]
-        rows.append([title, kind, *(f"{means[name]:.2f}" for name in DECIBELS), *shares])
-    return markdown_lines(["after", "views", *DECIBELS, *BANDS, *known], rows)
+        decibels = [f"{means[name]:.2f}" for name in DECIBELS]
+        rows.append([title, kind, *decibels, *shares, f"{means[VIEWS]:.0f}"])
+    return markdown_lines(["after", "views", *DECIBELS, *BANDS, *known, VIEWS], rows)
 
 
 def main() -> None:
