@@ -19,6 +19,7 @@ QUANTITIES = {
     "lpips": "LPIPS",
     "latent_psnr": "latent dB",
     "autoencoder_psnr": "autoencoder dB",
+    "stage1_autoencoder_psnr": "that of stage 1, dB",
     "nearest_view_psnr": "nearest view dB",
     "rgb_triplanes_psnr": "RGB tri-planes dB",
 }
@@ -89,7 +90,7 @@ def test(
         known = [scene for scene in metrics.get("scenes", []) if scene["id"] in ids]
         metrics, name = {"drawn": {"scenes": scenes, "seed": seed}, "scenes": known}, f"metrics_{scenes}_seed{seed}"
     for stage, records in measured.items():
-        metrics = with_quality(metrics, data, stage, records)
+        metrics = with_quality(metrics, data, stage, records, kept=("nearest_view_psnr", "stage1_autoencoder_psnr"))
     if rival is not None and "s2" in metrics:
         theirs = [scene for scene in rival.scenes(2) if scene["id"] in ids]
         metrics["s2"]["rgb_triplanes_psnr"] = over_scenes(theirs).get("psnr")

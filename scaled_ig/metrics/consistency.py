@@ -55,12 +55,13 @@ class Match:
         return cls(*(torch.cat([getattr(match, name) for match in matches]) for name in ("places", "visible")))
 
 
-def match_pixels(views: Surface, other_views: Surface) -> Match:
+def match_pixels(views: Surface, other_views: Surface, tolerance: float = TOLERANCE) -> Match:
     """Carry the pixel centres of views into other views, one by one, by their depth.
 
     Args:
         views: P views.
         other_views: P views of the same scenes, each beside its own.
+        tolerance: Difference of depth at which a point counts as hidden, world units.
     """
     rays = views.cameras.rays((views.depth.shape[1], views.depth.shape[2]))
     points = rays.origins + rays.directions * views.depth.flatten(1)[..., None]
@@ -70,7 +71,7 @@ def match_pixels(views: Surface, other_views: Surface) -> Match:
     in_front = (projected[..., 2] > 0).reshape(views.depth.shape)
     depth, opacity = _read(torch.stack([other_views.depth, other_views.opacity], 1), places).unbind(1)
     opaque = torch.minimum(views.opacity, opacity.where(places.abs().amax(-1) <= 1, 0.0)) > OPAQUE
-    return Match(places, opaque & in_front & ((distance - depth).abs() < TOLERANCE))
+    return Match(places, opaque & in_front & ((distance - depth).abs() < tolerance))
 
 
 def disagreement(values: Tensor, other_values: Tensor, match: Match) -> Tensor:
@@ -97,6 +98,23 @@ def disagreement(values: Tensor, other_values: Tensor, match: Match) -> Tensor:
     rounding = torch.finfo(values.dtype).eps * (values.square() * visible).sum((0, 2, 3))
     most = torch.maximum((unrelated * visible).sum((0, 2, 3)), rounding).clamp(min=1e-30)
     return (squared * visible).sum((0, 2, 3)) / most
+
+
+def consistent_part(values: Tensor, other_values: Tensor, match: Match) -> Tensor:
+    """A view in which each pixel is the mean over other views that see the same point; its own where none does.
+
+    Args:
+        values: [C, h, w] of the view.
+        other_values: [P, C, h, w] of others; a view that is among them counts as they do.
+        match: Of the view's pixels in each of them.
+
+    Returns:
+        [C, h, w]. Carrying is bilinear, and so a little blurred.
+    """
+    visible = match.visible[:, None].to(values.dtype)
+    count = visible.sum(0)
+    mean = (_read(other_values, match.places) * visible).sum(0) / count.clamp(min=1)
+    return torch.where(count > 0, mean, values)
 
 
 def _read(images: Tensor, places: Tensor) -> Tensor:

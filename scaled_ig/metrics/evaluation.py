@@ -21,7 +21,10 @@ PROTOCOL = {
     "ssim_signed": "as ssim, but on [-1, 1] with a data range of 2, as in the authors' code: luminance is compared "
     "about mid-grey; this one and psnr_pooled stand beside the papers' numbers",
     "lpips": "AlexNet, version 0.1; null where it was left out or its backbone is not on this machine",
-    "autoencoder_psnr": "encoded and decoded without rendering; the upper bound until RGB alignment fits the decoder",
+    "autoencoder_psnr": "encoded and decoded without rendering; RGB alignment fits the decoder to renderings, after "
+    "which this is no bound of theirs",
+    "stage1_autoencoder_psnr": "as autoencoder_psnr, by encoder and decoder as stage 1 left them: what latents can "
+    "hold; the report measures it, of s2 alone, where stage 1's version is there",
     "nearest_view_psnr": "the training view whose camera stands nearest in angle, in place of the test view",
     "rgb_triplanes_psnr": "RGB tri-planes on the same scenes, where such a run was given; null for s1, of which an RGB "
     "run trains no more than a short start",

@@ -196,7 +196,7 @@ def draw_comparison(contenders: list[Contender], nearest: float | None, width: f
 
 
 def draw_scenes(run: RunRecord, stage: int, width: float = WIDE) -> bytes:
-    """PSNR of each scene over that of its nearest views, and the autoencoder's own; of ``MOST_DRAWN`` at most."""
+    """PSNR of each scene over that of its nearest views, and the autoencoders' own; of ``MOST_DRAWN`` at most."""
     scenes = spread(sorted(run.scenes(stage), key=lambda scene: scene["psnr"]), MOST_DRAWN)
     named = len(scenes) <= 40
     with _style():
@@ -212,7 +212,11 @@ def draw_scenes(run: RunRecord, stage: int, width: float = WIDE) -> bytes:
         axes.plot(psnrs, places, "o", color=BLUE, mec="white", mew=0.8, ms=size + 1, zorder=3, label="rendered")
         if not run.is_rgb:
             axes.plot(bound, places, "|", color=ORANGE, ms=size + 4, mew=1.8, zorder=2, label="autoencoder alone")
-        spacing: Any = {"ncols": 3 if width == WIDE else 1, "handletextpad": 0.2, "borderaxespad": 0.1}
+        name = "stage1_autoencoder_psnr"
+        stage1 = [(scene[name], float(place)) for place, scene in enumerate(scenes) if scene.get(name)]
+        if stage1:
+            axes.plot(*_split(stage1), "|", color=GREEN, ms=size + 4, mew=1.8, zorder=2, label="stage 1's autoencoder")
+        spacing: Any = {"ncols": 4 if width == WIDE else 1, "handletextpad": 0.2, "borderaxespad": 0.1}
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, **spacing)
         axes.set_yticks(places if named else [], [_plain(scene["id"]) for scene in scenes] if named else [])
         axes.set_ylim(-0.7, len(scenes) - 0.3)

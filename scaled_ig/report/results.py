@@ -259,9 +259,19 @@ def _machine(run: RunRecord) -> str:
 
 
 def insight(rows: Sequence[Row]) -> str:
-    """Tables of what the report of a row's first run measured: latents across views, and what bases learn."""
+    """Tables of what the report of a row's first run measured: autoencoders, latents across views, what bases learn."""
     parts = []
     for row in rows:
+        measured = row.runs[0].metrics["s2"]
+        if measured.get("stage1_autoencoder_psnr") is not None:
+            names = {
+                "stage1_autoencoder_psnr": "of stage 1's version",
+                "autoencoder_psnr": "aligned",
+                "psnr": "rendered",
+            }
+            parts.append(markdown([{"": f"{row.title}: PSNR of the autoencoder alone, dB"} | {
+                title: measured[name] for name, title in names.items()
+            }]))  # fmt: skip
         insight = row.runs[0].folder.read_json("insight.json")
         latents = insight.get("consistency") or {}
         if "before" in latents:

@@ -11,7 +11,15 @@ from scaled_ig.report.comparison import PLAIN_FEATURES, Contender, plain_bytes, 
 from scaled_ig.report.run_costs import RunCosts
 from scaled_ig.runs.record import PHASE_NAMES, RunRecord
 
-MEASURED = ("psnr", "ssim", "lpips", "nearest_view_psnr", "rgb_triplanes_psnr", "autoencoder_psnr")
+MEASURED = (
+    "psnr",
+    "ssim",
+    "lpips",
+    "nearest_view_psnr",
+    "rgb_triplanes_psnr",
+    "autoencoder_psnr",
+    "stage1_autoencoder_psnr",
+)
 LARGEST_DOWNLOAD = 1 << 20
 """Files with more bytes are named on the page, not in it."""
 PART_NAMES = {
@@ -58,6 +66,7 @@ def quality(run: RunRecord) -> dict[str, Any]:
         "stages": {stage: dict.fromkeys(MEASURED) | run.metrics[f"s{stage}"] for stage in run.stages()},
         "protocol": run.metrics["protocol"],
         "is_rgb": run.is_rgb,
+        "has_stage1": any("stage1_autoencoder_psnr" in scene for scene in run.scenes(run.stages()[-1])),
         "drawn": figures.MOST_DRAWN,
         "chart": figures.in_both_widths(figures.draw_scenes, run, run.stages()[-1]),
     }

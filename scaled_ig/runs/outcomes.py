@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from data_modules.base import MultiViewDataModule
@@ -39,22 +40,25 @@ def write_quality(
 
 
 def with_quality(
-    metrics: dict[str, Any], data: MultiViewDataModule, stage: int, scenes: list[dict[str, Any]]
+    metrics: dict[str, Any],
+    data: MultiViewDataModule,
+    stage: int,
+    scenes: list[dict[str, Any]],
+    kept: Sequence[str] = ("nearest_view_psnr",),
 ) -> dict[str, Any]:
-    """Content of ``metrics.json`` with a stage measured anew; what training does not change is taken from the old one.
+    """Content of ``metrics.json`` with a stage measured anew.
 
     Args:
         metrics: The present content.
         data: The run's data.
         stage: 1 or 2.
         scenes: Records of :func:`scaled_ig.metrics.evaluation.per_scene` on the test views.
+        kept: What is taken from the old content, for it cannot have changed; training changes all but the views.
     """
     ids = data.scene_ids(stage)
     old = metrics.get("scenes", [])
     old_values = {
-        scene["id"]: {"nearest_view_psnr": scene["nearest_view_psnr"]}
-        for scene in old
-        if scene["stage"] == stage and "nearest_view_psnr" in scene
+        scene["id"]: {name: scene[name] for name in kept if name in scene} for scene in old if scene["stage"] == stage
     }
     rows = []
     for scene in scenes:

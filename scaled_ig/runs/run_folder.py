@@ -25,6 +25,7 @@ QUALITY_COLUMNS = (
     "lpips",
     "latent_psnr",
     "autoencoder_psnr",
+    "stage1_autoencoder_psnr",
     "nearest_view_psnr",
 )
 

@@ -21,6 +21,7 @@ from PIL import Image
 
 from scaled_ig import cli
 from scaled_ig.bank.scene_bank import SceneBank
+from scaled_ig.commands import test as command
 from scaled_ig.commands.report import report
 from scaled_ig.errors import UsageError
 from scaled_ig.parsing import VerbParser
@@ -30,6 +31,7 @@ from scaled_ig.report.measure import add_bars
 from scaled_ig.report.views import LatentColours, choose_views, show_depth, show_error
 from scaled_ig.runs.record import RunRecord
 from tests.banks import change_last_scene
+from tests.rounding import DECIBELS
 from tests.warm import PROGRAM
 
 DATA_URI = re.compile(r"data:([\w/+]+);base64,([\w+/=]+)")
@@ -95,7 +97,44 @@ def test_bars_that_are_missing_are_measured(tiny_run, tmp_path):
     (run / "metrics.json").write_text(json.dumps(bare))
     record = RunRecord.open(run)
     add_bars(record, record.open_data(), None)
-    assert json.loads((run / "metrics.json").read_text()) == written
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["s2"].pop("stage1_autoencoder_psnr")  # training does not measure it
+    for scene in metrics["scenes"]:
+        scene.pop("stage1_autoencoder_psnr", None)
+    assert metrics == written
+
+
+def test_the_autoencoder_of_stage_1_is_measured_on_the_views_of_stage_2(tiny_run, tmp_path):
+    run = copy_run(tiny_run, tmp_path / "run")
+    record = RunRecord.open(run)
+    data = record.open_data()
+    add_bars(record, data, None)
+    metrics = json.loads((run / "metrics.json").read_text())
+    prefix, autoencoder = "scene.autoencoder.", record.bank.load_version("stage2").autoencoder
+    saved = torch.load(tiny_run / "checkpoints/joint/final.ckpt", weights_only=True)["state_dict"]
+    autoencoder.load_state_dict({name.removeprefix(prefix): v for name, v in saved.items() if name.startswith(prefix)})
+    for place, scene in enumerate(record.scenes(2)):
+        views = data.views(2).__getitems__([(place, view) for view in data.split(2, "test")[place]])
+        with torch.no_grad():
+            images = autoencoder.decode(autoencoder.encode(views.pixels))
+        errors = (images.clamp(-1, 1) - views.pixels).square().flatten(1).mean(1) / 4
+        assert scene["stage1_autoencoder_psnr"] == pytest.approx(float(-10 * errors.log10().mean()), abs=DECIBELS)
+        assert scene["stage1_autoencoder_psnr"] != pytest.approx(scene["autoencoder_psnr"], abs=DECIBELS)
+    assert not any("stage1_autoencoder_psnr" in scene for scene in record.scenes(1))
+    means = [scene["stage1_autoencoder_psnr"] for scene in metrics["scenes"] if scene["stage"] == 2]
+    assert metrics["s2"]["stage1_autoencoder_psnr"] == pytest.approx(sum(means) / len(means))
+    assert command.test(str(run), lpips="off") == 0
+    measured_again = json.loads((run / "metrics.json").read_text())["scenes"]
+    assert [scene["stage1_autoencoder_psnr"] for scene in measured_again if scene["stage"] == 2] == means
+
+
+@pytest.mark.parametrize("init_from", ["gone", "other"])
+def test_the_autoencoder_of_another_stage_1_is_left_out(tiny_run, tmp_path, tiny_scene, init_from):
+    SceneBank.write(tmp_path / "other" / "bank", tiny_scene(1), ["a"], "stage1", ["0" * 64])
+    record = RunRecord.open(copy_run(tiny_run, tmp_path / "run"))
+    record.config["init_from"] = str(tmp_path / init_from)
+    add_bars(record, record.open_data(), None)
+    assert not any("stage1_autoencoder_psnr" in scene for scene in record.scenes(2))
 
 
 def without_content(text):
@@ -247,7 +286,9 @@ def test_runs_are_compared_with_one_option_each_or_a_list(words, value):
 def test_cells_without_a_number_are_told_apart(reported):
     _, text = reported
     assert text.count('<td class="none">not on this machine</td>') == 2, "LPIPS was left out, of both stages"
-    assert text.count('<td class="none">–</td>') == 3, "stage 1 has no RGB tri-planes; this run and its twin no lead"
+    assert text.count('<td class="none">–</td>') == 4, (
+        "stage 1 has no RGB tri-planes and one autoencoder; this run and its twin no lead"
+    )
 
 
 def test_table_names_plain_planes_beside_sizes(reported):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scaled_ig.cameras import Cameras, orbit
-from scaled_ig.metrics.consistency import TOLERANCE, Match, Surface, disagreement, match_pixels
+from scaled_ig.metrics.consistency import TOLERANCE, Match, Surface, consistent_part, disagreement, match_pixels
 
 BIG, SMALL = (torch.zeros(3, dtype=torch.float64), 0.3), (torch.tensor([0.0, -0.4, 0.2], dtype=torch.float64), 0.08)
 
@@ -153,3 +153,18 @@ def test_matches_are_joined_in_order():
     both = Match.joined([first, second])
     assert torch.equal(both.visible, torch.cat([first.visible, second.visible]))
     assert both.places.shape == (3, 8, 8, 2)
+
+
+def test_the_consistent_part_is_the_mean_of_the_views_that_see_a_point():
+    views = cameras(0, 10, 20, 180)
+    surface, points = see(views, 48, BIG)
+    match = match_pixels(Surface(*(values[[0] * 4] for values in (views, surface.depth, surface.opacity))), surface)
+    seen, biases = match.visible, torch.tensor([0.0, 1.0, 3.0, 100.0], dtype=torch.float64)
+    assert [int(view.sum()) for view in seen] == sorted((int(view.sum()) for view in seen), reverse=True)
+    expected = (biases[:, None, None] * seen).sum(0) / seen.sum(0)
+    flat = consistent_part(
+        torch.full((1, 48, 48), -7.0).double(), biases[:, None, None, None].expand(4, 1, 48, 48), match
+    )
+    assert torch.allclose(flat[0], expected.where(seen.any(0), torch.tensor(-7.0).double()))
+    off = consistent_part(points[0], points, match) - points[0]
+    assert off[:, seen.any(0)].abs().median() < 1e-3  # all see the same; bilinear on a curved surface

@@ -91,6 +91,22 @@ def test_a_table_has_means_spreads_and_costs_of_its_runs(rows, capsys):
     shutil.move(rows.parent / "macro_only", rows / "macro_only")
 
 
+def test_the_autoencoder_of_stage_1_stands_beside_the_aligned_one(rows, tmp_path):
+    folder = tmp_path / "demo"
+    for name in ("macro_only", "my_own_row"):
+        shutil.copytree(rows / name, folder / name)
+    file = folder / "macro_only" / "metrics.json"
+    metrics = json.loads(file.read_text())
+    metrics["scenes"] = [
+        scene | {"stage1_autoencoder_psnr": 33.456} for scene in metrics["scenes"] if scene["stage"] == 2
+    ]
+    metrics["s2"] |= {"stage1_autoencoder_psnr": 33.456, "autoencoder_psnr": 28.376, "psnr": 31.207}
+    file.write_text(json.dumps(metrics))
+    tables = results.insight(results.read_rows(folder)[0])
+    assert "| Ours-Macro: PSNR of the autoencoder alone, dB | 33.46 | 28.38 | 31.21 |" in tables
+    assert tables.count("of stage 1's version | aligned | rendered |") == 1, "the other row does not know it"
+
+
 def test_rows_of_other_scenes_do_not_stand_together(rows, tmp_path, tiny_run):
     folder = tmp_path / "mixed" / "demo"
     put_row(tiny_run, folder / "ours", 20.0)

@@ -65,9 +65,9 @@ def test_metrics_are_written_twice(tmp_path):
     rows = list(csv.reader((run.path / "metrics.csv").open(newline="")))
     assert rows[0] == [
         "split", "scene", "num_views", "psnr", "psnr_pooled", "psnr_small", "ssim", "ssim_signed", "lpips",
-        "latent_psnr", "autoencoder_psnr", "nearest_view_psnr",
+        "latent_psnr", "autoencoder_psnr", "stage1_autoencoder_psnr", "nearest_view_psnr",
     ]  # fmt: skip
-    numbers, spreads = ["2", "20.5", "", "", "0.5", "", "", "", "30.0", ""], ["", "1.5", *[""] * 8]
+    numbers, spreads = ["2", "20.5", "", "", "0.5", "", "", "", "30.0", "", ""], ["", "1.5", *[""] * 9]
     named = [("s1", "a"), ("s1", "mean"), ("s2", "b"), ("s2", "mean"), ("all", "mean")]
     assert [row for row in rows[1:] if row[1] != "std"] == [[*names, *numbers] for names in named]
     assert [row for row in rows if row[1] == "std"] == [[split, "std", *spreads] for split in ("s1", "s2", "all")]
