@@ -92,7 +92,7 @@ def rotated(planes: Planes, weight: Floats, step: float, kept: int | None = None
     Args:
         planes: The planes.
         weight: [H, F] of the head's hidden layer.
-        step: The size of a step, in values before the head's activation.
+        step: The size of a step, in values before the head's activation; what is over 127 of them is cut off.
         kept: R, how many axes are kept; all where it is None.
     """
     axes = head_axes(planes, weight)

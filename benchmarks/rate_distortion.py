@@ -1,6 +1,6 @@
 """Bytes of a stored scene against what is left of its unseen views: python -m benchmarks.rate_distortion RUN [RUN …].
 
-RUN is a finished run of recipes/fast.yaml, or of its options. The scenes of stage 2 are taken from its checkpoint as
+RUN is a finished run of recipes/fast.yaml, whatever its options. The scenes of stage 2 are taken from its checkpoint as
 they were trained, kept in many ways, and rendered from what comes back. The first run has all ways, the others fewer
 steps alone. It prints a Markdown table, and writes it as CSV with a figure beside it.
 """
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ matplotlib.use("agg")
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from benchmarks.contest import machine
@@ -35,8 +38,16 @@ from scaled_ig.representations.occupancy import Hulls
 from scaled_ig.runs.record import RunRecord
 
 STEPS = (127, 63, 47, 31, 23, 15, 11, 7, 5, 3)  # either side of zero; 47 is the bank's int8_difference
+SIZES = (1.5, 2, 3, 4, 6)  # of a step, before the head's activation
+SHARES_OF_FEATURES, SHARES_OF_TEXELS = (7 / 8, 3 / 4, 1 / 2), (0.9, 0.8, 0.6)
 NOISE = 0.1  # dB below which docs/performance.md calls differences noise
-FAMILIES = ("bank", "fewer steps", "turned to the head", "fewer features", "fewer texels")
+WHOLE, FEWER_STEPS, TURNED = "no reference", "fewer steps", "turned to the head"  # kinds of ways
+FEWER_FEATURES, FEWER_TEXELS = "fewer features", "fewer texels"
+
+
+def bits(most: int) -> str:
+    """Bits of a number from ``-most`` to ``most``."""
+    return f"{math.log2(2 * most + 1):.1f}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class Row:
     """What a way costs: bytes a scene by coder, and PSNR, dB, of unseen views. ``psnr_gain`` is to float32."""
 
     planes: str
-    family: str
+    kind: str
     way: str
     zlib: float
     lzma: float | None
@@ -66,6 +77,8 @@ class StoredScenes:
 
     def __init__(self, folder: Path, pack: str | None) -> None:
         run = RunRecord.open(folder)
+        if len(run.versions(2)) != 1:
+            raise UsageError(f"{folder} has not learned stage 2 at once: give a run without waves")
         (version,) = run.versions(2)
         ids = [record.id for record in run.bank.scenes(version)]
         self.model, self.mean = run.bank.load_version(version, ids), run.bank.mean(version)
@@ -78,7 +91,7 @@ class StoredScenes:
         state = AtomicCheckpointIO().load_checkpoint(file)["state_dict"]
         prefix = "scene.representation."
         if len(state.get(f"{prefix}micro.weight", ())) != len(ids):
-            raise UsageError(f"{file} does not hold the {len(ids)} scenes of stage 2: train them on one rank, at once")
+            raise UsageError(f"{file} does not hold the bank's {len(ids)} scenes of stage 2: train them on one rank")
         self.rows = [{name: state[f"{prefix}{name}.weight"][scene] for name in self.mean} for scene in range(len(ids))]
         hulls = state[f"{prefix}hull.weight"]
         mask = self.model.representation.texels(Hulls(hulls)).numpy()
@@ -102,26 +115,22 @@ class StoredScenes:
         texels = self.model.representation.texels
         return float(np.mean([len(encode(row, encoding, self.mean, texels)) for row in self.rows]))
 
-    def codes(self, is_first: bool) -> Iterator[tuple[str, str, Callable[[], Code]]]:
-        """Family, way, and what makes its code."""
-        for most in STEPS:
-            yield (
-                FAMILIES[1],
-                f"{most} steps ({np.log2(2 * most + 1):.1f} bits)",
-                lambda most=most: fewer_steps(self.planes, most),
-            )
-        if not is_first:
-            return
-        for step in (1, 2, 3, 4, 6):
-            yield FAMILIES[2], f"steps of {step}", lambda step=step: rotated(self.planes, self.weight, step)
-        for kept in (14, 12, 8):
-            yield (
-                FAMILIES[3],
-                f"{kept} of {self.weight.shape[1]}",
-                lambda kept=kept: rotated(self.planes, self.weight, 2, kept),
-            )
-        for texels in (72, 64, 48):
-            yield FAMILIES[4], f"{texels}², 31 steps", lambda texels=texels: fewer_texels(self.planes, texels, 31)
+    def codes(self, is_first: bool) -> list[tuple[str, str, Callable[[], Code]]]:
+        """Kind, way, and what makes its code."""
+        ways = [
+            (FEWER_STEPS, f"{most} steps, {bits(most)} bits", partial(fewer_steps, self.planes, most)) for most in STEPS
+        ]
+        if is_first:
+            texels, features = self.planes.values.shape[-2:]
+            turned = partial(rotated, self.planes, self.weight)
+            ways += [(TURNED, f"{size} a step", partial(turned, size)) for size in SIZES]
+            fewer = [round(share * features) for share in SHARES_OF_FEATURES]
+            ways += [(FEWER_FEATURES, f"{kept} of {features}, 2 a step", partial(turned, 2, kept)) for kept in fewer]
+            lower = [round(share * texels) for share in SHARES_OF_TEXELS]
+            ways += [
+                (FEWER_TEXELS, f"{side}², 31 steps", partial(fewer_texels, self.planes, side, 31)) for side in lower
+            ]
+        return ways
 
     def floats(self) -> Iterator[tuple[str, float, Floats]]:
         """Way, bytes a scene and differences of what has no coder."""
@@ -145,84 +154,73 @@ def measure(scenes: StoredScenes, is_first: bool) -> list[Row]:
     rows = []
     for way, size, differences in scenes.floats():
         psnr = scenes.psnr(differences)
-        rows.append(Row(scenes.name, FAMILIES[0], way, size, None, None, psnr, psnr - exact))
-    for family, way, make in Progress(list(scenes.codes(is_first)), scenes.name, unit="way"):
+        rows.append(Row(scenes.name, WHOLE, way, size, None, None, psnr, psnr - exact))
+    for kind, way, make in Progress(scenes.codes(is_first), scenes.name, unit="way"):
         code = make()
         sizes = {name: size + scenes.hull_bytes for name, size in code.sizes().items()}
         psnr = scenes.psnr(code.restored)
-        rows.append(Row(scenes.name, family, way, **sizes, psnr=psnr, psnr_gain=psnr - exact))
+        rows.append(Row(scenes.name, kind, way, **sizes, psnr=psnr, psnr_gain=psnr - exact))
     return rows
 
 
 def recommended(rows: list[Row]) -> Row:
     """Of the first planes' fewer steps the fewest bytes, by the bank's coder, that cost less than the noise."""
     return min(
-        (row for row in rows if (row.planes, row.family) == (rows[0].planes, FAMILIES[1]) and row.psnr_gain > -NOISE),
+        (row for row in rows if (row.planes, row.kind) == (rows[0].planes, FEWER_STEPS) and row.psnr_gain > -NOISE),
         key=lambda row: row.zlib,
     )
 
 
 def table(rows: list[Row]) -> str:
-    """All rows as Markdown."""
-    lines = [
-        "| planes | what changes | way | kB, zlib | kB, LZMA | kB, entropy | PSNR, dB | to float32, dB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        sizes = " | ".join("–" if size is None else f"{size / 1000:.1f}" for size in (row.zlib, row.lzma, row.entropy))
-        gain = f"{row.psnr_gain:+.3f}".replace("-", "−")
-        lines.append(f"| {row.planes} | {row.family} | {row.way} | {sizes} | {row.psnr:.2f} | {gain} |")
-    return "\n".join(lines)
+    """All rows as Markdown, a table for each kind of planes."""
+    head = ("| what changes | way | kB, zlib | kB, LZMA | kB, entropy | PSNR, dB | to float32, dB |", f"|{'---|' * 7}")
+    lines: list[str] = []
+    for planes in dict.fromkeys(row.planes for row in rows):
+        lines += ["", planes, "", *head]
+        for row in (row for row in rows if row.planes == planes):
+            sizes = (row.zlib, row.lzma, row.entropy)
+            cells = " | ".join("–" if size is None else f"{size / 1000:.1f}" for size in sizes)
+            gain = f"{row.psnr_gain:+.3f}".replace("-", "−")
+            lines.append(f"| {row.kind} | {row.way} | {cells} | {row.psnr:.2f} | {gain} |")
+    return "\n".join(lines[1:])
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """PSNR against stored kilobytes, the smaller of both coders; a line for each family of ways."""
-    figure, axes = plt.subplots(figsize=(9, 6))
-    for colour, (planes, family) in enumerate(dict.fromkeys((row.planes, row.family) for row in rows)):
-        if family == "bank" and planes != rows[0].planes:
-            continue
-        line = [row for row in rows if (row.planes, row.family) == (planes, family)]
-        sizes = [min(row.zlib, row.lzma or row.zlib) / 1000 for row in line]
-        label = family if family != FAMILIES[1] else f"{family}: {planes}"
-        axes.plot(
-            sizes,
-            [row.psnr for row in line],
-            "o--" if family == "bank" else "o-",
-            ms=4,
-            label=label,
-            color=f"C{colour}",
-        )
-        for size, row in zip(sizes, line, strict=True):
-            if planes == rows[0].planes:
-                text, above = row.way.split(" ")[0].rstrip(","), family in FAMILIES[:2]
-                axes.annotate(
-                    text,
-                    (size, row.psnr),
-                    (0, 5 if above else -12),
-                    textcoords="offset points",
-                    fontsize=7,
-                    ha="center",
-                    color=f"C{colour}",
-                )
-    point = recommended(rows)
-    axes.plot(
-        min(point.zlib, point.lzma or point.zlib) / 1000,
-        point.psnr,
-        "*",
-        ms=15,
-        color="black",
-        fillstyle="none",
-        label="recommended",
-    )
-    axes.set(xscale="log", xlabel="stored kB a scene, the smaller of zlib and LZMA", ylabel="PSNR of unseen views, dB")
-    axes.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
-    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    """PSNR against stored kilobytes by the better of both coders, all of it and the upper end; a line for each kind."""
+    figure, panels = plt.subplots(1, 2, figsize=(14, 6))
+    for axes in panels:
+        for place, (planes, kind) in enumerate(dict.fromkeys((row.planes, row.kind) for row in rows)):
+            line = [row for row in rows if (row.planes, row.kind) == (planes, kind)]
+            label = f"{kind}: {planes}" if kind in (WHOLE, FEWER_STEPS) else kind
+            style: dict[str, Any] = {"label": label, "color": f"C{place}", "ms": 4}
+            axes.plot(list(map(_kilobytes, line)), [row.psnr for row in line], "s" if kind == WHOLE else "o-", **style)
+            for row in line:
+                _label(axes, row, f"C{place}")
+        point = recommended(rows)
+        style = {"color": "black", "fillstyle": "none", "ms": 14, "label": f"recommended: {point.way}"}
+        axes.plot(_kilobytes(point), point.psnr, "*", **style)
+        axes.set(xscale="log", xlabel="stored kB a scene, the smaller of zlib and LZMA")
+        axes.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.grid(alpha=0.3)
+    panels[0].set(ylabel="PSNR of unseen views, dB")
+    panels[0].legend(fontsize=8, loc="lower right")
+    best = max(row.psnr for row in rows)
+    panels[1].set(ylim=(best - 1.8, best + 0.15), xlim=(None, 120))
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     plt.close(figure)
+
+
+def _label(axes: Axes, row: Row, colour: str) -> None:
+    offset = (0, 5) if row.kind in (WHOLE, FEWER_STEPS) else (0, -12)
+    style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7, "ha": "center", "clip_on": True}
+    axes.annotate(row.way.split(" ")[0].rstrip(","), (_kilobytes(row), row.psnr), offset, color=colour, **style)
+
+
+def _kilobytes(row: Row) -> float:
+    return min(row.zlib, row.lzma or row.zlib) / 1000
 
 
 def main() -> None:
@@ -235,8 +233,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[Row] = []
-    for run in options.runs:
-        rows += measure(StoredScenes(run, options.pack), is_first=not rows)
+    try:
+        for run in options.runs:
+            rows += measure(StoredScenes(run, options.pack), is_first=not rows)
+    except UsageError as error:
+        parser.error(str(error))
     with options.out.with_suffix(".csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(asdict(rows[0])), lineterminator="\n")
         writer.writeheader()
