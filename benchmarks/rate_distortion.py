@@ -231,6 +231,7 @@ def main() -> None:
         "--out", type=Path, default=Path("docs/results/rate-distortion"), help=".csv and .png are added"
     )
     options = parser.parse_args()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     rows: list[Row] = []
     try:
