@@ -53,10 +53,10 @@ class Code:
     channels_first: bool = False
 
     def sizes(self) -> dict[str, float]:
-        """Bytes a scene, mean over scenes, by coder; ``entropy`` is what no coder of single steps goes below.
+        """Bytes a scene, mean over scenes, by coder, of what neighbours do not foretell, as the bank keeps it.
 
-        All of them are fed what neighbours do not foretell, as the bank does. The entropy is that of each scene, plane
-        and feature, without the cost of tables.
+        ``entropy`` is what no coder goes below that knows the frequencies of steps of each scene, plane and feature,
+        and nothing else. Tables of these are not counted; zlib and LZMA, which adapt, may come below it.
         """
         sizes = dict.fromkeys(("zlib", "lzma", "entropy"), 0.0)
         for steps, mask in zip(self.steps, self.mask, strict=True):
