@@ -20,7 +20,7 @@ VIEWS, SIZE, CHANNELS = 32, 16, 4  # of a batch; pixels along a side; of a laten
 class Latents(nn.Module):
     """Stands for the autoencoder, which latent supervision does not call."""
 
-    latent_channels, downsampling = CHANNELS, 8
+    latent_channels, downsampling, image_multiple = CHANNELS, 8, 8
 
 
 def make_model(num_scenes: int, recommended: bool = False) -> SceneModel:

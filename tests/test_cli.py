@@ -108,7 +108,8 @@ def test_lpips_is_looked_for_once_all_else_is_in_order(capsys, tiny_config, tmp_
 
 def test_an_interrupted_demo_says_so_once(tmp_path):
     """A terminal sends the signal to the demo and to the step that it runs."""
-    program = [sys.executable, "-c", "from scaled_ig.cli import main; main(['demo'])"]
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # whoever started the tests
+    program = [sys.executable, "-c", f"{listen}; from scaled_ig.cli import main; main(['demo'])"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(program, cwd=tmp_path, start_new_session=True, **streams) as demo:
         while not any((tmp_path / "data").rglob("*.obj")):

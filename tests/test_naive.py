@@ -13,7 +13,7 @@ from scaled_ig.scene_model import SceneModel
 
 
 class Latents(torch.nn.Module):
-    latent_channels, downsampling = 4, 8
+    latent_channels, downsampling, image_multiple = 4, 8, 8
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-7), (torch.float32, 1e-4)])

@@ -34,13 +34,13 @@ class Crops:
     """
 
     def __init__(self, size: CropSize, scene: SceneModel) -> None:
-        multiple = scene.autoencoder.image_multiple
-        if size is not None and size < min(scene.image_size) and size % multiple:
-            raise UsageError(
-                f"crop_size {size} is no multiple of the autoencoder's {multiple}: give "
-                f"{max(1, size // multiple) * multiple}"
-            )
         self.size = size
+        if size is None or size >= min(scene.image_size):
+            return
+        multiple = scene.autoencoder.image_multiple
+        if size % multiple:
+            nearest = max(1, size // multiple) * multiple
+            raise UsageError(f"crop_size {size} is no multiple of the autoencoder's {multiple}: give {nearest}")
 
     @property
     def needs_masks(self) -> bool:

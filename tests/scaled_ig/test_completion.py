@@ -25,7 +25,7 @@ EXPECTED = {
     "scaled-ig pack meshes --up _": "y z",
     "scaled-ig check mi": "mine.yaml",
     "scaled-ig bank merge x --encoding int8_": "int8_difference",
-    "scaled-ig fit --preset fa": "fast faces/stage1 faces/stage2",
+    "scaled-ig fit --preset fa": "fast faces/stage1 faces/stage2 fast_bases fast_epochs fast_short",
     "scaled-ig fit --config mi": "mine.yaml",
     "scaled-ig fit --init": "--init_from",
     "scaled-ig fit --trainer.accu": "--trainer.accumulate_grad_batches",
