@@ -42,6 +42,8 @@ OTHERS: dict[str, Any] = {
     "scene.representation.init_args.plane_axes": "xy-xz-zx",
     "scene.autoencoder.class_path": {"class_path": "IdentityAutoencoder"},
     "scene.autoencoder.init_args.patch_size": 8,
+    "scene.autoencoder.init_args.network_patch_size": 8,
+    "crop_size": 8,
     "scene.autoencoder.init_args.small_decoder_channels": 4,
     "scene.sampling.class_path": {"class_path": "InsideHull", "init_args": {"num_samples": 8}},
     "scene.kernel": "reference",
@@ -76,6 +78,7 @@ OTHERS: dict[str, Any] = {
 UNFIT = re.compile(
     r"phases\.\w+\.max_epochs|phases\.distillation|phases\.rgb_alignment\.module\.init_args\.decoder|plateau"
     r"|scene\.autoencoder\.class_path|init_from|data\.init_args\.path|data\.class_path|scene\.resolution"
+    r"|hand_over\.scene_views"
 )
 """Keys whose other value needs another setting or another folder beside it."""
 
