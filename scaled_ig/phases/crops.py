@@ -17,7 +17,7 @@ from scaled_ig.ranges import Count
 from scaled_ig.scene_model import SceneModel
 
 CropSize = Count | None
-BESIDE = 4  # pixels around the object that a crop may end in
+MARGIN = 4  # pixels around the object that a crop may end in
 
 
 class Crops:
@@ -54,10 +54,10 @@ class Crops:
         assert batch.images is not None
         assert batch.masks is not None
         assert batch.masked is not None
-        seen = (batch.masks > 0) | ~batch.masked[:, None, None]
+        covered = (batch.masks > 0) | ~batch.masked[:, None, None]
         lots = noise.uniform(batch.view_ids, 2, Stream.RAYS)
-        rows = _places(seen.any(2), self.size, lots[:, 0])
-        columns = _places(seen.any(1), self.size, lots[:, 1])
+        rows = _places(covered.any(2), self.size, lots[:, 0])
+        columns = _places(covered.any(1), self.size, lots[:, 1])
         span = torch.arange(self.size, device=rows.device)
         view = torch.arange(len(batch), device=rows.device)[:, None, None]
         part = view, (rows[:, None] + span)[:, :, None], (columns[:, None] + span)[:, None, :]
@@ -69,17 +69,17 @@ class Crops:
         )
 
 
-def _places(seen: Tensor, size: int, lots: Tensor) -> Tensor:
+def _places(covered: Tensor, size: int, lots: Tensor) -> Tensor:
     """Where parts of this size begin along one side [B], by lots [B] in [0, 1).
 
     Args:
-        seen: [B, H or W] bool, whether the object is there. All of it lies in a part where there is room for it, and
+        covered: [B, H or W] bool, whether the object is there. All of it lies in a part where there is room for it, and
             all of a part at the object where there is not.
     """
-    length = seen.shape[1]
-    along = torch.arange(length, device=seen.device)
-    first = torch.where(seen, along, length).amin(1) - BESIDE
-    last = torch.where(seen, along, -1).amax(1) + 1 + BESIDE
+    length = covered.shape[1]
+    along = torch.arange(length, device=covered.device)
+    first = torch.where(covered, along, length).amin(1) - MARGIN
+    last = torch.where(covered, along, -1).amax(1) + 1 + MARGIN
     ends = torch.stack([first, last - size]).clamp(0, length - size)
     least, most = ends.aminmax(dim=0)
     return least + (lots * (most - least + 1)).long().clamp(max=length)

@@ -79,13 +79,13 @@ def _paint(cells: Tensor, images: Tensor, cameras: Cameras) -> Tensor:
     first = F.grid_sample(depth, grid, mode="nearest", align_corners=False)[:, 0, :, 0]
     distance = (points - cameras.camera_to_world[:, None, :3, 3]).norm(dim=-1)
     slack = DEPTH_SLACK * 2 * HULL_RADIUS / size
-    seen = (position[..., 2] > 0) & (grid.abs() < 1).all(-1)[..., 0] & (distance <= first + slack)
+    visible = (position[..., 2] > 0) & (grid.abs() < 1).all(-1)[..., 0] & (distance <= first + slack)
     colour = F.grid_sample(images, grid, padding_mode="border", align_corners=False)[..., 0]  # [V, 3, P]
-    weight = seen[:, None] / seen.sum(0).clamp(min=1)
+    weight = visible[:, None] / visible.sum(0).clamp(min=1)
     mean = (weight * colour).sum(0)
     spread = (weight * (colour - mean).square()).sum(0).mean(0).sqrt()
     painted = cells.new_zeros(*cells.shape, 5, dtype=torch.float32)
-    painted[tuple(surface.T)] = torch.cat([mean, spread[None], seen.any(0)[None]]).T
+    painted[tuple(surface.T)] = torch.cat([mean, spread[None], visible.any(0)[None]]).T
     return painted
 
 

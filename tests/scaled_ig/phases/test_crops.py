@@ -7,7 +7,7 @@ from scaled_ig.autoencoders import SmallAutoencoder
 from scaled_ig.batch import ViewBatch
 from scaled_ig.cameras import orbit
 from scaled_ig.errors import UsageError
-from scaled_ig.phases.crops import BESIDE, Crops
+from scaled_ig.phases.crops import MARGIN, Crops
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.rendering.sampling import InsideBall
 from scaled_ig.representations import TriPlanes
@@ -63,7 +63,7 @@ def test_a_part_holds_the_object_or_lies_within_it(scene, box):
     top, bottom, left, right = box
     _, part = cropped(scene, views(box))
     for first, (low, high), length in zip(starts(part).T, [(top, bottom), (left, right)], (HEIGHT, WIDTH), strict=True):
-        low, high = max(low - BESIDE, 0), min(high + BESIDE, length)
+        low, high = max(low - MARGIN, 0), min(high + MARGIN, length)
         if high - low <= SIZE:
             assert ((first <= low) & (first + SIZE >= high)).all(), "all of the object is seen"
         else:

@@ -279,6 +279,22 @@ def test_alignment_looks_at_parts_of_views_and_encodes_them_anew(scene, data):
     torch.testing.assert_close(terms["latent"][1], latent_loss(rendered, scene.encode(part.pixels)))
 
 
+@torch.no_grad()
+def test_joint_training_looks_at_parts_of_views(scene, data):
+    side = scene.image_size[0] // 2
+    module = Joint(scene, crop_size=side)
+    train(module, data)
+    (batch,) = data.batches(1, [(1, 4), (3, 2)])
+    masks, masked = torch.zeros(2, *scene.image_size, dtype=torch.uint8), torch.zeros(2, dtype=torch.bool)
+    batch, noise = replace(batch, masks=masks, masked=masked), CounterNoise(0, module.number, 1)
+    model, part = module.crops(scene, batch, noise)
+    rendered = model.render_latent(part.cameras, part.scene_index, jitter(model, part, noise))
+    terms, latent = module.terms(batch, noise), scene.encode(part.pixels)
+    torch.testing.assert_close(terms["latent"][1], latent_loss(rendered, latent))
+    decoded = scene.decode(latent).clamp(-1, 1)
+    torch.testing.assert_close(terms["reconstruction"][1], reconstruction_loss(decoded, part.pixels))
+
+
 class ImagesAlone(RgbAlignment):
     """RGB alignment without any setting."""
 
