@@ -301,10 +301,11 @@ void march_forward(const Inputs *in, float *pixels, float *extra, long first, lo
         see(in, n, &s, 0);
         weigh(&s);
         composite(in, &s, pixels + n * C);
-        float depth = 0, opacity = 1 - s.transmittance[end];
-        for (int p = 0; p <= end; ++p) depth += s.at[p] * s.t[p];
+        float depth = 0, weights = 0, opacity = 1 - s.transmittance[end];
+        for (int p = 0; p <= end; ++p) depth += s.at[p] * s.t[p], weights += s.at[p];
         extra[3 * n] = opacity;
-        extra[3 * n + 1] = opacity > 1e-3f ? depth / opacity : s.t[end];
+        /* Weights have all their digits where little is seen; 1 - transmittance has lost them. */
+        extra[3 * n + 1] = opacity > 1e-3f ? depth / weights : s.t[end];
         extra[3 * n + 2] = s.num_read;
     }
     free(s.memory);
