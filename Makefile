@@ -3,6 +3,7 @@
 # make lint   style and types                  make docs   the site in build/site                make package   the wheel, in a bare environment
 # make ablations | baselines | latent-spaces   the papers' tables: SCALE=demo (built-in cars, default) or paper, SEEDS="0 1 2", -j 2
 # make scale   2,000 cars and 500 faces, what base planes and scenes in stage 1 are worth: hours, -j 2; SIZE=tiny tries it
+# make few-views | held-out   from its stages 1: 3 to 36 views of a scene; stage 2 on another kind of scenes, VEHICLES=PACK
 # make results   all of them in docs/results.md
 # make faults   kills, signals, full disks, lost ranks, flipped bits, hostile files: docs/reliability.md
 

@@ -72,7 +72,8 @@ class MultiViewDataModule(LightningDataModule):
         split_seed: Seed of the draw that deals shapes to stages; the pack's order is kept where it is None.
         batch_size: Views of a global batch.
         views_per_scene: Views of a scene in a batch.
-        val_fraction: Part of the training views that is not trained on but watched.
+        train_views: Most training views of a scene, spread evenly over those in the pack; all of them where it is None.
+        val_fraction: Part of the training views that is not trained on but watched, where the scene's files name none.
         num_workers: Loader processes that read ahead; where it is None, none for views in memory, else up to 4.
         in_memory: Decode a stage's views once; ``auto`` does so where they fit into half of the free memory.
         seed: Seed of the order of views.
@@ -89,6 +90,7 @@ class MultiViewDataModule(LightningDataModule):
         split_seed: Seed | None = 0,
         batch_size: Count = 32,
         views_per_scene: Count = 1,
+        train_views: Count | None = None,
         val_fraction: PartBelowAll = 0.0,
         num_workers: Annotated[int, Range(0, 256)] | None = None,
         in_memory: bool | Literal["auto"] = "auto",
@@ -97,7 +99,8 @@ class MultiViewDataModule(LightningDataModule):
         super().__init__()
         self.path, self.choice, self.split_seed = path, scenes, split_seed
         self.stage1_scenes, self.stage2_scenes = stage1_scenes, stage2_scenes
-        self.batch_size, self.views_per_scene, self.val_fraction = batch_size, views_per_scene, val_fraction
+        self.batch_size, self.views_per_scene = batch_size, views_per_scene
+        self.train_views, self.val_fraction = train_views, val_fraction
         self.num_workers, self.in_memory, self.seed = num_workers, in_memory, seed
         self.phase = PhaseData()
         self._index: PackIndex | None = None
@@ -191,11 +194,15 @@ class MultiViewDataModule(LightningDataModule):
         train, test = self.index.split(scene)
         if split == "test":
             return test.tolist()
-        watched = -(-len(train) * self.val_fraction // 1)
-        every = len(train) / watched if watched else 0
         named = self.index.held_out[scene][1]
-        val = set(train[:named].tolist()) if named else {int(train[int(i * every)]) for i in range(int(watched))}
-        return [view for view in train.tolist() if (view in val) == (split == "val")]
+        val, train = train[:named], train[named:]
+        if self.train_views is not None and self.train_views < len(train):
+            train = train[np.arange(self.train_views) * len(train) // self.train_views]
+        if not named and (watched := int(-(-len(train) * self.val_fraction // 1))):
+            every = len(train) / watched
+            val = train[[int(i * every) for i in range(watched)]]
+            train = np.setdiff1d(train, val)
+        return (val if split == "val" else train).tolist()
 
     # -- streams -----------------------------------------------------------------------------------------------------
 

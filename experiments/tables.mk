@@ -85,7 +85,7 @@ endif
 # -- All tables on one page ----------------------------------------------------------------------------------------------
 
 results:
-	$(BIN)/scaled-ig tables $(wildcard runs/ablations/* runs/baselines/* runs/latent_spaces/* runs/scale/cars runs/scale/faces) --out docs/results.md
+	$(BIN)/scaled-ig tables $(wildcard runs/ablations/* runs/baselines/* runs/latent_spaces/* runs/scale/* runs/few_views/* runs/held_out/*) --out docs/results.md
 
 # -- What the tables are about -------------------------------------------------------------------------------------------
 

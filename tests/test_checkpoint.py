@@ -117,10 +117,15 @@ def test_stage_2_begins_at_the_mean_of_stage_1(tiny_run):
     ("phase", "step", "at_end", "interval"),
     [
         ("warm_up", 11, False, "null"),  # the last checkpoint is that of the end of an epoch, step 9
-        ("joint", 11, False, 2),
         ("latent_supervision", 3, False, 2),
-        ("autoencoder", 4, True, 2),
-        ("rgb_alignment", 12, True, 2),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow("two runs"))
+            for case in (
+                ("joint", 11, False, 2),
+                ("autoencoder", 4, True, 2),
+                ("rgb_alignment", 12, True, 2),
+            )
+        ),
     ],
 )
 def test_a_killed_run_ends_as_if_nothing_had_happened(

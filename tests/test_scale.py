@@ -18,9 +18,9 @@ VIEWS = 34
 """Of 40: a tenth is for tests, and two of the other 36 are watched."""
 
 
-def planned(*words: str) -> list[list[str]]:
+def planned(*words: str, target: str = "scale") -> list[list[str]]:
     """Arguments of each ``fit`` that make would call."""
-    told = subprocess.run(["make", "-n", "-B", "scale", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    told = subprocess.run(["make", "-n", "-B", target, *words], cwd=ROOT, capture_output=True, text=True, check=True)
     lines = told.stdout.replace("\\\n", " ").splitlines()
     return [shlex.split(line.partition("scaled-ig ")[2]) for line in lines if "scaled-ig fit" in line]
 
@@ -33,13 +33,13 @@ def test_rows_differ_in_nothing_but_what_they_are_called_after():
     fits = planned("SEEDS=0 1")
     by_run = {value(words, "--run_dir"): words for words in fits}
     assert len(by_run) == len(fits)
-    kinds = {"cars": ((8, 32, 128, 500), 500, 2000), "faces": ((8, 32, 100), 100, 500)}
+    kinds = {"cars": ((8, 32, 128, 500), 500, 2000), "faces": ((8, 100), 100, 500)}
     assert len(fits) == sum(2 * 2 + 5 * 3 * len(firsts) for firsts, _, _ in kinds.values())
     for run, words in by_run.items():
         _, _, kind, row, part = run.split("/")
         firsts, first, scenes = kinds[kind]
         n1 = int(row.partition("-n")[2] or 0)
-        last = scenes if n1 == max(firsts) else first + 200
+        last = scenes if n1 == max(firsts) and "-m50" not in row else first + 200
         assert yaml.safe_load(value(words, "--data.stage2_scenes")) == {"range": [first, last]}
         stage1 = yaml.safe_load(value(words, "--data.stage1_scenes"))
         assert stage1 == ({"range": [0, n1]} if n1 else 0)
@@ -56,11 +56,11 @@ def test_rows_differ_in_nothing_but_what_they_are_called_after():
 def test_some_ways_alone_take_all_scenes_where_one_says_so():
     ends = {
         value(words, "--run_dir"): yaml.safe_load(value(words, "--data.stage2_scenes"))["range"][1]
-        for words in planned("LONG=fast-m0 latent-m10")
+        for words in planned("LONG=fast-m0 latent-m50")
     }
     whole = {run for run, end in ends.items() if end == 2000 and "/cars/" in run}
-    assert {run.split("/")[3] for run in whole} == {"fast-m0-n500", "latent-m10-n500"}
-    assert ends["runs/scale/cars/fast-m50-n500/seed0"] == 700
+    assert {run.split("/")[3] for run in whole} == {"fast-m0-n500", "latent-m50-n500"}
+    assert ends["runs/scale/cars/latent-m10-n500/seed0"] == 700
 
 
 def parsed(capsys, files: list[str]) -> dict:
@@ -89,7 +89,8 @@ def test_a_scene_sees_as_many_images_as_in_the_recipe(recipe, capsys):
             batch = phase["batch_size"] or base["data"]["init_args"]["batch_size"]
             assert sized["phases"][name]["max_steps"] is None
             images = sized["phases"][name]["max_epochs"] * VIEWS
-            assert images == pytest.approx(phase["max_steps"] * batch / scenes, abs=VIEWS / 2)
+            part = 0.5 if name in ("joint", "rgb_alignment") else 1  # of latents, as its file says
+            assert images == pytest.approx(part * phase["max_steps"] * batch / scenes, abs=VIEWS / 2)
             assert sized["phases"][name]["batch_size"] == phase["batch_size"]
             assert sized["phases"][name]["module"]["class_path"] == phase["module"]["class_path"]
 
@@ -124,6 +125,40 @@ def test_base_planes_change_the_planes_alone(capsys):
         assert (rates["micro"], rates["head"]) == (0.4, 0.005)
     assert plain["phases"]["warm_up"] is None
     assert not any(plain["hand_over"].values())
+
+
+def test_scenes_see_as_many_images_however_few_views_they_have():
+    fits = planned(target="few-views")
+    rows = {value(words, "--run_dir"): words for words in fits if "few_views" in value(words, "--run_dir")}
+    assert len(rows) == 4 * (1 + 3 * 2)
+    for run, words in rows.items():
+        _, _, _, row, _ = run.split("/")
+        way, _, rest = row.partition("-v")
+        views = int(rest.partition("-n")[0])
+        assert int(value(words, "--data.train_views")) == views
+        phases = {"latent_supervision": 4, "rgb_alignment": 10} if "latent" in way else {"latent_supervision": 19}
+        for phase, epochs in phases.items():
+            images = int(value(words, f"--phases.{phase}.max_epochs")) * views
+            assert images == pytest.approx(epochs * 36, abs=views / 2)
+        if "-n" in rest:
+            stage1 = f"runs/scale/cars/{way}-n{rest.partition('-n')[2]}/stage1"
+            assert value(words, "--init_from") == stage1
+            assert stage1 in {value(words, "--run_dir") for words in fits}
+
+
+def test_no_scene_of_one_kind_is_in_the_other_stage():
+    rows = {value(words, "--run_dir"): words for words in planned(target="held-out")}
+    for run, words in rows.items():
+        if "held_out" not in run:
+            assert value(words, "--data.path") == "data/scale/cars"
+            continue
+        _, _, kind, row, part = run.split("/")
+        learned = "data/vehicles" if (kind == "vehicles") != (part == "stage1") else "data/scale/cars"
+        assert value(words, "--data.path") == learned
+        assert value(words, "--data.stage1_scenes") == ("54" if part == "stage1" else "0")
+        assert ("--init_from" in words) == (part != "stage1" and row != "plain")
+    assert sum("/held_out/vehicles/" in run for run in rows) == 1 + 3 * 2
+    assert sum("/held_out/cars/" in run for run in rows) == 3 * 2
 
 
 def test_rows_side_by_side_share_the_cores():

@@ -124,12 +124,17 @@ def last_step(run) -> int:
     ("number", "hook", "step", "saved"),
     [
         (TERM, "step", 7, 8),
-        (USR1, "step", 1, 2),
-        (INT, "step", 6, 7),
-        (USR1, "evaluation", 1, 1),
-        (TERM, "evaluation", 6, 6),
         (INT, "epoch", 7, 8),
-        (TERM, "end", 12, 12),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow("many runs"))
+            for case in (
+                (USR1, "step", 1, 2),
+                (INT, "step", 6, 7),
+                (USR1, "evaluation", 1, 1),
+                (TERM, "evaluation", 6, 6),
+                (TERM, "end", 12, 12),
+            )
+        ),
     ],
 )
 def test_the_step_is_finished_and_saved(tmp_path, cut, go_on, whole, number, hook, step, saved):
@@ -142,6 +147,7 @@ def test_the_step_is_finished_and_saved(tmp_path, cut, go_on, whole, number, hoo
     assert_same_to_the_bit(whole, go_on())
 
 
+@pytest.mark.slow("two runs")
 def test_a_signal_to_all_processes_leaves_workers_to_finish_the_step(tmp_path, cut, go_on, whole):
     """As SLURM sends it."""
     where = {"phase": "autoencoder", "step": 2, "signals": [int(TERM)], "group": "true", "wait": 1.0}
@@ -153,7 +159,7 @@ def test_a_signal_to_all_processes_leaves_workers_to_finish_the_step(tmp_path, c
     assert_same_to_the_bit(whole, go_on())
 
 
-@pytest.mark.parametrize("number", [TERM, INT])
+@pytest.mark.parametrize("number", [TERM, pytest.param(INT, marks=pytest.mark.slow("many runs"))])
 def test_between_phases_there_is_nothing_to_finish(cut, go_on, whole, number):
     status, output, seconds = cut(phase="warm_up", step=0, signals=[int(number)], hook="fit", wait=2 * SOON)
     assert status == 128 + number, output[-3000:]

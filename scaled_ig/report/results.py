@@ -47,6 +47,8 @@ HEADINGS = {
     "ablations": "Table 3, and Table 2 of the workshop paper (`make ablations`)",
     "baselines": "Fig. 1 and Table 4 (`make baselines`)",
     "scale": "Base planes and scenes in stage 1 (`make scale`)",
+    "few_views": "Few views of a scene (`make few-views`)",
+    "held_out": "Stage 1 on one kind of scenes, stage 2 on another (`make held-out`)",
     "latent_spaces": "Three ways in a latent space, § 3.2 of the workshop paper (`make latent-spaces`)",
 }
 """What a table is and what makes it, by the name of the folder above it."""
@@ -203,7 +205,7 @@ def landscape(rows: Sequence[Row]) -> bytes:
 
 DIGITS = {
     "PSNR": 2, "±": 2, "SSIM": 4, "LPIPS": 4, "τ": 2, "μ": 2, "min": 1, "MB": 1, "MiB": 0, "seeds": 0, "bases": 0,
-    "N1": 0, "N2": 0, "N:": 0, "M": 0,
+    "N1": 0, "N2": 0, "N:": 0, "M": 0, "views": 0,
 }  # fmt: skip
 """Digits after the point, by how the name of a column begins; the first that fits."""
 

@@ -1,7 +1,7 @@
 """What base planes and many scenes in stage 1 are worth: rows that differ in N1, M and N2, on scenes that all learned.
 
-A row is called ``WAY-nN1`` and belongs to its way, such as ``fast-m10``; a row without a stage 1 is a way by itself,
-and a baseline of the others.
+A row is called ``WAY-nN1`` and belongs to its way, such as ``fast-m10``, or ``fast-m10-v3`` where scenes have three
+training views; a row without a stage 1 is a way by itself, and a baseline of the others.
 """
 
 from __future__ import annotations
@@ -61,6 +61,17 @@ class SizedRow:
         return self.row.name.removesuffix(f"-n{self.first}")
 
     @property
+    def views(self) -> int | None:
+        """Training views of a scene of stage 2; None where the run takes all of the pack's."""
+        views: int | None = self.run.config["data"]["init_args"].get("train_views")
+        return views
+
+    @property
+    def recipe(self) -> str:
+        """Its way whatever the number of views."""
+        return self.way.removesuffix(f"-v{self.views}")
+
+    @property
     def num_bases(self) -> int:
         """M; 0 where scenes share no base planes."""
         return self.run.representation().get("num_bases", 0) if self.row.parts()[2] else 0
@@ -98,7 +109,12 @@ class Sizes:
         common = sorted(set.intersection(*(set(one.psnrs) for one in sized)))
         drawn = np.random.default_rng(0).permutation(len(common))[:COMPARED]
         ids = [common[place] for place in sorted(drawn)]
-        return cls(sorted(sized, key=lambda one: (one.first > 0, one.way, one.num_bases, one.first)), ids)
+        return cls(sorted(sized, key=_place), ids)
+
+    @property
+    def differ_in_views(self) -> bool:
+        """Whether rows are about the number of training views."""
+        return len({one.views for one in self.rows}) > 1
 
     @cached_property
     def time(self) -> str:
@@ -157,6 +173,7 @@ class Sizes:
             "": one.row.title,
             "N1": one.first,
             "M": one.num_bases,
+            "views": one.views,
             "N2": one.costs.num_scenes(2),
             "seeds": len(one.row.runs),
             "PSNR S2, dB": float(values.mean()),
@@ -175,7 +192,7 @@ class Sizes:
 
     def _crossings(self, one: SizedRow) -> dict[str, Any]:
         """From how many scenes on a row takes no more time than each baseline, and no more bytes than one."""
-        if not one.first:
+        if not one.first or self.differ_in_views:
             return {}
         time = {f"N: time of {other.row.title}": (self.minutes(one), self.minutes(other)) for other in self.baselines}
         size = {f"N: bytes of {other.row.title}": (one.costs.bytes, other.costs.bytes) for other in self.baselines[:1]}
@@ -244,6 +261,10 @@ def _of_bases(run: RunRecord) -> dict[str, Any]:
         "PSNR without micro, dB": numbers["psnr_without_micro"],
         "PSNR without macro, dB": numbers["psnr_without_macro"],
     }
+
+
+def _place(one: SizedRow) -> tuple[bool, str, int, int, int]:
+    return one.first > 0, one.recipe, one.num_bases, one.views or 0, one.first
 
 
 def _standard_error(values: np.ndarray) -> float | None:

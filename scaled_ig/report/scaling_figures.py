@@ -15,7 +15,7 @@ from scaled_ig.metrics.images import psnr
 from scaled_ig.report.cost_figures import PALETTE, draw_growth, plain_numbers, png
 from scaled_ig.report.figures import GREY, INK, STYLE
 from scaled_ig.report.pictures import to_pictures
-from scaled_ig.report.scaling import Sizes
+from scaled_ig.report.scaling import SizedRow, Sizes
 
 HEAD, CAPTION, SMALLEST = 18, 14, 128
 """Pixels of a title, of a caption, and of the least width of a view, for the caption."""
@@ -45,6 +45,32 @@ def quality(sizes: Sizes) -> bytes:
         axes.minorticks_off()
         plain_numbers(axes.xaxis, ticks=False)
         figure.legend(loc="outside upper left", ncols=4, frameon=False)
+        return png(figure)
+
+
+def views(sizes: Sizes) -> bytes:
+    """PSNR against training views of a scene, a line for each recipe and N1; dashed where there is no stage 1."""
+    lines: dict[str, list[SizedRow]] = {}
+    for one in sizes.rows:
+        lines.setdefault(f"{one.recipe}, N1 = {one.first}" if one.first else one.recipe, []).append(one)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.2, 4.4), layout="constrained")
+        colours = cycle(PALETTE)
+        for label, rows in lines.items():
+            style = {"color": next(colours)} if rows[0].first else {"color": GREY, "ls": "--"}
+            axes.plot(
+                [one.views for one in rows],
+                [sizes.psnrs(one).mean() for one in rows],
+                marker="o",
+                ms=6,
+                label=label,
+                **style,
+            )
+        axes.set(xscale="log", xlabel="training views of a scene", ylabel="PSNR on unseen views, dB")
+        axes.set_xticks(sorted({one.views for one in sizes.rows if one.views}))
+        axes.minorticks_off()
+        plain_numbers(axes.xaxis, ticks=False)
+        figure.legend(loc="outside upper left", ncols=3, frameon=False)
         return png(figure)
 
 

@@ -55,12 +55,16 @@ def _papers(name: str, rows: Sequence[Row], at: int) -> Section:
 
 
 def _sizes(name: str, sizes: Sizes, at: int) -> Section:
-    growth = scaling_figures.growth(sizes, at)
-    charts = {
-        "quality": (scaling_figures.quality(sizes), "PSNR against the number of scenes in stage 1"),
-        "growth": (growth, "Minutes and megabytes of N scenes; rings: no more than the baseline"),
-        "spread": (scaling_figures.spread(sizes), "PSNR of each scene, its median and middle half"),
-    }
+    if sizes.differ_in_views:
+        charts = {"views": (scaling_figures.views(sizes), "PSNR against the number of training views of a scene")}
+    else:
+        growth = scaling_figures.growth(sizes, at)
+        charts = {
+            "quality": (scaling_figures.quality(sizes), "PSNR against the number of scenes in stage 1"),
+            "growth": (growth, "Minutes and megabytes of N scenes; rings: no more than the baseline"),
+        }
+    charts["spread"] = scaling_figures.spread(sizes), "PSNR of each scene, its median and middle half"
+    num_charts = len(charts)
     further = {f"{name}-scenes.csv": sizes.scenes(), f"{name}-spread.csv": sizes.spreads()}
     tables, left_out = [results.markdown(sizes.spreads())], []
     try:
@@ -72,5 +76,5 @@ def _sizes(name: str, sizes: Sizes, at: int) -> Section:
         left_out = [f"base planes and the worst scenes: {error}"]
     files = {f"{name}-{chart}.png": png for chart, (png, _) in charts.items()}
     shown = [f"![{title}]({file})" for file, (_, title) in zip(files, charts.values(), strict=True)]
-    text = [sizes.provenance(), *shown[:3], *tables, *shown[3:]]
+    text = [sizes.provenance(), *shown[:num_charts], *tables, *shown[num_charts:]]
     return Section(sizes.records(at), text, files, further, left_out)

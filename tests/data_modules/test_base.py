@@ -88,6 +88,18 @@ def test_splits_are_disjoint_and_exhaustive(variants, val_fraction):
         assert max(gaps) - min(gaps) <= 1, "val views are spread over the training views"
 
 
+@pytest.mark.parametrize(
+    ("train_views", "val_fraction", "watched"), [(1, 0.0, 0), (3, 0.0, 0), (7, 0.3, 3), (99, 0.0, 0)]
+)
+def test_few_training_views_are_spread_over_all(variants, train_views, val_fraction, watched):
+    data = ShapeNetCars(variants, stage1_scenes=3, train_views=train_views, val_fraction=val_fraction)
+    for train, val, test in zip(*(data.split(1, split) for split in ("train", "val", "test")), strict=True):
+        taken = sorted(train + val)
+        assert (len(taken), len(val), test) == (min(train_views, 19), watched, [0, 1])
+        gaps = [b - a for a, b in itertools.pairwise([*taken, taken[0] + 19])]
+        assert max(gaps) - min(gaps) <= 1
+
+
 def test_views_are_those_of_the_pack(variants):
     data = ShapeNetCars(variants, stage1_scenes=6, split_seed=4)
     keys = [(5, 20), (0, 3), (5, 20), (2, 0)]

@@ -53,6 +53,7 @@ OTHERS: dict[str, Any] = {
     "data.init_args.num_workers": 1,
     "data.init_args.in_memory": False,
     "data.init_args.split_seed": None,
+    "data.init_args.train_views": 5,
     "data.init_args.val_fraction": 0.3,
     ".init_args.decoder": "small",
     "cache": "float16",
