@@ -18,6 +18,8 @@ ifeq ($(SIZE),full)
   faces_first := 100
   faces_n1 := 8 100
   FEW := 200
+  REPEATED := plain fast-m0-n8 fast-m10-n8 latent-m10-n8
+  MORE_SEEDS := 1 2
   VIEW_COUNTS := 3 6 12 36
   VIEWED := 50
 else ifeq ($(SIZE),tiny)
@@ -83,13 +85,14 @@ runs/$(AT)/$(1)/$(2)/seed$(3)/finished: | venv data/$(AT)/$(1)/pack.json
 	$(scale_done)
 endef
 $(foreach kind,$(KINDS),$(foreach way,$(WAYS),$(foreach n1,$($(kind)_n1),$(eval $(call scale_stage1,$(kind),$(way),$(n1))))))
-$(foreach kind,$(KINDS),$(foreach way,$(WAYS),$(foreach n1,$($(kind)_n1),$(foreach seed,$(SEEDS),$(eval $(call scale_stage2,$(kind),$(way),$(n1),$(seed)))))))
-$(foreach kind,$(KINDS),$(foreach way,$(WITHOUT),$(foreach seed,$(SEEDS),$(eval $(call scale_plain,$(kind),$(way),$(seed))))))
+$(foreach kind,$(KINDS),$(foreach way,$(WAYS),$(foreach n1,$($(kind)_n1),$(foreach seed,$(sort $(SEEDS) $(MORE_SEEDS)),$(eval $(call scale_stage2,$(kind),$(way),$(n1),$(seed)))))))
+$(foreach kind,$(KINDS),$(foreach way,$(WITHOUT),$(foreach seed,$(sort $(SEEDS) $(MORE_SEEDS)),$(eval $(call scale_plain,$(kind),$(way),$(seed))))))
 
-# The rows with few scenes first, so that there is soon something to look at.
+# The rows with few scenes first, so that there is soon something to look at; last the other seeds of some, which tell what chance does.
 scale_rows = $(foreach way,$(WITHOUT) $(foreach n1,$($(1)_n1),$(WAYS:%=%-n$(n1))),$(SEEDS:%=runs/$(AT)/$(1)/$(way)/seed%/finished))
+repeated = $(foreach row,$(filter $(WITHOUT) $(WAYS:%=%-n$(firstword $(cars_n1))),$(REPEATED)),$(MORE_SEEDS:%=runs/$(AT)/cars/$(row)/seed%/finished))
 .PHONY: scale
-scale: $(foreach kind,$(KINDS),$(call scale_rows,$(kind)))
+scale: $(foreach kind,$(KINDS),$(call scale_rows,$(kind))) $(repeated)
 	$(BIN)/scaled-ig tables $(KINDS:%=runs/$(AT)/%) --out runs/$(AT)/results.md
 
 data/$(AT)/cars/pack.json: | venv

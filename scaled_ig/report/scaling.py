@@ -77,10 +77,14 @@ class SizedRow:
         return self.run.representation().get("num_bases", 0) if self.row.parts()[2] else 0
 
     @cached_property
+    def seeds(self) -> list[dict[str, float]]:
+        """PSNR of each scene of stage 2 over its unseen views, dB, of each seed."""
+        return [{scene["id"]: scene["psnr"] for scene in run.scenes(2)} for run in self.row.runs]
+
+    @cached_property
     def psnrs(self) -> dict[str, float]:
-        """Of each scene of stage 2 over its unseen views, dB; the mean over seeds."""
-        seeds = [{scene["id"]: scene["psnr"] for scene in run.scenes(2)} for run in self.row.runs]
-        return {name: statistics.fmean(seed[name] for seed in seeds) for name in seeds[0]}
+        """The mean over seeds."""
+        return {name: statistics.fmean(seed[name] for seed in self.seeds) for name in self.seeds[0]}
 
     def peak(self, stage: int) -> float | None:
         """Most memory of the process that trained a stage, MiB; None where it has no such stage."""
@@ -167,6 +171,7 @@ class Sizes:
 
     def _record(self, one: SizedRow, at: int) -> dict[str, Any]:
         minutes, memory, values = self.minutes(one), one.costs.bytes, self.psnrs(one)
+        means = [statistics.fmean(seed[name] for name in self.ids) for seed in one.seeds]
         fewest = self.ways[one.way][0]
         gains = values - self.psnrs(fewest)
         return {
@@ -177,6 +182,7 @@ class Sizes:
             "N2": one.costs.num_scenes(2),
             "seeds": len(one.row.runs),
             "PSNR S2, dB": float(values.mean()),
+            "± seeds": statistics.stdev(means) if len(means) > 1 else None,
             "over the smallest N1, dB": float(gains.mean()) if one is not fewest else None,
             "± its standard error": _standard_error(gains) if one is not fewest else None,
             "PSNR S1, dB": next(iter(one.row.quality("s1", "psnr")), None),

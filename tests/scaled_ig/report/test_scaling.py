@@ -74,6 +74,36 @@ def test_rows_are_compared_on_scenes_that_all_have(sizes):
     assert sizes.worst() == [sizes.ids[place] for place in mean.argsort()][:WORST]
 
 
+def test_seeds_of_a_row_are_averaged_scene_by_scene(tiny_run, tmp_path):
+    for seed, psnrs in enumerate([(20.0, 22.0, 24.0), (23.0, 23.0, 26.0)]):
+        put_row(tiny_run, tmp_path / "cars" / "latent-m3-n2" / f"seed{seed}", psnrs, 2)
+    put_row(tiny_run, tmp_path / "cars" / "latent-m3-n4", (19.0, 19.0, 19.0), 4)
+    two, one = Sizes.of(results.read_rows(tmp_path / "cars")[0]).records(100)
+    assert (two["seeds"], one["seeds"], one["± seeds"]) == (2, 1, None)
+    assert two["PSNR S2, dB"] == pytest.approx(23.0)
+    assert two["± seeds"] == pytest.approx(2 / 2**0.5)
+
+
+def test_rows_of_few_views_are_a_line_each_and_compared_with_nobody_in_time(tiny_run, tmp_path):
+    for name, psnrs in {
+        "latent-m3-v2-n2": 20.0,
+        "latent-m3-v2-n4": 21.0,
+        "latent-m3-v9-n2": 25.0,
+        "plain-v2": 18.0,
+    }.items():
+        folder = tmp_path / "cars" / name
+        put_row(tiny_run, folder, (psnrs, psnrs, psnrs), int(name[-1]) if "-n" in name else 0)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["data"]["init_args"]["train_views"] = int(name.partition("-v")[2][0])
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    sizes = Sizes.of(results.read_rows(tmp_path / "cars")[0])
+    plain, few, more, nine = sizes.records(100)
+    assert [one["views"] for one in (plain, few, more, nine)] == [2, 2, 2, 9]
+    assert (few["over the smallest N1, dB"], more["over the smallest N1, dB"], nine["N1"]) == (None, 1.0, 2)
+    assert not [name for one in (few, more, nine) for name in one if name.startswith("N:")]
+    Image.open(io.BytesIO(scaling_figures.views(sizes))).load()
+
+
 def test_a_row_pays_from_where_its_line_lies_below(sizes):
     plain, few, _ = sizes.records(100)
     # Three phases of half a minute each for two scenes, two of 20 s for four: 90 + 10 (N - 2) seconds, and 25 N alone.
