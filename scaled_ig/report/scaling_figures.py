@@ -57,15 +57,10 @@ def views(sizes: Sizes) -> bytes:
         figure, axes = plt.subplots(figsize=(7.2, 4.4), layout="constrained")
         colours = cycle(PALETTE)
         for label, rows in lines.items():
-            style = {"color": next(colours)} if rows[0].first else {"color": GREY, "ls": "--"}
-            axes.plot(
-                [one.views for one in rows],
-                [sizes.psnrs(one).mean() for one in rows],
-                marker="o",
-                ms=6,
-                label=label,
-                **style,
-            )
+            counts = [one.views or 0 for one in rows]
+            means = [float(sizes.psnrs(one).mean()) for one in rows]
+            colour, dashes = (next(colours), "-") if rows[0].first else (GREY, "--")
+            axes.plot(counts, means, marker="o", ms=6, color=colour, ls=dashes, label=label)
         axes.set(xscale="log", xlabel="training views of a scene", ylabel="PSNR on unseen views, dB")
         axes.set_xticks(sorted({one.views for one in sizes.rows if one.views}))
         axes.minorticks_off()
