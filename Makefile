@@ -85,3 +85,4 @@ lint: venv
 
 include experiments/tables.mk
 include experiments/scale.mk
+include experiments/priors.mk
