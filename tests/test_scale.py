@@ -193,7 +193,16 @@ def test_the_tiny_one_goes_from_data_to_tables_and_is_not_trained_again(tmp_path
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MAKEFLAGS": ""}
 
     def make(*options: str) -> list[str]:
-        words = ["make", *options, "scale", "SIZE=tiny", "WAYS=fast-m10", "WITHOUT=plain", f"BIN={program.parent}"]
+        words = [
+            "make",
+            *options,
+            "scale",
+            "SIZE=tiny",
+            "WAYS=fast-m10",
+            "WITHOUT=plain",
+            "LONG=fast-m10",
+            f"BIN={program.parent}",
+        ]
         told = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert told.returncode == 0, told.stderr[-3000:]
         return re.findall(r"--run_dir (\S+)", told.stdout)
