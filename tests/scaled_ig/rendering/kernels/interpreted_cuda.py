@@ -129,7 +129,8 @@ def test_samples_outside_hulls_are_empty(size):
     hulls = Hulls(torch.randint(0, 256, (len(size[-1]), 16, 16, 2), dtype=torch.uint8))
     given = replace(given, hulls=hulls, extent=0.7)
     held = hulls.hold(given.slot, given.rays.at(t) * 0.7)
-    assert 0.05 < held.float().mean() < 0.95
+    assert held.any()
+    assert not held.all()
     assert_equal(outcome(cuda, given, t, target), outcome(reference, *doubled(given, t, target)))
 
 
