@@ -36,8 +36,8 @@ class ViewStart:
 
     def planes(self, features: Tensor) -> Tensor:
         """Planes [3, K, K, F] float32 of features [3, K, K, D]."""
-        moved = features.double().flatten(1, 2) @ self.weight.double()
-        return (self.offset.double() + moved.view_as(self.offset)).float()
+        moved = features.float().flatten(1, 2) @ self.weight
+        return self.offset + moved.view_as(self.offset)
 
 
 class ViewRegression:
