@@ -295,6 +295,20 @@ def test_joint_training_looks_at_parts_of_views(scene, data):
     torch.testing.assert_close(terms["reconstruction"][1], reconstruction_loss(decoded, part.pixels))
 
 
+@torch.no_grad()
+def test_autoencoder_training_looks_at_parts_of_views(scene, data):
+    side = scene.image_size[0] // 2
+    module = AutoencoderTraining(scene, crop_size=side, augment=False)
+    train(module, data)
+    (batch,) = data.batches(1, [(1, 4), (3, 2)])
+    masks, masked = torch.zeros(2, *scene.image_size, dtype=torch.uint8), torch.zeros(2, dtype=torch.bool)
+    batch, noise = replace(batch, masks=masks, masked=masked), CounterNoise(0, module.number, 1)
+    _, part = module.crops(scene, batch, noise)
+    (_, loss) = module.terms(batch, noise)["reconstruction"]
+    assert part.pixels.shape[-1] == side
+    torch.testing.assert_close(loss, reconstruction_loss(scene.decode(scene.encode(part.pixels)), part.pixels))
+
+
 class ImagesAlone(RgbAlignment):
     """RGB alignment without any setting."""
 
