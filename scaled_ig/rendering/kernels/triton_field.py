@@ -112,7 +112,9 @@ def scatter(
 def softplus(x):
     """log(1 + eˣ) and its slope."""
     small = tl.exp(-tl.abs(x))
-    return tl.maximum(x, 0.0) + tl.log(1 + small), tl.where(x > 0, 1.0, small) / (1 + small)
+    above_one = 1 + small
+    log = tl.where(above_one > 1, tl.log(above_one) * (small / (above_one - 1)), small)  # of 1 + small, to all digits
+    return tl.maximum(x, 0.0) + log, tl.where(x > 0, 1.0, small) / above_one
 
 
 @triton.jit

@@ -73,8 +73,11 @@ def _composite(
     if CELLS:
         raw = tl.where(in_hull, raw, -10.0)  # EMPTY
     density, slope = softplus(0.5 * (raw + _next(raw, SAMPLES)) - 1)
-    optical_depth = tl.cumsum(density * length, 1)
-    weight = tl.exp(-_previous(optical_depth, SAMPLES)) * (1 - tl.exp(-density * length))
+    thickness = density * length
+    optical_depth = tl.cumsum(thickness, 1)
+    series = thickness * (1 - thickness * (0.5 - thickness * (1 / 6 - thickness * (1 / 24))))  # 1 - exp(-x) of small x
+    alpha = tl.where(thickness < 0.05, series, 1 - tl.exp(-thickness))
+    weight = tl.exp(-_previous(optical_depth, SAMPLES)) * alpha
     at_sample = 0.5 * (weight + _previous(weight, SAMPLES))
     is_value = (column > 0) & (column <= C)
     background_value = tl.load(background + column - 1, mask=is_value, other=0)

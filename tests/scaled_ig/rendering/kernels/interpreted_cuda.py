@@ -123,15 +123,25 @@ def test_equals_the_plain_version_in_float64(size):
     assert (ours["d error / d planes"][empty] == 0).all()
 
 
+def in_hulls(given, scenes):
+    """The same rays in hulls of cells drawn by lot."""
+    return replace(given, hulls=Hulls(torch.randint(0, 256, (scenes, 16, 16, 2), dtype=torch.uint8)), extent=0.7)
+
+
 @pytest.mark.parametrize("size", SIZES[:4], ids=str)
 def test_samples_outside_hulls_are_empty(size):
     given, t, target = draw(*size)
-    hulls = Hulls(torch.randint(0, 256, (len(size[-1]), 16, 16, 2), dtype=torch.uint8))
-    given = replace(given, hulls=hulls, extent=0.7)
-    held = hulls.hold(given.slot, given.rays.at(t) * 0.7)
-    assert held.any()
-    assert not held.all()
+    given = in_hulls(given, len(size[-1]))
     assert_equal(outcome(cuda, given, t, target), outcome(reference, *doubled(given, t, target)))
+
+
+def test_samples_lie_in_hulls_and_outside():
+    held = []
+    for size in SIZES:
+        given, t, _ = draw(*size)
+        given = in_hulls(given, len(size[-1]))
+        held.append(given.hulls.hold(given.slot, given.rays.at(t) * given.extent).flatten())
+    assert 0.01 < torch.cat(held).float().mean() < 0.99
 
 
 def test_points_lie_beyond_the_planes_and_between_them():
