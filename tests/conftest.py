@@ -23,6 +23,8 @@ from scaled_ig.representations.occupancy import HULL_RESOLUTION, pack
 from scaled_ig.scene_model import SceneModel
 from tests.warm import WarmProgram
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background; programs that tests start would too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # a number that is chosen stays, in processes that tests start too
 

@@ -42,6 +42,7 @@ def test_200_flips_stop_training(small_pack):
     assert not [pair for pair in zip(flips, verdicts, strict=True) if pair[1].startswith(BAD)]
 
 
+@pytest.mark.slow("many flips")
 def test_flips_behind_the_digests_are_found_inside_the_file(small_pack):
     flips = [flip for flip in draw_flips(small_pack, 60, SEED) if flip.place != "index"]
     verdicts = check_verdicts(small_pack, flips, rehash=True)

@@ -120,6 +120,7 @@ def test_an_interrupted_pack_goes_on(boxes, tmp_path, monkeypatch, finished_scen
     assert contents(tmp_path / "resumed") == contents(tmp_path / "whole")
 
 
+@pytest.mark.slow("many processes")
 def test_a_killed_pack_goes_on(boxes, tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")

@@ -201,6 +201,7 @@ def test_no_good_scene_is_an_error_that_leaves_nothing_and_says_each_reason_once
     write_pack(Troubled(2, {}), tmp_path, None)
 
 
+@pytest.mark.slow("many processes")
 def test_a_scene_that_kills_its_process_is_left_out_alone(tmp_path):
     troubles = {"s1": "killed", "s6": "killed", "s4": "value"}
     source = Troubled(9, troubles | {"s0": "slow", "s7": "slow"})

@@ -591,7 +591,14 @@ SceneBank.merge(folder, [other])
 
 
 @pytest.mark.parametrize(
-    "place", ["blocks.os", "changes.sync", "index.write_whole", "files.os", "changes.file_sha256", "changes.files_of"]
+    "place",
+    [
+        "index.write_whole",
+        *(
+            pytest.param(place, marks=pytest.mark.slow("many processes"))
+            for place in ("blocks.os", "changes.sync", "files.os", "changes.file_sha256", "changes.files_of")
+        ),
+    ],
 )
 def test_a_killed_writer_leaves_the_old_bank(bank, scene, tmp_path, place):
     scene.representation.new_scenes(2, seed=1)

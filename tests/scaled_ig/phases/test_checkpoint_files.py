@@ -314,6 +314,7 @@ def test_an_older_checkpoint_takes_over_and_the_run_ends_the_same(run, resume, t
     assert_same_run(tiny_run, run)
 
 
+@pytest.mark.slow("three runs")
 def test_one_damaged_checkpoint_that_is_kept_alone_is_one_sentence(tmp_path, run_scaled_ig, tiny_config, tiny_run):
     run = tmp_path / "run"
     call = ("fit", "--config", tiny_config, "--run_dir", run, "--keep_checkpoints")
@@ -337,6 +338,7 @@ def test_one_damaged_checkpoint_that_is_kept_alone_is_one_sentence(tmp_path, run
     assert_same_bits(tiny_run, run, PHASES)
 
 
+@pytest.mark.slow("several runs")
 def test_what_does_not_fit_is_one_sentence(run, resume, tiny_run):
     last, other = (run / "checkpoints" / phase / "last.ckpt" for phase in PHASES[:-3:-1])
 
