@@ -33,14 +33,13 @@ demo: venv
 clean-demo:
 	rm -rf data/demo $(RUN) $(RUN)-plain $(RUN)-latent
 
-# A worker more than cores, for many tests wait for programs that they start; the tests of a file share what they train.
-WORKERS = $$(( $$(nproc) + 1 ))
+# A worker for every core; the tests of a file share what they train.
 test: venv
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 # Campaigns of faults, several ranks and hosts, the interpreter of kernels.
 test-slow: venv
-	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m slow -n auto --dist loadfile
 
 # The whole campaign of faults, 45 minutes at most on two cores; what it gave is put into docs/reliability.md by
 # python -m tests.faults.table.
