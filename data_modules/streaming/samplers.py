@@ -50,7 +50,10 @@ class SceneBatches:
             raise UsageError(f"batch_size {batch_size} must be a multiple of views_per_scene {views_per_scene}")
         self._counts = np.array([len(scene_views) for scene_views in views])
         if not self._counts.all():
-            raise UsageError("a scene has no view to train on: pack more views of it, or leave it out")
+            raise UsageError(
+                "a scene has no view to train on: lower --data.val_fraction, raise --data.train_views, pack more "
+                "views of it, or leave it out"
+            )
         self.owned = owned_scenes(len(views), rank, world_size)
         self.groups = _groups(len(views), batch_size // views_per_scene)
         self._require_a_part_for_all(batch_size, world_size)

@@ -100,6 +100,12 @@ def test_few_training_views_are_spread_over_all(variants, train_views, val_fract
         assert max(gaps) - min(gaps) <= 1
 
 
+def test_a_scene_whose_only_view_is_watched_is_refused(variants):
+    data = ShapeNetCars(variants, stage1_scenes=3, train_views=1, val_fraction=0.05)
+    with pytest.raises(UsageError, match=r"no view to train on: lower --data.val_fraction, raise --data.train_views"):
+        data.sampler()
+
+
 def test_views_are_those_of_the_pack(variants):
     data = ShapeNetCars(variants, stage1_scenes=6, split_seed=4)
     keys = [(5, 20), (0, 3), (5, 20), (2, 0)]

@@ -263,14 +263,18 @@ def test_alignment_mixes_images_and_latents_of_one_rendering(scene, data, weight
         torch.testing.assert_close(terms[name][1], value)
 
 
+def two_unmasked_views(scene, data, stage):
+    (batch,) = data.batches(stage, [(1, 4), (3, 2)])
+    masks = torch.zeros(2, *scene.image_size, dtype=torch.uint8)
+    return replace(batch, masks=masks, masked=torch.zeros(2, dtype=torch.bool))
+
+
 @torch.no_grad()
 def test_alignment_looks_at_parts_of_views_and_encodes_them_anew(scene, data):
     side = scene.image_size[0] // 2
     module = RgbAlignment(scene, latent_weight=0.3, crop_size=side)
     train(module, data)
-    (batch,) = data.batches(2, [(1, 4), (3, 2)])
-    masks, masked = torch.zeros(2, *scene.image_size, dtype=torch.uint8), torch.zeros(2, dtype=torch.bool)
-    batch, noise = replace(batch, masks=masks, masked=masked), CounterNoise(0, module.number, 1)
+    batch, noise = two_unmasked_views(scene, data, 2), CounterNoise(0, module.number, 1)
     model, part = module.crops(scene, batch, noise)
     rendered = model.render_latent(part.cameras, part.scene_index, jitter(model, part, noise))
     terms = module.terms(batch, noise)
@@ -284,9 +288,7 @@ def test_joint_training_looks_at_parts_of_views(scene, data):
     side = scene.image_size[0] // 2
     module = Joint(scene, crop_size=side)
     train(module, data)
-    (batch,) = data.batches(1, [(1, 4), (3, 2)])
-    masks, masked = torch.zeros(2, *scene.image_size, dtype=torch.uint8), torch.zeros(2, dtype=torch.bool)
-    batch, noise = replace(batch, masks=masks, masked=masked), CounterNoise(0, module.number, 1)
+    batch, noise = two_unmasked_views(scene, data, 1), CounterNoise(0, module.number, 1)
     model, part = module.crops(scene, batch, noise)
     rendered = model.render_latent(part.cameras, part.scene_index, jitter(model, part, noise))
     terms, latent = module.terms(batch, noise), scene.encode(part.pixels)
@@ -300,9 +302,7 @@ def test_autoencoder_training_looks_at_parts_of_views(scene, data):
     side = scene.image_size[0] // 2
     module = AutoencoderTraining(scene, crop_size=side, augment=False)
     train(module, data)
-    (batch,) = data.batches(1, [(1, 4), (3, 2)])
-    masks, masked = torch.zeros(2, *scene.image_size, dtype=torch.uint8), torch.zeros(2, dtype=torch.bool)
-    batch, noise = replace(batch, masks=masks, masked=masked), CounterNoise(0, module.number, 1)
+    batch, noise = two_unmasked_views(scene, data, 1), CounterNoise(0, module.number, 1)
     _, part = module.crops(scene, batch, noise)
     (_, loss) = module.terms(batch, noise)["reconstruction"]
     assert part.pixels.shape[-1] == side
