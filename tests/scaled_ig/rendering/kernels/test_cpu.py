@@ -132,6 +132,16 @@ def test_error_and_gradients_in_one_sweep(features, values, samples, fresh_seed,
 
 
 @needs_compiler
+def test_depth_has_its_digits_where_little_is_seen():
+    given, t = inputs(rays=(200,))
+    given.head.out.bias.data[0] = -5.0
+    ours, exact = cpu.march(given, t), reference.march(*doubled(given, t))
+    faint = (exact.accumulation > 1.1e-3) & (exact.accumulation < 1e-2)
+    assert faint.sum() > 10
+    torch.testing.assert_close(ours.depth[faint].double(), exact.depth[faint], rtol=1e-5, atol=0)
+
+
+@needs_compiler
 @pytest.mark.parametrize(("features", "values", "samples"), [(32, 4, 96), (16, 3, 24), (10, 12, 5), (22, 7, 13)])
 def test_samples_outside_hulls_are_empty(features, values, samples, fresh_seed, poisoned):
     given, t = in_hulls(*inputs(features, values, samples, seed=fresh_seed), fresh_seed)
