@@ -39,7 +39,7 @@ test: venv
 
 # Campaigns of faults, several ranks and hosts, the interpreter of kernels.
 test-slow: venv
-	$(BIN)/python -m pytest -m slow -n auto --dist loadfile
+	$(BIN)/python -m pytest -m slow -n auto --dist loadfile --no-loadscope-reorder
 
 # The whole campaign of faults, 45 minutes at most on two cores; what it gave is put into docs/reliability.md by
 # python -m tests.faults.table.

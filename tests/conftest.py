@@ -31,6 +31,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a number that is chosen stays, in process
 # Left behind by other launchers, these would turn a new Trainer into somebody's child.
 LEAKS = ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 
+LONGEST = ("test_campaign", "test_ranges", "test_two_hosts", "test_small_rooms", "test_scale")
+"""Files whose slow tests take longest. They begin first, so that no core waits for another's last file."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a worker takes next is in the order of collection, see --no-loadscope-reorder in the Makefile."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
 
 def see_balls(cameras: Cameras, resolution: int, centres, radii, colours, grid: int = 3) -> torch.Tensor:
     """Flat-coloured balls on white by the quadratic formula: images [B, 3, H, W] in [0, 1], grid² samples a pixel."""

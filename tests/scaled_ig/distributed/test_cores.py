@@ -174,11 +174,17 @@ except SystemExit:
 
 
 @pytest.mark.slow("programs that begin cold")
-@pytest.mark.parametrize("call", [["fit", "--print_config"], ["bank", "info", "nowhere"], ["add"]], ids=" ".join)
-@pytest.mark.parametrize("chosen", [{}, {"OMP_WAIT_POLICY": "ACTIVE", "KMP_BLOCKTIME": "7"}], ids=["", "chosen"])
+@pytest.mark.parametrize(
+    ("call", "chosen"),
+    [
+        ("fit --print_config", {}),
+        ("bank info nowhere", {}),
+        ("add", {"OMP_WAIT_POLICY": "ACTIVE", "KMP_BLOCKTIME": "7"}),
+    ],
+)
 def test_threads_are_told_how_to_wait_before_torch_is_imported(call, chosen):
     clean = {name: value for name, value in os.environ.items() if name not in cores.PASSIVE}
-    command = [sys.executable, "-c", BEFORE_TORCH, *call]
+    command = [sys.executable, "-c", BEFORE_TORCH, *call.split()]
     done = subprocess.run(command, env=clean | chosen, capture_output=True, text=True)
     expected = [chosen.get(name, value) for name, value in cores.PASSIVE.items()]
     assert done.stdout.splitlines()[-1] == " ".join(expected), done.stderr[-2000:]
