@@ -12,7 +12,7 @@ from scaled_ig.batch import ViewBatch
 from scaled_ig.optim.schedules import MultiStep, Schedule
 from scaled_ig.phases.base import LearningRates, Phase, RunSettings, jitter
 from scaled_ig.phases.crops import Crops, CropSize
-from scaled_ig.phases.losses import latent_loss, reconstruction_loss, rgb_loss
+from scaled_ig.phases.losses import latent_loss, reconstruction_loss, relative_latent_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.ranges import Steps, Weight, checked
 from scaled_ig.scene_model import SceneModel
@@ -24,13 +24,15 @@ class JointWeights:
     """λ of each loss.
 
     Args:
-        latent: L_latent, which reaches encoder and planes.
+        latent: L_latent, which reaches encoder and planes. Small latents make it small: many steps shrink them.
+        relative_latent: L_latent over the variance of the encoder's latents, which no scale of them makes smaller.
         rgb: L_RGB, which reaches decoder and planes.
         reconstruction: L_ae, which reaches encoder and decoder.
         total_variation: The planes' total variation.
     """
 
     latent: Weight = 1.0
+    relative_latent: Weight = 0.0
     rgb: Weight = 1.0
     reconstruction: Weight = 0.1
     total_variation: Weight = 0.0
@@ -87,6 +89,8 @@ class Joint(Phase):
             "rgb": (weights.rgb, rgb_loss(rendered_image, images)),
             "reconstruction": (weights.reconstruction, reconstruction_loss(reconstruction, images)),
         }
+        if weights.relative_latent:
+            terms["relative_latent"] = (weights.relative_latent, relative_latent_loss(rendered_latent, latent))
         if weights.total_variation:
             terms["total_variation"] = (weights.total_variation, self.smoothness(batch))
         return terms

@@ -19,6 +19,16 @@ def latent_loss(rendered_latent: Tensor, latent: Tensor) -> Tensor:
     return F.mse_loss(rendered_latent, latent)
 
 
+def relative_latent_loss(rendered_latent: Tensor, latent: Tensor) -> Tensor:
+    """L_latent in units of the latents' variance over views and pixels, the mean over channels.
+
+    Args:
+        rendered_latent: [B, C, h, w] in [-1, 1].
+        latent: [B, C, h, w] normalised. Those of empty pictures are all the same, and count as if they varied a little.
+    """
+    return latent_loss(rendered_latent, latent) / latent.var((0, 2, 3)).mean().clamp(min=1e-6)
+
+
 def rgb_loss(rendered_image: Tensor, image: Tensor) -> Tensor:
     """L_RGB = ‖x − x̃‖² of decoded renderings.
 

@@ -23,28 +23,32 @@ from scaled_ig.scene_model import SceneModel
 
 @checked
 class RgbAlignment(Phase):
-    """L_RGB on stage 2's scenes: scenes and decoder are aligned with the images; the encoder stays frozen (method 5).
+    """L_RGB on stage 2's scenes: scenes and decoder are aligned with the images (method 5).
 
     Without a rate for the decoder, or with the small one, gradients go through it to the scenes alone: Decode-Scene.
     With a weight t of the latents the loss is (1 - t) L_RGB + t L_latent: Encode-Decode-Scene (the predecessor's §3.2).
 
+    The encoder stays frozen, as in the papers, or follows: it learns to give what scenes render, which nothing else
+    feels. A frozen one gives latents that the aligned decoder does not know, and later scenes are supervised by them.
+
     Args:
         scene: The model.
         settings: Of the run.
-        learning_rates: All but ``encoder`` count.
+        learning_rates: ``encoder`` counts where it follows.
         schedule: Change of the rates over the phase.
         decoder: What renderings are decoded with; the small one is not trained, nor is then the full one.
         latent_weight: t in [0, 1); for the latents alone, train latent supervision and no alignment.
         crop_size: Pixels along the side of the part of each view that a step sees, at the object; all where it is None.
+        encoder_follows: Whether the encoder follows what scenes render. No scene may be held to its latents meanwhile.
 
     Raises:
-        UsageError: There is no small decoder.
+        UsageError: There is no small decoder; or an encoder that follows has a weight of its latents.
     """
 
     name: ClassVar[str] = "rgb_alignment"
     number: ClassVar[int] = 4
     stage: ClassVar[int] = 2
-    trains: ClassVar[tuple[str, ...]] = ("micro", "mixing", "bases", "head", "decoder")
+    trains: ClassVar[tuple[str, ...]] = ("micro", "mixing", "bases", "head", "encoder", "decoder")
 
     def __init__(
         self,
@@ -55,16 +59,23 @@ class RgbAlignment(Phase):
         decoder: DecoderChoice = "full",
         latent_weight: PartBelowAll = 0.0,
         crop_size: CropSize = None,
+        encoder_follows: bool = False,
     ) -> None:
         super().__init__(scene, settings, learning_rates, schedule or Exponential())
         self.decoder, self.latent_weight, self.target = decoder, latent_weight, CachedLatents()
-        self.crops = Crops(crop_size, scene)
+        self.crops, self.encoder_follows = Crops(crop_size, scene), encoder_follows
+        if encoder_follows and latent_weight:
+            raise UsageError(
+                f"encoder_follows with latent_weight {latent_weight:g}: scenes and encoder would follow each other; "
+                "give one of them"
+            )
         if decoder == "small":
             scene.autoencoder.require_small_decoder()
 
     @property
     def trained(self) -> tuple[str, ...]:
-        return tuple(name for name in super().trained if name != "decoder" or self.decoder == "full")
+        counts = {"decoder": self.decoder == "full", "encoder": self.encoder_follows}
+        return tuple(name for name in super().trained if counts.get(name, True))
 
     @property
     def needs_masks(self) -> bool:
@@ -92,6 +103,8 @@ class RgbAlignment(Phase):
         if self.latent_weight:
             latent = self._latent(scene, batch)
             terms["latent"] = (self.latent_weight, latent_loss(rendered_latent, latent))
+        if "encoder" in self.trained:
+            terms["encoder"] = (1.0, latent_loss(rendered_latent.detach(), scene.encode(batch.pixels)))
         return terms
 
     def _latent(self, scene: SceneModel, batch: ViewBatch) -> Tensor:

@@ -12,8 +12,9 @@ from data_modules.shapenet import ShapeNetCars
 from data_modules.sources.transforms import TransformsSource
 from scaled_ig.errors import UsageError
 from scaled_ig.phases import AutoencoderTraining, Joint, LatentSupervision, RgbAlignment, WarmUp
-from scaled_ig.phases.base import jitter
-from scaled_ig.phases.losses import latent_loss, reconstruction_loss, rgb_loss
+from scaled_ig.phases.base import LearningRates, jitter
+from scaled_ig.phases.joint import JointWeights
+from scaled_ig.phases.losses import latent_loss, reconstruction_loss, relative_latent_loss, rgb_loss
 from scaled_ig.randomness import CounterNoise
 from scaled_ig.scene_model import SceneModel
 from tests.conftest import phase_data
@@ -95,7 +96,7 @@ def test_a_step_changes_what_is_trained_and_nothing_else(phase, scene, data):
 @pytest.mark.parametrize("phase", PHASES)
 def test_phases_have_the_papers_names_and_rates(phase, scene):
     module = phase(scene)
-    assert set(module.trains) == TRAINED[phase]
+    assert set(module.trained) == TRAINED[phase]
     assert module.stage == (2 if phase in (LatentSupervision, RgbAlignment) else 1)
     table = {
         WarmUp: {"micro": 1e-2, "head": 1e-2, "mixing": 1e-2, "bases": 1e-2},
@@ -212,12 +213,13 @@ def gradients(scene: SceneModel, loss: torch.Tensor) -> set[str]:
 
 
 def test_what_the_losses_of_the_joint_phase_reach(scene, data):
-    module = Joint(scene)
+    module = Joint(scene, weights=JointWeights(relative_latent=0.5))
     train(module, data)
     (batch,) = data.batches(1, [(1, 4), (3, 2)])
     planes = {"micro", "mixing", "bases", "head"}
     expected = {
         "latent": planes | {"encoder"},
+        "relative_latent": planes | {"encoder"},
         "rgb": planes | {"decoder"},
         "reconstruction": {"encoder", "decoder"},
     }
@@ -226,8 +228,9 @@ def test_what_the_losses_of_the_joint_phase_reach(scene, data):
 
 
 @torch.no_grad()
-def test_the_terms_of_the_joint_phase(scene, data):
-    module = Joint(scene)
+@pytest.mark.parametrize("relative", [0.0, 0.3])
+def test_the_terms_of_the_joint_phase(scene, data, relative):
+    module = Joint(scene, weights=JointWeights(relative_latent=relative))
     train(module, data)
     (batch,) = data.batches(1, [(1, 4), (3, 2)])
     noise = CounterNoise(0, 2, 1)
@@ -238,6 +241,8 @@ def test_the_terms_of_the_joint_phase(scene, data):
         "rgb": (1.0, rgb_loss(scene.decode(rendered).clamp(-1, 1), batch.pixels)),
         "reconstruction": (0.1, reconstruction_loss(scene.decode(latent).clamp(-1, 1), batch.pixels)),
     }
+    if relative:
+        expected["relative_latent"] = (relative, relative_latent_loss(rendered, latent))
     terms = module.terms(batch, noise)
     assert terms.keys() == expected.keys()
     for name, (weight, value) in expected.items():
@@ -327,6 +332,33 @@ def test_no_weight_of_the_latents_is_alignment_by_images_to_the_bit(scene, data)
         assert all(torch.equal(a, b) for a, b in zip(plain[part], without[part], strict=True)), part
         same = all(torch.equal(a, b) for a, b in zip(plain[part], mixed[part], strict=True))
         assert same == (part == "encoder"), part
+
+
+def test_an_encoder_that_follows_is_not_felt_by_the_rest(scene, data):
+    frozen, following = scene, copy.deepcopy(scene)
+    for phase in RgbAlignment(frozen), RgbAlignment(following, encoder_follows=True):
+        train(phase, data, steps=2)
+    for part in PARTS:
+        pairs = zip(parameters(frozen)[part], parameters(following)[part], strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs) == (part != "encoder"), part
+
+
+def test_an_encoder_that_follows_gives_what_scenes_render(scene, data):
+    def disagreement() -> float:
+        (batch,) = data.batches(2, [(1, 4), (3, 2)])
+        with torch.no_grad():
+            rendered = scene.render_latent(batch.cameras, batch.scene_index, None)
+            return float(latent_loss(rendered, scene.encode(batch.pixels)))
+
+    apart = disagreement()
+    rates = LearningRates(micro=0, mixing=0, bases=0, head=0, decoder=0, encoder=1e-2)
+    train(RgbAlignment(scene, learning_rates=rates, encoder_follows=True), data, steps=40)
+    assert disagreement() < 0.3 * apart
+
+
+def test_scenes_do_not_follow_the_encoder_that_follows_them(scene):
+    with pytest.raises(UsageError, match=r"^encoder_follows with latent_weight 0\.3: .*give one of them$"):
+        RgbAlignment(scene, latent_weight=0.3, encoder_follows=True)
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.0, float("nan")])
