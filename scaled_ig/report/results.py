@@ -142,8 +142,10 @@ def read_rows(folder: Path) -> tuple[list[Row], list[str]]:
 
 
 def differ_in_size(rows: Sequence[Row]) -> bool:
-    """Whether rows are about N1: they have stages 1 of several sizes."""
-    return len({row.costs()[0].num_scenes(1) for row in rows} - {0}) > 1
+    """Whether rows are about N1 or views: stages 1 are of several sizes, or scenes have several numbers of views."""
+    firsts = {row.costs()[0].num_scenes(1) for row in rows} - {0}
+    views = {row.runs[0].config["data"]["init_args"].get("train_views") for row in rows}
+    return len(firsts) > 1 or len(views) > 1
 
 
 def columns(rows: Sequence[Row], at: int) -> list[dict[str, Any]]:

@@ -102,6 +102,9 @@ def test_rows_of_few_views_are_a_line_each_and_compared_with_nobody_in_time(tiny
     assert (few["over the smallest N1, dB"], more["over the smallest N1, dB"], nine["N1"]) == (None, 1.0, 2)
     assert not [name for one in (few, more, nine) for name in one if name.startswith("N:")]
     Image.open(io.BytesIO(scaling_figures.views(sizes))).load()
+    alone = [one.row for one in sizes.rows if one.first in (0, 2)]
+    assert results.differ_in_size(alone), "several numbers of views are enough"
+    assert not results.differ_in_size(alone[:2])
 
 
 def test_a_row_pays_from_where_its_line_lies_below(sizes):
