@@ -41,8 +41,8 @@ def stage1_model(run: RunRecord) -> SceneModel | None:
     """What scenes share, as stage 1 left it, in this run or in that whose stage 1 it took over; it holds no scenes.
 
     Returns:
-        None where scenes are trained on pixels, where stage 1 is gone, or where another run lies there now: stage 2
-        never changes the encoder, so that its own tells.
+        None where scenes are trained on pixels, where stage 1 is gone, or where another run lies there now. That is
+        told by what stage 2 never changes: the normaliser, and the encoder where it does not follow.
     """
     versions = run.versions(2)
     if run.is_rgb or not versions:
@@ -52,10 +52,14 @@ def stage1_model(run: RunRecord) -> SceneModel | None:
         before, after = bank.load_version("stage1", ()), run.bank.load_version(versions[-1], ())
     except UsageError:
         return None
-    encoders = [[*model.autoencoder.encoder_parameters()] for model in (before, after)]
-    shapes = [[value.shape for value in encoder] for encoder in encoders]
-    is_same = shapes[0] == shapes[1] and all(map(torch.equal, *encoders))
-    return before if is_same else None
+    alignment = run.config["phases"].get("rgb_alignment") or {"module": {"init_args": {}}}
+    follows = alignment["module"]["init_args"].get("encoder_follows", False)
+    kept = [
+        [*model.autoencoder.buffers(), *(() if follows else model.autoencoder.encoder_parameters())]
+        for model in (before, after)
+    ]
+    shapes = [[value.shape for value in values] for values in kept]
+    return before if shapes[0] == shapes[1] and all(map(torch.equal, *kept)) else None
 
 
 def _add_stage1_autoencoder(run: RunRecord, data: MultiViewDataModule) -> None:

@@ -128,11 +128,23 @@ def test_the_autoencoder_of_stage_1_is_measured_on_the_views_of_stage_2(tiny_run
     assert [scene["stage1_autoencoder_psnr"] for scene in measured_again if scene["stage"] == 2] == means
 
 
+def test_the_autoencoder_of_stage_1_is_known_where_its_encoder_followed(run_scaled_ig, tiny_config, tmp_path):
+    option = "--phases.rgb_alignment.module.encoder_follows=true"
+    status, said = run_scaled_ig("fit", "--config", tiny_config, "--run_dir", tmp_path, option)
+    assert status == 0, said[-1500:]
+    record = RunRecord.open(tmp_path)
+    add_bars(record, record.open_data(), None)
+    for scene in record.scenes(2):
+        assert scene["stage1_autoencoder_psnr"] != pytest.approx(scene["autoencoder_psnr"], abs=DECIBELS)
+
+
+@pytest.mark.parametrize("follows", [False, True])
 @pytest.mark.parametrize("init_from", ["gone", "other"])
-def test_the_autoencoder_of_another_stage_1_is_left_out(tiny_run, tmp_path, tiny_scene, init_from):
+def test_the_autoencoder_of_another_stage_1_is_left_out(tiny_run, tmp_path, tiny_scene, init_from, follows):
     SceneBank.write(tmp_path / "other" / "bank", tiny_scene(1), ["a"], "stage1", ["0" * 64])
     record = RunRecord.open(copy_run(tiny_run, tmp_path / "run"))
     record.config["init_from"] = str(tmp_path / init_from)
+    record.config["phases"]["rgb_alignment"]["module"]["init_args"]["encoder_follows"] = follows
     add_bars(record, record.open_data(), None)
     assert not any("stage1_autoencoder_psnr" in scene for scene in record.scenes(2))
 
