@@ -48,7 +48,7 @@ class RgbAlignment(Phase):
     name: ClassVar[str] = "rgb_alignment"
     number: ClassVar[int] = 4
     stage: ClassVar[int] = 2
-    trains: ClassVar[tuple[str, ...]] = ("micro", "mixing", "bases", "head", "encoder", "decoder")
+    trains: ClassVar[tuple[str, ...]] = ("micro", "mixing", "bases", "head", "decoder")
 
     def __init__(
         self,
@@ -74,8 +74,9 @@ class RgbAlignment(Phase):
 
     @property
     def trained(self) -> tuple[str, ...]:
-        counts = {"decoder": self.decoder == "full", "encoder": self.encoder_follows}
-        return tuple(name for name in super().trained if counts.get(name, True))
+        parts = tuple(name for name in super().trained if name != "decoder" or self.decoder == "full")
+        follows = self.encoder_follows and self.learning_rates.encoder and not self.settings.shared_frozen
+        return (*parts, "encoder") if follows else parts
 
     @property
     def needs_masks(self) -> bool:

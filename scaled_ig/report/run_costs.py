@@ -190,8 +190,13 @@ def _moments(record: RunRecord, phase: str) -> dict[str, int]:
     from scaled_ig import phases  # takes seconds to import
 
     module = record.config["phases"][phase]["module"]
-    trained = class_in(phases, str(module["class_path"]).rpartition(".")[2], phases.Phase).trains
-    rates = module["init_args"]["learning_rates"]
+    options = module["init_args"]
+    trained = {*class_in(phases, str(module["class_path"]).rpartition(".")[2], phases.Phase).trains}
+    if options.get("encoder_follows"):
+        trained.add("encoder")
+    if options.get("decoder") == "small":
+        trained.discard("decoder")
+    rates = options["learning_rates"]
     costs = record.costs["phases"][phase]
     scenes = max((wave["scenes"] for wave in costs.get("waves", {}).values()), default=costs["scenes"])
     row_sizes = {name: scenes * size for name, size in record.row_bytes().items()}

@@ -72,6 +72,19 @@ def test_moments_are_twice_what_a_phase_trains(itemised):
     assert table["adam_moment_bytes"]["stage2"] == expected  # those of RGB alignment
 
 
+@pytest.mark.parametrize(
+    ("options", "part", "is_trained"),
+    [({"encoder_follows": True}, "encoder", True), ({"decoder": "small"}, "decoder", False)],
+)
+def test_moments_are_of_what_the_options_of_alignment_train(itemised, tmp_path, options, part, is_trained):
+    folder = shutil.copytree(itemised[0], tmp_path / "run")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["phases"]["rgb_alignment"]["module"]["init_args"] |= options
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    moments = RunCosts.of(RunRecord.open(folder)).moment_items(2)
+    assert (part in moments) == is_trained
+
+
 def test_scenes_that_keep_a_part_of_their_rows_train_all_of_them(itemised, tmp_path):
     """Moments and the mean scene are as long as rows are in memory."""
     usual = RunCosts.of(RunRecord.open(itemised[0]))

@@ -96,7 +96,7 @@ def test_a_step_changes_what_is_trained_and_nothing_else(phase, scene, data):
 @pytest.mark.parametrize("phase", PHASES)
 def test_phases_have_the_papers_names_and_rates(phase, scene):
     module = phase(scene)
-    assert set(module.trained) == TRAINED[phase]
+    assert set(module.trains) == TRAINED[phase]
     assert module.stage == (2 if phase in (LatentSupervision, RgbAlignment) else 1)
     table = {
         WarmUp: {"micro": 1e-2, "head": 1e-2, "mixing": 1e-2, "bases": 1e-2},
