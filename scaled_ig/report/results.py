@@ -83,6 +83,10 @@ class Row:
                 run = RunRecord.open(path)
                 if 2 not in run.stages():
                     raise UsageError(f"{path} has no stage 2")
+                waves = len(run.folder.read_json("scenes.json").get("waves", ()))
+                learned = min(len(run.costs["phases"][name].get("waves", [0])) for name in run.phases(2))
+                if learned < waves:
+                    raise UsageError(f"{path} has learned {learned} of {waves} waves: go on with --resume true")
                 runs.append(run)
             except UsageError as error:
                 left_out.append(str(error))

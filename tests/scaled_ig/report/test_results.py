@@ -59,6 +59,20 @@ def rows(tmp_path_factory, tiny_run) -> Path:
     return folder
 
 
+def test_a_run_that_has_not_learned_all_waves_is_left_out(tiny_run, tmp_path):
+    folder = tmp_path / "demo"
+    for name in ("ours", "macro_only"):
+        put_row(tiny_run, folder / name, 20.0)
+    scenes, costs = (json.loads((folder / "ours" / f"{name}.json").read_text()) for name in ("scenes", "costs"))
+    (folder / "ours" / "scenes.json").write_text(json.dumps(scenes | {"waves": [["a"], ["b"]]}))
+    for name, waves in (("latent_supervision", {"0": {}, "1": {}}), ("rgb_alignment", {"0": {}})):
+        costs["phases"][name]["waves"] = waves
+    (folder / "ours" / "costs.json").write_text(json.dumps(costs))
+    rows, left_out = results.read_rows(folder)
+    assert [row.name for row in rows] == ["macro_only"]
+    assert left_out == [f"{folder / 'ours'} has learned 1 of 2 waves: go on with --resume true"]
+
+
 def test_a_table_has_means_spreads_and_costs_of_its_runs(rows, capsys):
     with pytest.raises(SystemExit) as left:
         main(["tables", str(rows), "--out", str(rows / "page.md"), "--num_scenes", "1000"])
