@@ -39,7 +39,8 @@ class RgbAlignment(Phase):
         decoder: What renderings are decoded with; the small one is not trained, nor is then the full one.
         latent_weight: t in [0, 1); for the latents alone, train latent supervision and no alignment.
         crop_size: Pixels along the side of the part of each view that a step sees, at the object; all where it is None.
-        encoder_follows: Whether the encoder follows what scenes render. No scene may be held to its latents meanwhile.
+        encoder_follows: Whether the encoder follows what scenes render, at its rate. Gradients that are clipped by
+            their norm over all parts are clipped with the encoder's.
 
     Raises:
         UsageError: There is no small decoder; or an encoder that follows has a weight of its latents.
