@@ -1,7 +1,7 @@
 """``scaled-ig`` in processes of their own, forked from one that has imported everything: they begin at once.
 
 A process that begins cold spends seconds on imports, and a run of a tiny pack one. What is forked has the arguments,
-environment, folder and process group of a call, and ends as a program does.
+environment, folder and process group of a call, and ends as a program does. So have the other ranks of a run.
 """
 
 from __future__ import annotations
@@ -65,6 +65,46 @@ class WarmProgram:
         self._server.communicate()
 
 
+class WaitingRank(subprocess.Popen):
+    """Another rank of the run, forked before the first has done anything; it begins once it is told its environment."""
+
+    def __init__(self) -> None:
+        reading, self._writing = os.pipe()
+        self.args, self.returncode, self.pid = sys.argv, None, os.fork()
+        self.stdin = self.stdout = self.stderr = None
+        self._child_created, self._waitpid_lock = True, threading.Lock()
+        if self.pid:
+            return os.close(reading)
+        os.close(self._writing)
+        with os.fdopen(reading) as pipe:
+            environment = pipe.readline()
+        if not environment:  # the first rank has ended without it
+            os._exit(0)
+        os.environ.clear()
+        os.environ.update(json.loads(environment))
+        from scaled_ig.cli import main
+
+        sys.exit(main())
+
+    def begin(self, environment: dict[str, str]) -> WaitingRank:
+        """Let it begin."""
+        with os.fdopen(self._writing, "w") as pipe:
+            pipe.write(json.dumps(environment) + "\n")
+        return self
+
+
+def rank_starter(waiting: list[WaitingRank]) -> Any:
+    """``subprocess.Popen``, but a rank that is to be started is one of those that wait, while there are any."""
+
+    class Popen(subprocess.Popen):
+        def __new__(cls, command, env=None, **options):
+            if waiting and env and "LOCAL_RANK" in env and list(command[1:]) == sys.argv:
+                return waiting.pop(0).begin(env)
+            return super().__new__(cls)
+
+    return Popen
+
+
 def become(call: dict) -> None:
     """Take up what a call says, in the process that was forked for it."""
     os.setsid()
@@ -77,6 +117,9 @@ def become(call: dict) -> None:
     sys.path[:0] = [folder for folder in call["environment"].get("PYTHONPATH", "").split(os.pathsep) if folder]
     sys.argv = [str(PROGRAM), *call["arguments"]]
     sys.modules["__main__"].__spec__ = None  # whoever starts this program again calls PROGRAM
+    if "--trainer.devices" in sys.argv:  # and not --trainer.devices=N, with which ranks begin cold
+        ranks = int(sys.argv[sys.argv.index("--trainer.devices") + 1])
+        subprocess.Popen = rank_starter([WaitingRank() for _ in range(1, ranks)])
     if call["faults"]:
         Operations(**call["faults"])
 
