@@ -40,12 +40,16 @@ class KillInWave(Callback):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, run_scaled_ig, tiny_config):
-    """Runs in two waves of two scenes, by what later waves do with what is shared: their commands and folders."""
+    """Runs in two waves of two scenes, by what later waves do with what is shared: their commands and folders.
+
+    The encoder follows, so that where it is left too soon, or on one rank, later scenes show it.
+    """
     runs = {}
+    follow = ("--phases.rgb_alignment.module.init_args.encoder_follows", "true")
 
     def make(shared: str):
         if shared not in runs:
-            options = ("fit", "--config", tiny_config, "--waves.scenes", 2, "--waves.shared", shared)
+            options = ("fit", "--config", tiny_config, "--waves.scenes", 2, "--waves.shared", shared, *follow)
             folder = tmp_path_factory.mktemp("waves") / shared
             status, output = run_scaled_ig(*options, "--run_dir", folder)
             assert status == 0, output[-3000:]
