@@ -43,7 +43,7 @@ $(VEHICLES)/pack.json:
 
 define vehicles_row
 runs/held_out/vehicles/$(1)-n$(2)/seed0/finished: runs/$(AT)/cars/$(1)-n$(2)/stage1/finished | $(VEHICLES)/pack.json
-	$(call fit_files,$(1)) --data.path $(VEHICLES) --data.stage1_scenes 0 $(ONLY_STAGE2) --init_from $$(<D)
+	$(call fit_files,$(1)) --data.path $(VEHICLES) --data.stage1_scenes 0 --data.stage2_scenes $(VEHICLE_SHAPES) $(ONLY_STAGE2) --init_from $$(<D)
 	@ln -sfn ../../../$(AT)/cars/$(1)-n$(2)/stage1 runs/held_out/vehicles/$(1)-n$(2)/stage1
 	$(scale_done)
 endef
@@ -59,7 +59,7 @@ runs/held_out/cars/$(1)-vehicles-n$(VEHICLE_SHAPES)/seed0/finished: runs/held_ou
 endef
 define vehicles_plain
 runs/held_out/vehicles/plain/seed0/finished: | venv $(VEHICLES)/pack.json
-	$(call fit_files,plain) --data.path $(VEHICLES) --data.stage1_scenes 0
+	$(call fit_files,plain) --data.path $(VEHICLES) --data.stage1_scenes 0 --data.stage2_scenes $(VEHICLE_SHAPES)
 	$(scale_done)
 endef
 $(eval $(vehicles_plain))
