@@ -110,6 +110,8 @@ def worst(sizes: Sizes) -> bytes:
         images = [truth, *(one.run.bank[name].render(batch.cameras) for one in shown)]
         captions = [name, *(f"{float(psnr(image, truth)[0]):.1f} dB" for image in images[1:])]
         for column, (image, caption) in enumerate(zip(images, captions, strict=True)):
+            while draw.textlength(caption, font=font) > width - 6:
+                caption = caption.removesuffix("…")[:-1] + "…"
             draw.text((column * width + 3, top), caption, fill="black", font=font)
             picture = Image.fromarray(to_pictures(image[0])).resize((width, height), Image.Resampling.NEAREST)
             sheet.paste(picture, (column * width, top + CAPTION))
