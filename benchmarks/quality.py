@@ -62,22 +62,8 @@ MICRO_MACRO = ("recipes/latent.yaml", "ablations/rgb.yaml", "ablations/demo/rgb_
 TEXELS = ("--scene.representation.init_args.plane_resolution=32",)  # what the unit has always had
 RECIPES = {
     "fast": Recipe(("recipes/fast.yaml",)),
-    "best": Recipe(
-        ("recipes/fast.yaml",),
-        (
-            "--scene.representation.init_args.plane_resolution=128",
-            "--scene.sampling.init_args.num_samples=64",
-            "--phases.latent_supervision.max_steps=1200",
-        ),
-    ),
-    "small": Recipe(
-        ("recipes/fast.yaml",),
-        (
-            "--scene.representation.init_args.channels=8",
-            "--scene.representation.init_args.plane_resolution=64",
-            "--phases.latent_supervision.max_steps=600",
-        ),
-    ),
+    "sharp": Recipe(("recipes/fast.yaml", "presets/sharp.yaml")),
+    "small": Recipe(("recipes/fast.yaml", "presets/small.yaml")),
     "plain tri-planes": Recipe(("recipes/fast.yaml", "ablations/no_prior.yaml"), has_stage1=False),
     "Micro-Macro": Recipe(MICRO_MACRO, TEXELS),
     UNIT: Recipe(
