@@ -5,7 +5,7 @@
 
 # Of 40 views four are for tests. Scenes see as many images however few views they have.
 FROM := fast-m0 fast-m10 latent-m10
-PRIORS := $(firstword $(cars_n1)) $(call largest,cars)
+PRIORS := $(sort $(firstword $(cars_n1)) $(call largest,cars))
 epochs-fast := latent_supervision:19
 epochs-plain := $(epochs-fast)
 epochs-latent := latent_supervision:4 rgb_alignment:10

@@ -53,7 +53,11 @@ def tables(
         raise UsageError("two of the folders have the same name, and so would their tables: give each once")
     beside = page.with_suffix("")
     beside.mkdir(parents=True, exist_ok=True)
-    parts = ["# Results", f"`scaled-ig tables {' '.join(folders)}` wrote this page from the files of the runs."]
+    parts = [
+        "# Results",
+        f"`scaled-ig tables {' '.join(folders)}` wrote this page from the files of the runs.",
+        results.LEGEND,
+    ]
     records = {}
     for name, (rows, left_out) in rows_by_folder.items():
         section = table_sections.section(name, rows, num_scenes)

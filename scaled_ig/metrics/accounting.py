@@ -40,6 +40,10 @@ class Growth:
         """How many scenes the other way learns for what is spent here once."""
         return self.once / other.each
 
+    def is_parallel(self, other: Growth, tolerance: float) -> bool:
+        """Whether a further scene adds as much in both, but for this share of it."""
+        return abs(self.each - other.each) < tolerance * other.each
+
     def break_even(self, other: Growth) -> int | None:
         """Fewest scenes from which on this costs no more than the other; None where no number is enough.
 

@@ -28,6 +28,10 @@ OFFSETS = sorted(
 """Where a label may stand about its point, in points; the nearest first, right of it before left."""
 
 
+NOISE = 0.1
+"""Share by which τ of the same steps differs from run to run on a machine that does other work."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """What one way of learning N scenes costs.
@@ -107,23 +111,22 @@ def _crossing(curve: Curve, baseline: Curve | None, place: int) -> tuple[int, fl
     growth, other = pairs[place]
     scenes = growth.break_even(other)
     cost = curve.at(scenes) if scenes else None
-    is_parallel = abs(growth.each - other.each) < 0.01 * other.each  # they meet by chance
-    return (scenes, cost[place]) if scenes and cost and not is_parallel else None
+    meet_by_chance = growth.is_parallel(other, NOISE if place == 0 else 0.01)
+    return (scenes, cost[place]) if scenes and cost and not meet_by_chance else None
 
 
-def draw_landscape(points: Sequence[Point], dot: str, ring: str) -> bytes:
+def draw_landscape(points: Sequence[Point], dot: str, ring: str, time: str = "wall minutes") -> bytes:
     """PSNR against minutes and megabytes a scene.
 
     Args:
         points: The ways.
         dot: What filled dots say.
         ring: What rings say; a thin line joins them to their dot.
+        time: What minutes are.
     """
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, 2, figsize=(11, 4.8), sharey=True, layout="constrained")
-        for place, (axes, unit) in enumerate(
-            zip(panels, ("wall minutes a scene", "raw float32 MB a scene"), strict=True)
-        ):
+        for place, (axes, unit) in enumerate(zip(panels, (f"{time} a scene", "raw float32 MB a scene"), strict=True)):
             axes.set(xscale="log", xlabel=unit)
             for point, colour in zip(points, cycle(PALETTE), strict=False):
                 if point.other:

@@ -7,14 +7,14 @@ stage 2, or a single run of both stages.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from scaled_ig.errors import UsageError
-from scaled_ig.metrics.accounting import MEGABYTE
+from scaled_ig.metrics.accounting import MEGABYTE, Growth
 from scaled_ig.report import papers
 from scaled_ig.report.cost_figures import Point, draw_landscape
 from scaled_ig.report.cost_table import markdown_lines
@@ -52,6 +52,15 @@ HEADINGS = {
     "latent_spaces": "Three ways in a latent space, § 3.2 of the workshop paper (`make latent-spaces`)",
 }
 """What a table is and what makes it, by the name of the folder above it."""
+
+
+LEGEND = (
+    "Scenes of stage 1 are S1, those of stage 2 S2; N1 and N2 are their numbers. Training of N scenes takes "
+    "t1 + τ (N − N1): t1 is the time of stage 1, τ that of a further scene. Their bytes are m1 + μ (N − N1): m1 is "
+    "what scenes share, with the scenes of stage 1, and μ a further scene. M is the number of base planes. The row "
+    "`fast-m10-v3-n500` is the recipe *fast* with ten base planes, three training views of a scene and 500 scenes in "
+    "stage 1. LPIPS is in tables of machines that have its weights."
+)
 
 
 def heading(folder: Path) -> str:
@@ -159,13 +168,25 @@ def columns(rows: Sequence[Row], at: int) -> list[dict[str, Any]]:
         rows: Of one table.
         at: N, the number of scenes for which costs are extrapolated.
     """
-    return [_columns(row, at) for row in rows]
+    time = time_of(rows)
+    return [_columns(row, time, at) for row in rows]
 
 
-def _columns(row: Row, at: int) -> dict[str, Any]:
+def time_of(rows: Iterable[Row]) -> str:
+    """What the seconds of a table are: of the processor where all rows know them, else of the wall."""
+    known = all(cost.processor_minutes is not None for row in rows for cost in row.costs())
+    return "processor" if known else "wall"
+
+
+def minutes_of(cost: RunCosts, time: str) -> Growth:
+    """t(N) in processor or wall minutes."""
+    return (cost.processor_minutes if time == "processor" else None) or cost.minutes
+
+
+def _columns(row: Row, time: str, at: int) -> dict[str, Any]:
     latent, own_bytes, shared = row.parts()
     costs = row.costs()
-    minutes, memory = [cost.minutes for cost in costs], costs[0].bytes
+    minutes, memory = [minutes_of(cost, time) for cost in costs], costs[0].bytes
     record: dict[str, Any] = {
         "": row.title,
         "latent space": latent,
@@ -177,14 +198,18 @@ def _columns(row: Row, at: int) -> dict[str, Any]:
         "PSNR S1, dB": _mean(row.quality("s1", "psnr")),
         "SSIM S2": _mean(row.quality("s2", "ssim")),
         "LPIPS S2": _mean(row.quality("s2", "lpips")),
-        "τ, s a scene": 60 * statistics.median(time.each for time in minutes),  # other work disturbs one seed, not most
+        "τ, s a scene": 60
+        * statistics.median(growth.each for growth in minutes),  # other work disturbs one seed, not most
         "μ, kB a scene": memory.each / 1000,
-        f"min at N = {at:,}": statistics.median(time.at(at) for time in minutes) if at >= memory.first else None,
+        f"min at N = {at:,}": statistics.median(growth.at(at) for growth in minutes) if at >= memory.first else None,
         f"MB at N = {at:,}": memory.at(at) / MEGABYTE if at >= memory.first else None,
     }
+    paper = papers.PAPER_ROWS.get(row.title, {})
     if costs[0].num_scenes(2) == papers.N2 and costs[0].num_scenes(1) in (0, papers.N1):
         record |= {"pooled PSNR, 10 : 40, dB": row.mixed("psnr_pooled"), "SSIM, 10 : 40": row.mixed("ssim_signed")}
-        record |= {f"paper: {name}": value for name, value in papers.PAPER_ROWS.get(row.title, {}).items()}
+        record |= {f"paper: {name}": value for name, value in paper.items()}
+    else:  # which rows are ahead may be compared whatever the scenes
+        record |= {"paper's cars: PSNR, dB": paper.get("PSNR, dB")}
     return record
 
 
@@ -194,19 +219,21 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def landscape(rows: Sequence[Row]) -> bytes:
     """PSNR of stage 2 against minutes and megabytes a scene, as PNG; rings have stage 1 shared out."""
-    points = []
+    points, time = [], time_of(rows)
     for row in rows:
         costs, psnr = row.costs(), _mean(row.quality("s2", "psnr"))
         if psnr is None:
             continue
-        each = statistics.median(cost.minutes.each for cost in costs), costs[0].bytes.each / MEGABYTE
+        minutes = [minutes_of(cost, time) for cost in costs]
+        each = statistics.median(growth.each for growth in minutes), costs[0].bytes.each / MEGABYTE
         n2 = costs[0].num_scenes(2)
         effective = (
-            statistics.median(cost.minutes.effective(n2) for cost in costs),
+            statistics.median(growth.effective(n2) for growth in minutes),
             costs[0].bytes.effective(n2) / MEGABYTE,
         )
         points.append(Point(row.title, psnr, each, effective))
-    return draw_landscape(points, "τ, μ: a further scene", "stage 1 and shared parts shared out over N2")
+    dot, ring = "τ, μ: a further scene", "stage 1 and shared parts shared out over N2"
+    return draw_landscape(points, dot, ring, f"{time} minutes")
 
 
 DIGITS = {
@@ -247,7 +274,7 @@ def provenance(rows: Sequence[Row]) -> str:
         f"{stage1_text}, {len(run.scenes(2))} in stage 2, {views} never-seen views of them. PSNR and SSIM "
         "per image, then mean over the views of a scene, then over scenes. Nobody sees view directions. Rows without a "
         "latent space train on random rays or whole images as each run's config.yaml says. Sizes are float32, without "
-        f"Adam's moments. Seconds are wall time, the median over seeds, {where_and_when(rows)}."
+        f"Adam's moments. Seconds are {time_of(rows)} time, the median over seeds, {where_and_when(rows)}."
     )
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from scaled_ig.metrics.accounting import MEGABYTE, Growth
 from scaled_ig.progress import Progress
 from scaled_ig.report.base_planes import measure_bases
-from scaled_ig.report.cost_figures import Curve
-from scaled_ig.report.results import Row, where_and_when
+from scaled_ig.report.cost_figures import NOISE, Curve
+from scaled_ig.report.results import Row, minutes_of, time_of, where_and_when
 from scaled_ig.report.run_costs import RunCosts
 from scaled_ig.runs.record import RunRecord
 
@@ -122,13 +122,12 @@ class Sizes:
 
     @cached_property
     def time(self) -> str:
-        """What minutes and seconds are: of the processor where all rows know it, else of the wall."""
-        known = all(one.costs.processor_minutes is not None for one in self.rows)
-        return "processor" if known else "wall"
+        """What minutes and seconds are, processor or wall."""
+        return time_of(one.row for one in self.rows)
 
     def minutes(self, one: SizedRow) -> Growth:
         """t(N) of a row."""
-        return (one.costs.processor_minutes if self.time == "processor" else None) or one.costs.minutes
+        return minutes_of(one.costs, self.time)
 
     def curve(self, one: SizedRow) -> Curve:
         """t(N) and m(N) of a row."""
@@ -143,9 +142,10 @@ class Sizes:
         return ways
 
     @property
-    def largest(self) -> list[SizedRow]:
-        """Of each way the row with most scenes in stage 1."""
-        return [rows[-1] for rows in self.ways.values()]
+    def shown(self) -> list[SizedRow]:
+        """Of each way the row with most scenes in stage 1; where rows differ in views, of those with the fewest."""
+        fewest = min((one.views for one in self.rows if one.views), default=None)
+        return [rows[-1] for rows in self.ways.values() if rows[-1].views == fewest or not self.differ_in_views]
 
     @property
     def baselines(self) -> list[SizedRow]:
@@ -157,8 +157,8 @@ class Sizes:
         return np.array([one.psnrs[name] for name in self.ids])
 
     def worst(self) -> list[str]:
-        """The worst of the compared scenes, by their mean over the largest rows; the worst first."""
-        mean = np.mean([self.psnrs(one) for one in self.largest], axis=0)
+        """The worst of the compared scenes, by their mean over the shown rows; the worst first."""
+        mean = np.mean([self.psnrs(one) for one in self.shown], axis=0)
         return [self.ids[place] for place in mean.argsort(kind="stable")[:WORST]]
 
     def records(self, at: int) -> list[dict[str, Any]]:
@@ -200,31 +200,49 @@ class Sizes:
         """From how many scenes on a row takes no more time than each baseline, and no more bytes than one."""
         if not one.first or self.differ_in_views:
             return {}
-        time = {f"N: time of {other.row.title}": (self.minutes(one), self.minutes(other)) for other in self.baselines}
-        size = {f"N: bytes of {other.row.title}": (one.costs.bytes, other.costs.bytes) for other in self.baselines[:1]}
-        pairs = time | (size if one.num_bases else {})  # without base planes a scene has as many floats in both
-        even = {name: growth.break_even(baseline) for name, (growth, baseline) in pairs.items()}
-        return {name: "never" if scenes is None else scenes for name, scenes in even.items()}
+        crossings: dict[str, Any] = {}
+        for other in self.baselines:
+            time, baseline = self.minutes(one), self.minutes(other)
+            even = "not told" if time.is_parallel(baseline, NOISE) else time.break_even(baseline)
+            crossings[f"N: time of {other.row.title}"] = "never" if even is None else even
+        for other in self.baselines[:1] if one.num_bases else ():  # else a scene has as many floats in both
+            even = one.costs.bytes.break_even(other.costs.bytes)
+            crossings[f"N: bytes of {other.row.title}"] = "never" if even is None else even
+        return crossings
 
     def spreads(self) -> list[dict[str, Any]]:
-        """How PSNR spreads over the compared scenes, a record a row."""
+        """How PSNR spreads over the compared scenes, and what it is over that without a stage 1; a record a row."""
         return [
             {"": one.row.title}
             | {f"PSNR, {100 * share:.0f} %, dB": float(np.quantile(self.psnrs(one), share)) for share in QUANTILES}
             | {"PSNR, worst, dB": float(self.psnrs(one).min())}
+            | self._over_baseline(one)
             for one in self.rows
         ]
+
+    def _over_baseline(self, one: SizedRow) -> dict[str, Any]:
+        """Over the cheapest row without a stage 1 and with as many views, scene by scene."""
+        plain = next((other for other in self.baselines if other.views == one.views), None)
+        if plain is None or one is plain:
+            return {}
+        gains = self.psnrs(one) - self.psnrs(plain)
+        return {"over no stage 1, dB": float(gains.mean()), "± its standard error": _standard_error(gains)}
 
     def provenance(self) -> str:
         """What rows are compared on, and where and when their runs were made."""
         of_scene = {scene["id"]: scene["num_views"] for scene in self.rows[0].run.scenes(2)}
         views, rows = sum(of_scene[name] for name in self.ids), [one.row for one in self.rows]
+        crossings = (
+            "N is that from which on a row takes no more than the row named; it is not told where τ differ by less "
+            f"than {100 * NOISE:.0f} %, as those of the same steps do from run to run. "
+        )
+        crossings = "" if self.differ_in_views else crossings
         return (
             f"PSNR S2 is that of {len(self.ids)} scenes, drawn by seed among those that every row learned in stage 2, "
             f"on {views} never-seen views: per image, then mean over the views of a scene, then over scenes. A "
             "standard error is that of the difference scene by scene. τ is over all N2 scenes. MiB are the most that "
-            "the process of a stage held. N is that from which on a row takes no more than the row named. Sizes are "
-            f"float32, without Adam's moments. Seconds are {self.time} time, {where_and_when(rows)}."
+            f"the process of a stage held. {crossings}Sizes are float32, without Adam's moments. Seconds are "
+            f"{self.time} time, {where_and_when(rows)}."
         )
 
     def scenes(self) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ HEAD, CAPTION, SMALLEST = 18, 14, 128
 
 def growth(sizes: Sizes, most: int) -> bytes:
     """t(N) and m(N) of each way's largest row (the papers' Fig. 5); rings where one costs as much as the baseline."""
-    curves = [sizes.curve(one) for one in sizes.largest]
+    curves = [sizes.curve(one) for one in sizes.shown]
     baseline = sizes.curve(sizes.baselines[0]) if sizes.baselines else None
     return draw_growth(curves, most, baseline, f"{sizes.time} minutes")
 
@@ -89,12 +89,12 @@ def spread(sizes: Sizes) -> bytes:
 
 @torch.no_grad()
 def worst(sizes: Sizes) -> bytes:
-    """The worst compared scenes, a line each: an unseen view, and what each way's largest row renders of it.
+    """The worst compared scenes, a line each: an unseen view, and what each shown row renders of it.
 
     Raises:
         UsageError: The pack is gone or has changed.
     """
-    shown, ids = sizes.largest, sizes.worst()
+    shown, ids = sizes.shown, sizes.worst()
     data = shown[0].run.open_data()
     places = {name: place for place, name in enumerate(data.scene_ids(2))}
     views = data.split(2, "test")

@@ -8,6 +8,7 @@ from typing import Any
 
 from scaled_ig.errors import UsageError
 from scaled_ig.report import results, scaling, scaling_figures
+from scaled_ig.report.base_planes import SCENES, VIEWS
 from scaled_ig.report.results import Row
 from scaled_ig.report.scaling import Sizes
 
@@ -70,7 +71,12 @@ def _sizes(name: str, sizes: Sizes, at: int) -> Section:
     try:
         bases = scaling.bases(sizes)
         further |= {f"{name}-bases.csv": bases}
-        tables += [results.markdown(bases)]
+        about = (
+            "Effective rank is exp of the entropy of the singular values' shares. The effective number of bases is "
+            "that of their use, mean |w| · ‖base‖. PSNR, whole and with a part of every scene left out, is of "
+            f"{SCENES} scenes, {VIEWS} views of each."
+        )
+        tables += [results.markdown(bases), about]
         charts["worst"] = scaling_figures.worst(sizes), "The worst scenes: truth, and what each way renders"
     except UsageError as error:  # the pack is elsewhere: what is measured still stands
         left_out = [f"base planes and the worst scenes: {error}"]

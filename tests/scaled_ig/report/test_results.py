@@ -88,9 +88,9 @@ def test_a_table_has_means_spreads_and_costs_of_its_runs(rows, capsys):
     assert float(ours["± seeds"]) == pytest.approx(statistics.stdev([20, 21, 22.5]))
     costs = json.loads((rows / "ours" / "seed0" / "costs.json").read_text())
     phases, own = costs["phases"], sum(costs["bytes_per_scene"].values())
-    each = sum(phases[name]["seconds"] for name in ("latent_supervision", "rgb_alignment")) / 4
+    each = sum(phases[name]["processor_seconds"] for name in ("latent_supervision", "rgb_alignment")) / 4
     first = json.loads((rows / "ours" / "stage1" / "costs.json").read_text())["phases"]
-    once = sum(first[name]["seconds"] for name in STAGE_1)
+    once = sum(first[name]["processor_seconds"] for name in STAGE_1)
     assert float(ours["τ, s a scene"]) == pytest.approx(each)
     assert float(ours["min at N = 1,000"]) == pytest.approx((once + 996 * each) / 60)
     shared = sum(costs["shared_bytes"].values()) + own  # with the mean scene of a version
@@ -98,6 +98,7 @@ def test_a_table_has_means_spreads_and_costs_of_its_runs(rows, capsys):
     page = (rows / "page.md").read_text()
     assert "| Ours | ✓ | ✓ | ✓ | 3 | 21.17 | 1.26 |" in page
     assert "4 scenes in stage 1, 4 in stage 2, 4 never-seen views" in page
+    assert "Seconds are processor time" in page
     shutil.move(rows / "macro_only", rows.parent / "macro_only")
     assert "by more than a standard deviation over seeds: my_own_row (+3.83 dB)" in results.verdict(
         results.read_rows(rows)[0]
@@ -131,8 +132,25 @@ def test_rows_of_other_scenes_do_not_stand_together(rows, tmp_path, tiny_run):
         results.read_rows(folder)
 
 
-def test_the_papers_stand_beside_runs_of_their_size_alone(rows, monkeypatch):
-    assert not any(name.startswith("paper") for name in results.columns(results.read_rows(rows)[0], 1000)[0])
+def test_seconds_are_of_the_wall_where_a_row_was_trained_by_several_processes(rows, tmp_path):
+    folder = tmp_path / "demo"
+    for name in ("macro_only", "my_own_row"):
+        shutil.copytree(rows / name, folder / name)
+    costs = json.loads((folder / "macro_only" / "costs.json").read_text())
+    costs["machine"]["ranks"] = 2
+    (folder / "macro_only" / "costs.json").write_text(json.dumps(costs))
+    phases = json.loads((folder / "my_own_row" / "seed0" / "costs.json").read_text())["phases"]
+    wall = sum(phases[name]["seconds"] for name in ("latent_supervision", "rgb_alignment")) / 4
+    read, _ = results.read_rows(folder)
+    assert results.columns(read, 1000)[1]["τ, s a scene"] == pytest.approx(wall)
+    assert "Seconds are wall time" in results.provenance(read)
+
+
+def test_of_the_papers_only_psnr_stands_beside_runs_of_another_size(rows, monkeypatch):
+    ours, *_, other = results.columns(results.read_rows(rows)[0], 1000)
+    assert ours["paper's cars: PSNR, dB"] == papers.TABLE_3["Ours"].psnr
+    assert other["paper's cars: PSNR, dB"] is None
+    assert not any(name.startswith("paper:") for name in ours)
     monkeypatch.setattr(papers, "N1", 4)
     monkeypatch.setattr(papers, "N2", 4)
     ours, macro, other = results.columns(results.read_rows(rows)[0], 1000)

@@ -70,6 +70,9 @@ def test_rows_are_compared_on_scenes_that_all_have(sizes):
     assert (plain["MiB peak, stage 1"], many["MiB peak, stage 1"]) == (None, 1004.0)
     assert sizes.spreads()[0]["PSNR, worst, dB"] == min(PLAIN)
     assert sizes.spreads()[0]["PSNR, 50 %, dB"] == pytest.approx(np.median(PLAIN))
+    over = np.array(PSNRS["latent-m3-n2"][:3]) - PLAIN
+    assert sizes.spreads()[1]["over no stage 1, dB"] == pytest.approx(over.mean())
+    assert sizes.spreads()[1]["± its standard error"] == pytest.approx(over.std(ddof=1) / 3**0.5)
     mean = np.mean([PLAIN, PSNRS["latent-m3-n4"][:3]], axis=0)
     assert sizes.worst() == [sizes.ids[place] for place in mean.argsort()][:WORST]
 
@@ -101,6 +104,11 @@ def test_rows_of_few_views_are_a_line_each_and_compared_with_nobody_in_time(tiny
     assert [one["views"] for one in (plain, few, more, nine)] == [2, 2, 2, 9]
     assert (few["over the smallest N1, dB"], more["over the smallest N1, dB"], nine["N1"]) == (None, 1.0, 2)
     assert not [name for one in (few, more, nine) for name in one if name.startswith("N:")]
+    assert [row.get("over no stage 1, dB") for row in sizes.spreads()] == [None, 2.0, 3.0, None], (
+        "nine views: no baseline"
+    )
+    assert [one.row.name for one in sizes.shown] == ["plain-v2", "latent-m3-v2-n4"], "the fewest views, most scenes"
+    assert "N is that from which" not in sizes.provenance()
     Image.open(io.BytesIO(scaling_figures.views(sizes))).load()
     alone = [one.row for one in sizes.rows if one.first in (0, 2)]
     assert results.differ_in_size(alone), "several numbers of views are enough"
@@ -115,6 +123,18 @@ def test_a_row_pays_from_where_its_line_lies_below(sizes):
     assert few["min at N = 100"] == pytest.approx((90 + 98 * 10) / 60)
     assert few["N: time of plain"] == 5
     assert "N: time of plain" not in plain
+
+
+def test_where_steps_cost_alike_no_number_of_scenes_is_told(folder, tmp_path):
+    for name in ("latent-m3-n2", "latent-m3-n4", "plain"):
+        shutil.copytree(folder / name, tmp_path / "cars" / name)
+    file = tmp_path / "cars" / "plain" / "costs.json"
+    costs = json.loads(file.read_text())
+    for phase in costs["phases"].values():
+        phase["processor_seconds"] = 1.05 * 20
+    file.write_text(json.dumps(costs))
+    _, few, many = Sizes.of(results.read_rows(tmp_path / "cars")[0]).records(100)
+    assert few["N: time of plain"] == many["N: time of plain"] == "not told"
 
 
 def test_wall_time_stands_where_a_row_knows_no_other(sizes):
