@@ -9,6 +9,8 @@ import torch
 from data_modules.packing.pack import write_pack
 from data_modules.shapenet import ShapeNetCars
 from data_modules.sources.base import SceneEntry
+from scaled_ig.bank.blocks import read_start
+from scaled_ig.bank.index import Index
 from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.cameras import orbit
 from scaled_ig.documents import parse_yaml
@@ -201,6 +203,14 @@ def test_scenes_start_where_their_views_say(alone, capsys):
     assert torch.equal(model.representation.hull.weight, trained["scene.representation.hull.weight"])
     away = ((rows - mean["micro"]) * texels).square().mean((1, 2, 3, 4)).sqrt()
     assert (away[:2] > 0.01).all()
+
+
+def test_the_map_of_starts_is_an_item_of_what_is_shared(alone, run_scaled_ig):
+    start = read_start(alone / "bank", Index.read(alone / "bank").versions["stage1"])
+    status, output = run_scaled_ig("costs", alone)
+    assert status == 0, output[-3000:]
+    (table,) = json.loads((alone / "costs" / "cost_table.json").read_text())["runs"]
+    assert table["shared_bytes"]["stage1"]["start of scenes"] == start.weight.nbytes + start.offset.nbytes
 
 
 def test_a_start_from_views_needs_the_mean(tmp_path, run_scaled_ig, call):

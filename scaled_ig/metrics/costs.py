@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scaled_ig.bank.blocks import BLOCKS, MEAN
+from scaled_ig.bank.blocks import BLOCKS, MEAN, START
 from scaled_ig.bank.changes import files_of
 from scaled_ig.bank.description import build
 from scaled_ig.bank.index import INDEX_FILE, BankVersion, Index
@@ -23,6 +23,9 @@ from scaled_ig.cameras import focal_of, orbit
 from scaled_ig.distributed.cores import processor_name
 from scaled_ig.documents import parse_json
 from scaled_ig.scene_model import SceneModel
+
+BESIDE = {MEAN: "mean scene", START: "start of scenes"}
+"""What a file of shared parts holds beside the model's, by how names of its tensors begin."""
 
 
 def row_bytes(model: SceneModel) -> dict[str, int]:
@@ -94,7 +97,7 @@ def bank_bytes(folder: Path) -> dict[str, dict[str, int]]:
     versions = index.versions
     items = {"records": {name: table.total(name) for name, version in versions.items() if version.num_scenes}}
     for names in versions_by_file(versions):
-        items[f"shared {', '.join(names)}"] = _shared_file_bytes(folder, versions[names[0]])
+        items[f"shared {', '.join(names)}"] = shared_file_bytes(folder, versions[names[0]])
     items["index"] = {name: (folder / name).stat().st_size for name in (INDEX_FILE, index.table)}
     named = {INDEX_FILE, index.table, *(f"{BLOCKS}/{name}" for name in table.blocks())}
     named |= {version.shared_file for version in versions.values()}
@@ -112,8 +115,13 @@ def versions_by_file(versions: dict[str, BankVersion]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _shared_file_bytes(folder: Path, version: BankVersion) -> dict[str, int]:
-    """Bytes of a file of shared parts, by part; its table of contents and the reference rows apart."""
+def shared_file_bytes(folder: Path, version: BankVersion) -> dict[str, int]:
+    """Bytes of a file of shared parts, by part; its table of contents, and where scenes start, apart.
+
+    Args:
+        folder: Of the bank.
+        version: Whose file it is.
+    """
     with (folder / version.shared_file).open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         contents = parse_json(stream.read(length))
@@ -121,7 +129,8 @@ def _shared_file_bytes(folder: Path, version: BankVersion) -> dict[str, int]:
     for name, tensor in contents.items():
         if name != "__metadata__":
             start, end = tensor["data_offsets"]
-            part = "mean scene" if name.startswith(MEAN) else parts[name]
+            beside = (title for start, title in BESIDE.items() if name.startswith(start))
+            part = next(beside, None) or parts[name]
             sizes[part] = sizes.get(part, 0) + end - start
     return sizes
 

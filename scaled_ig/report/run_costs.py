@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from scaled_ig.allowed import class_in
+from scaled_ig.bank.blocks import START
 from scaled_ig.bank.changes import files_of
 from scaled_ig.errors import UsageError
 from scaled_ig.metrics.accounting import Growth
-from scaled_ig.metrics.costs import bank_bytes, versions_by_file
+from scaled_ig.metrics.costs import BESIDE, bank_bytes, shared_file_bytes, versions_by_file
 from scaled_ig.runs.record import RunRecord
 
 FLOAT_BYTES = 4
@@ -113,11 +114,13 @@ class RunCosts:
         items: dict[str, dict[str, int]] = {}
         digests: set[str] = set()
         for record in self._records():
-            sizes = dict(record.costs["shared_bytes"])
-            if sum(sizes.values()) > sizes.get("buffers", 0):  # independent scenes do not start from their mean
-                sizes["mean scene"] = sum(record.row_bytes().values())
             for names in versions_by_file(record.bank.versions):
-                digest = record.bank.versions[names[0]].shared_sha256
+                version = record.bank.versions[names[0]]
+                sizes, digest = dict(record.costs["shared_bytes"]), version.shared_sha256
+                if sum(sizes.values()) > sizes.get("buffers", 0):  # independent scenes do not start from their mean
+                    sizes["mean scene"] = sum(record.row_bytes().values())
+                start = BESIDE[START]
+                sizes[start] = shared_file_bytes(record.folder.bank, version).get(start, 0)
                 is_needed = record is self.run or set(names) & set(record.versions(1))
                 if is_needed and digest not in digests:
                     digests.add(digest)

@@ -6,6 +6,7 @@ from scaled_ig.bank.scene_bank import SceneBank
 from scaled_ig.metrics.costs import bank_bytes, bytes_per_scene, milliseconds_per_image, row_bytes, shared_bytes
 from scaled_ig.rendering.sampling import InsideHull
 from scaled_ig.representations.occupancy import Hulls
+from scaled_ig.representations.view_start import ViewStart
 from tests.conftest import ball_hulls
 
 
@@ -57,10 +58,9 @@ def test_what_scenes_share_adds_up_to_their_shared_state(tiny_scene):
 
 def test_every_byte_of_a_bank_has_a_name(tiny_scene, tmp_path):
     scene, bank = tiny_scene(), tmp_path / "bank"
+    start, mean = ViewStart(torch.zeros(3, 5, 2), torch.zeros(3, 4, 4, 2)), scene.representation.mean_scene()
     for version, names in (("one", "abcd"), ("two", "efgh")):
-        SceneBank.write(
-            bank, scene, list(names), version, [""] * 4, encoding="float32", mean=scene.representation.mean_scene()
-        )
+        SceneBank.write(bank, scene, list(names), version, [""] * 4, encoding="float32", mean=mean, view_start=start)
     with torch.no_grad():
         scene.renderer.head.out.bias.add_(1)
     SceneBank.write(bank, scene, list("ijkl"), "three", [""] * 4, encoding="int8_difference")
@@ -73,8 +73,9 @@ def test_every_byte_of_a_bank_has_a_name(tiny_scene, tmp_path):
     for name in ("shared one, two", "shared three"):
         found = items[name]
         assert found.pop("mean scene") == own
-        contents = found.pop("contents")
+        start_bytes, contents = found.pop("start of scenes", 0), found.pop("contents")
+        assert start_bytes == (4 * (3 * 5 * 2 + 3 * 4 * 4 * 2) if name == "shared one, two" else 0)
         assert found == {part: size for part, size in shared_bytes(scene).items() if size}
-        items[name] |= {"contents": contents, "mean scene": own}
+        items[name] |= {"contents": contents, "mean scene": own, "start of scenes": start_bytes}
     assert items["other"] == {"notes.txt": 4}
     assert sum(sum(sizes.values()) for sizes in items.values()) == size_of(bank)
