@@ -83,7 +83,7 @@ def read_ids(path: Path) -> list[str]:
         UsageError: It cannot be read, or is empty.
     """
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the list of scenes {path} cannot be read ({error}): give a text file of ids") from None
     if not any(names):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from data_modules.sources.files import read_json_object
+from data_modules.sources.transforms import MAP_FILE
 from scaled_ig import __version__
 from scaled_ig.bank.scene import BankScene
 from scaled_ig.bank.scene_bank import SceneBank
@@ -49,17 +50,18 @@ def write_scenes(
         A sentence that says what was written, and one for each scene that could not be.
 
     Raises:
-        UsageError: The folder holds something else, an id cannot be a path in it, or no scene could be written.
+        UsageError: The folder holds something else, ids cannot be paths in it, or no scene could be written.
     """
-    paths = {scene_id: out / f"{path_of(scene_id)}{suffixes[0]}" for scene_id in ids}
+    files = {scene_id: [out / f"{path_of(scene_id)}{suffix}" for suffix in suffixes] for scene_id in ids}
+    _require_apart(out, files)
     _begin(out, {"scaled_ig": __version__, **options, "scenes": _digest(bank, ids)})
-    left = [scene_id for scene_id in ids if not paths[scene_id].exists()]
+    left = [scene_id for scene_id in ids if not all(map(_bytes, files[scene_id]))]
     progress(len(ids) - len(left))
     faults = []
 
     def work(scene_id: str) -> None:
         try:
-            write(bank[scene_id], paths[scene_id])
+            write(bank[scene_id], files[scene_id][0])
         except UsageError as error:  # one bad scene costs the others nothing
             faults.append(str(error))
 
@@ -67,10 +69,10 @@ def write_scenes(
         progress(1)
     written = len(ids) - len(faults)
     if not written:
+        (out / RECORD_FILE).unlink()  # nothing is there that another call could spoil
         raise UsageError(faults[0])
     before = f", {len(ids) - len(left):,} of them before" if len(left) < len(ids) else ""
-    files = (out / f"{path_of(scene_id)}{suffix}" for scene_id in ids for suffix in suffixes)
-    each = sum(map(_bytes, files)) / written
+    each = sum(_bytes(file) for paths in files.values() for file in paths) / written
     said = f"{out}: {written:,} {'scene' if written == 1 else 'scenes'}{before}; {each / 1e6:.2f} MB each"
     listed = "".join(f"\nleft out: {fault}" for fault in faults[:SHOWN_FAULTS])
     more = f"\nand {len(faults) - SHOWN_FAULTS:,} more" if len(faults) > SHOWN_FAULTS else ""
@@ -88,6 +90,18 @@ def whole_folder(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _require_apart(out: Path, files: dict[str, list[Path]]) -> None:
+    """Raise UsageError where a scene lies within another, or where the export keeps a file."""
+    taken = {out / RECORD_FILE: "the export's record", out / MAP_FILE: "the export's list of categories"}
+    taken |= {path: f"scene {scene_id!r}" for scene_id, paths in files.items() for path in paths}
+    for scene_id, paths in files.items():
+        for place in (place for path in paths for place in (path, *path.parents) if place in taken):
+            if place not in paths:
+                raise UsageError(f"scene {scene_id!r} would lie within {taken[place]}: export one of them, by --scenes")
+            if place.name in (RECORD_FILE, MAP_FILE) and place.parent == out:
+                raise UsageError(f"scene {scene_id!r} has the name of a file of the export: leave it out by --scenes")
 
 
 def _begin(out: Path, record: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ Letters: B views, H rows and W columns of pixels.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -76,7 +77,8 @@ def write_views(
         with whole_folder(path) as draft:
             write_scene(draft, posed, {"license": scene.licence or None, "shape": scene.id}, {}, nerfstudio)
 
-    options = {"format": "nerfstudio" if nerfstudio else "views", "views": views, "cameras": cameras}
+    digest = None if cameras is None else hashlib.sha256(Path(cameras).read_bytes()).hexdigest()
+    options = {"format": "nerfstudio" if nerfstudio else "views", "views": views, "cameras": digest}
     said = write_scenes(bank, ids, out, ("",), write, progress, options)
     categories: dict[str, list[str]] = {}
     for scene_id in ids:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from data_modules.sources.conventions import choose_convention, opencv_camera_to_world, read_pose
-from data_modules.sources.files import read_json_object
+from data_modules.sources.files import read_json_object, short
 from data_modules.sources.lens import read_distortion, read_lens
 from scaled_ig.cameras import Cameras
 from scaled_ig.errors import UsageError
@@ -55,6 +55,11 @@ class CameraFile:
         poses, lenses = [], []
         for number, frame in enumerate(frames):
             where = f"{path}, camera {number}"
+            if _size(path, document, frame, is_path) != size:
+                raise UsageError(f"{where}: its w and h are not those of camera 0: give a file for each size")
+            kind = str(frame.get("camera_type") or document.get("camera_type") or "perspective")
+            if kind.lower() != "perspective":
+                raise UsageError(f"{where}: its camera_type is {short(kind)}, and scenes are rendered by pinholes")
             poses.append(read_pose(frame.get("camera_to_world" if is_path else "transform_matrix"), where))
             lenses.append(_lens_of_path(frame, size, where) if is_path else _lens(frame, document, size, where))
         rule, key = "opencv" if "_opencv" in path.stem else "opengl", document.get("camera_convention")
@@ -83,7 +88,12 @@ def _lens(
 ) -> tuple[float, float, float, float]:
     if read_distortion(document | frame, where) is not None:
         raise UsageError(f"{where}: its lens is distorted, and scenes are rendered by pinholes: remove k1 and the like")
-    return read_lens(frame, document, size, where)
+    lens = read_lens(frame, document, size, where)
+    if not all(map(math.isfinite, lens)) or min(lens[:2]) <= 0:
+        raise UsageError(
+            f"{where}: its focal lengths are not above 0, or a value is not finite: repair fl_x, fl_y, cx, cy"
+        )
+    return lens
 
 
 def _lens_of_path(frame: dict[str, Any], size: tuple[int, int], where: str) -> tuple[float, float, float, float]:

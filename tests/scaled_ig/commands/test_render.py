@@ -196,6 +196,17 @@ def test_a_transforms_file_is_followed(tmp_path, convention):
         ('{"frames": [{"transform_matrix": POSE}]}', "camera 0: its focal length is not there"),
         ('{"fl_x": 3, "k1": 0.1, "frames": [{"transform_matrix": POSE}]}', "camera 0: its lens is distorted"),
         ('{"camera_path": [{"camera_to_world": POSE, "fov": 180}]}', "camera 0: its fov is no angle"),
+        (
+            '{"camera_path": [{"camera_to_world": POSE, "fov": 50}], "camera_type": "equirectangular"}',
+            "camera 0: its camera_type is 'equirectangular'",
+        ),
+        ('{"frames": [{"transform_matrix": POSE, "fl_x": -9, "w": 8, "h": 8}]}', "camera 0: its focal lengths are not"),
+        ('{"frames": [{"transform_matrix": POSE, "fl_x": NaN, "w": 8, "h": 8}]}', "fl_x"),
+        (
+            '{"frames": [{"transform_matrix": POSE, "fl_x": 9, "w": 8, "h": 8},'
+            ' {"transform_matrix": POSE, "fl_x": 9, "w": 16, "h": 16}]}',
+            "camera 1: its w and h are not those of camera 0",
+        ),
         ('{"fl_x": 3, "w": "x", "frames": [{"transform_matrix": POSE}]}', "repair w and h"),
     ],
 )

@@ -1,6 +1,7 @@
 """Formats of a file or a folder for each scene: through the program, read by what they are for."""
 
 import json
+import re
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -104,6 +105,46 @@ def test_an_interrupted_export_goes_on(bank, tmp_path, monkeypatch):
         mesh.write_mesh(bank, bank.ids, tmp_path, ignore, resolution=32)
 
 
+def test_what_is_missing_or_empty_of_a_scene_is_written_again(bank, tmp_path):
+    mesh.write_mesh(bank, bank.ids, tmp_path, ignore, resolution=24)
+    content = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / f"{bank.ids[0]}.ply").unlink()
+    assert "1 of them before" in mesh.write_mesh(bank, bank.ids, tmp_path, ignore, resolution=24)
+    (tmp_path / f"{bank.ids[1]}.glb").write_bytes(b"")
+    assert "1 of them before" in mesh.write_mesh(bank, bank.ids, tmp_path, ignore, resolution=24)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == content
+
+
+def test_changed_cameras_are_another_export(bank, tmp_path):
+    file, ids = tmp_path / "cameras.json", bank.ids[:1]
+    views.write_views(bank, ids, tmp_path / "views", ignore, views=3)
+    document = json.loads((tmp_path / "views" / ids[0] / "transforms.json").read_text())
+    file.write_text(json.dumps(document))
+    views.write_views(bank, ids, tmp_path / "again", ignore, cameras=str(file))
+    assert "1 of them before" in views.write_views(bank, ids, tmp_path / "again", ignore, cameras=str(file))
+    document["frames"][0]["transform_matrix"][0][3] += 0.1
+    file.write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="holds another export"):
+        views.write_views(bank, ids, tmp_path / "again", ignore, cameras=str(file))
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (["box", "box/inner"], "scene 'box/inner' would lie within scene 'box'"),
+        (["export.json"], "scene 'export.json' has the name of a file of the export"),
+        (["car", "dataset_map.json/a"], "scene 'dataset_map.json/a' would lie within the export's list"),
+    ],
+)
+def test_scenes_whose_places_are_taken_are_refused_before_anything_is_written(bank, tmp_path, ids, said):
+    model = bank[bank.ids[0]].model
+    model.representation.new_scenes(len(ids), seed=0)
+    odd = SceneBank.write(tmp_path / "bank", model, ids, "one", [""] * len(ids))
+    with pytest.raises(UsageError, match=re.escape(said)):
+        views.write_views(odd, ids, tmp_path / "views", ignore, views=2)
+    assert not (tmp_path / "views").exists()
+
+
 def test_a_scene_without_a_surface_costs_the_others_nothing(bank, tmp_path, monkeypatch):
     def partly(scene, resolution):
         if scene.id == bank.ids[0]:
@@ -117,7 +158,9 @@ def test_a_scene_without_a_surface_costs_the_others_nothing(bank, tmp_path, monk
     assert "left out: it is mist" in said
     assert sorted(path.name for path in tmp_path.glob("*.glb")) == [f"{scene_id}.glb" for scene_id in bank.ids[1:]]
     with pytest.raises(UsageError, match="it is mist"):
-        mesh.write_mesh(bank, bank.ids[:1], tmp_path / "alone", ignore, resolution=24)
+        mesh.write_mesh(bank, bank.ids[:1], tmp_path / "alone", ignore, resolution=30)
+    monkeypatch.setattr(mesh, "surface_of", whole)
+    mesh.write_mesh(bank, bank.ids[:1], tmp_path / "alone", ignore, resolution=24)  # where nothing was written
 
 
 def test_scenes_side_by_side_are_those_one_after_the_other(bank, tmp_path):
