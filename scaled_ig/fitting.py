@@ -36,7 +36,7 @@ def fit(config: str | Path | Mapping[str, Any], *, quiet: bool = True, **overrid
         config: A YAML file, the name of a preset, or the content of a configuration.
         quiet: Print nothing and draw no bars.
         overrides: Options of ``scaled-ig fit``, with ``__`` or, in a dictionary, dots between the parts of a key:
-            ``run_dir="runs/mine", data__path="data/mine", **{"phases.joint.max_steps": 300}``.
+            ``run_dir="runs/mine", data__path="data/mine", **{"phases.warm_up.max_steps": 300}``.
 
     Returns:
         The run.
