@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -92,8 +93,19 @@ def test_a_scene_sees_as_many_images_as_in_the_recipe(recipe, capsys):
             images = sized["phases"][name]["max_epochs"] * VIEWS
             part = 0.5 if name in ("joint", "rgb_alignment") else 1  # of latents, as its file says
             assert images == pytest.approx(part * phase["max_steps"] * batch / scenes, abs=VIEWS / 2)
-            assert sized["phases"][name]["batch_size"] == phase["batch_size"]
+            batch = 16 if (recipe, name) == ("fast", "warm_up") else phase["batch_size"]  # for many scenes
+            assert sized["phases"][name]["batch_size"] == batch
             assert sized["phases"][name]["module"]["class_path"] == phase["module"]["class_path"]
+
+
+def test_a_batch_of_stage_1_has_no_scene_twice():
+    fits = [words for words in planned() if "/fast-" in value(words, "--run_dir")]
+    stages1 = [words for words in fits if value(words, "--run_dir").endswith("stage1")]
+    assert {int(value(words, "--run_dir").split("-n")[1].split("/")[0]) for words in stages1} >= {8, 32}
+    for words in stages1:
+        n1 = int(value(words, "--run_dir").split("-n")[1].split("/")[0])
+        options = dict(pairwise(words))
+        assert options.get("--phases.warm_up.batch_size") == ("8" if n1 == 8 else None)
 
 
 @pytest.mark.parametrize("recipe", ["fast", "latent"])
