@@ -214,7 +214,9 @@ def _image_size(resolution: int | tuple[int, int], autoencoder: Autoencoder) -> 
     if min(size) < 1:
         raise UsageError(f"resolution {resolution} must be positive, e.g. 128")
     if any(side % autoencoder.image_multiple for side in size):
-        raise UsageError(f"resolution {resolution} is no multiple of the autoencoder's {autoencoder.image_multiple}")
+        multiple = autoencoder.image_multiple
+        nearest = " x ".join(str(max(multiple, round(side / multiple) * multiple)) for side in dict.fromkeys(size))
+        raise UsageError(f"resolution {resolution} is no multiple of the autoencoder's {multiple}: give {nearest}")
     return size
 
 

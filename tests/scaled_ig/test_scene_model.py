@@ -93,5 +93,5 @@ def test_the_global_generator_is_left_alone():
 
 
 def test_a_resolution_that_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="resolution 30 is no multiple of the autoencoder's 4"):
+    with pytest.raises(ValueError, match="resolution 30 is no multiple of the autoencoder's 4: give 32"):
         SceneModel(MicroMacro(2, 0, plane_resolution=4), SmallAutoencoder(4, 5), InsideBall(), resolution=30)

@@ -75,7 +75,7 @@ def test_another_resolution_is_that_of_a_model_that_has_it(tiny_scene, tmp_path,
 
 def test_an_impossible_resolution_is_one_sentence(tiny_scene, tmp_path):
     bank = SceneBank.write(tmp_path / "bank", tiny_scene(), IDS, "stage1", [""] * 4)
-    with pytest.raises(UsageError, match="resolution 30 is no multiple of the autoencoder's 4"):
+    with pytest.raises(UsageError, match="resolution 30 is no multiple of the autoencoder's 4: give 32"):
         bank["a"].render(orbit(1), 30)
     with pytest.raises(UsageError, match="resolution 0 must be positive"):
         bank["a"].render(orbit(1), resolution=0)
