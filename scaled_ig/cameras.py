@@ -219,7 +219,17 @@ def orbit(
     """Cameras on a circle around the Z axis (the papers' videos: 40 views, elevation 0.3 · π/2, radius 1.3).
 
     The last view stands one step before the end of the range, so that a full turn loops.
+
+    Raises:
+        UsageError: There is no view, or cameras would not stand on a circle.
     """
+    if not (num_views >= 1 and num_views == int(num_views) and abs(elevation_radians) <= math.pi / 2):
+        raise UsageError(
+            f"an orbit of {num_views} views, {elevation_radians} radians above the ground: give one view or more, and "
+            "an elevation of at most π/2"
+        )
+    if not 0 < radius < math.inf:
+        raise UsageError(f"an orbit at a distance of {radius}: give one above 0, such as 1.3")
     first, last = azimuth_range_radians
     azimuth = first + (last - first) * torch.arange(num_views) / num_views
     flat = math.cos(elevation_radians)

@@ -74,7 +74,14 @@ class BankScene:
 
         Args:
             rows: The new ones, by the names and with the shapes that :attr:`rows` has.
+
+        Raises:
+            UsageError: They have another name or shape.
         """
+        shapes = {name: tuple(row.shape) for name, row in self.rows.items()}
+        for name, row in rows.items():
+            if tuple(row.shape) != shapes.get(name):
+                raise UsageError(f"scene {self.id!r} has no row {name!r} of {list(row.shape)}: its rows are {shapes}")
         model = self.model.of_rows({name: row[None] for name, row in (self.rows | rows).items()})
         return replace(self, model=model)
 

@@ -1,11 +1,13 @@
 """Rays, projections and paths against their closed forms."""
 
 import math
+import re
 
 import pytest
 import torch
 
 from scaled_ig.cameras import Cameras, Rays, look_at_origin, orbit
+from scaled_ig.errors import UsageError
 from tests.conftest import see_balls
 
 
@@ -122,3 +124,18 @@ def test_shapes_are_checked():
         Cameras(torch.zeros(2, 3, 4), torch.zeros(2, 4))
     with pytest.raises(ValueError, match=r"intrinsics must be \[2, 4\], got \[3, 4\]"):
         Cameras(torch.zeros(2, 4, 4), torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"num_views": 0}, "an orbit of 0 views"),
+        ({"num_views": 2.5}, "an orbit of 2.5 views"),
+        ({"elevation_radians": math.nan}, "nan radians"),
+        ({"radius": 0.0}, "a distance of 0.0"),
+        ({"radius": math.inf}, "a distance of inf"),
+    ],
+)
+def test_an_orbit_that_cannot_be_is_refused(options, said):
+    with pytest.raises(UsageError, match=re.escape(said)):
+        orbit(**({"num_views": 2} | options))

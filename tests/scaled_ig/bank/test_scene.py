@@ -96,6 +96,9 @@ def test_a_blend_of_two_scenes_is_a_scene(tiny_scene, tmp_path):
     first, second = bank["a"], bank["b"]
     micro = 0.5 * (first.rows["micro"] + second.rows["micro"])
     blend = first.with_rows({"micro": micro})
+    for rows in ({"nothing": micro}, {"micro": micro[..., :-1]}):
+        with pytest.raises(UsageError, match=f"scene '{first.id}' has no row"):
+            first.with_rows(rows)
     with torch.no_grad():
         model.representation.micro.weight[0] = micro
     expected = model.render_image(orbit(1), torch.tensor([0])) * 0.5 + 0.5
