@@ -67,12 +67,12 @@ scale_fit = $(call fit_files,$(2)) --data.path data/$(AT)/$(1) \
 scale_done = @touch $$@ && rm -rf $$(@D)/latents $$(@D)/checkpoints/*/last*.ckpt
 
 # A batch has no more than a view of each scene: with two a scene would take half as many steps.
-whole = $(if $(filter fast,$(firstword $(subst -, ,$(1)))),$(if $(shell test $(2) -lt 16 && echo few),--phases.warm_up.batch_size $(2)))
+batch = $(if $(filter fast,$(firstword $(subst -, ,$(1)))),$(if $(shell test $(2) -lt 16 && echo few),--phases.warm_up.batch_size $(2)))
 short = $(if $(filter $(SHORT),$(2)),--config experiments/scale/$(firstword $(subst -, ,$(1)))_short.yaml)
 
 define scale_stage1
 runs/$(AT)/$(1)/$(2)-n$(3)/stage1/finished: | venv data/$(AT)/$(1)/pack.json
-	$(call scale_fit,$(1),$(2),$(3)) $(call short,$(2),$(3)) $(call whole,$(2),$(3)) --data.stage1_scenes '{range: [0, $(3)]}' $(ONLY_STAGE1)
+	$(call scale_fit,$(1),$(2),$(3)) $(call short,$(2),$(3)) $(call batch,$(2),$(3)) --data.stage1_scenes '{range: [0, $(3)]}' $(ONLY_STAGE1)
 	$(scale_done)
 endef
 define scale_stage2

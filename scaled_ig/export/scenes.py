@@ -69,7 +69,6 @@ def write_scenes(
         progress(1)
     written = len(ids) - len(faults)
     if not written:
-        (out / RECORD_FILE).unlink()  # nothing is there that another call could spoil
         raise UsageError(faults[0])
     before = f", {len(ids) - len(left):,} of them before" if len(left) < len(ids) else ""
     each = sum(_bytes(file) for paths in files.values() for file in paths) / written
@@ -97,22 +96,26 @@ def _require_apart(out: Path, files: dict[str, list[Path]]) -> None:
     taken = {out / RECORD_FILE: "the export's record", out / MAP_FILE: "the export's list of categories"}
     taken |= {path: f"scene {scene_id!r}" for scene_id, paths in files.items() for path in paths}
     for scene_id, paths in files.items():
-        for place in (place for path in paths for place in (path, *path.parents) if place in taken):
-            if place not in paths:
-                raise UsageError(f"scene {scene_id!r} would lie within {taken[place]}: export one of them, by --scenes")
-            if place.name in (RECORD_FILE, MAP_FILE) and place.parent == out:
+        for path in paths:
+            if path in (out / RECORD_FILE, out / MAP_FILE):
                 raise UsageError(f"scene {scene_id!r} has the name of a file of the export: leave it out by --scenes")
+            for folder in path.parents:
+                if folder in taken:
+                    raise UsageError(
+                        f"scene {scene_id!r} would lie within {taken[folder]}: export one of them, by --scenes"
+                    )
 
 
 def _begin(out: Path, record: dict[str, Any]) -> None:
-    """Take a folder that is free, or that the same call has begun to fill."""
+    """Take a folder that is free, that the same call has begun to fill, or where another call has written no scene."""
     path = out / RECORD_FILE
     if not path.is_file():
         require_free(out)
-        write_json(path, record)
-    elif read_json_object(path) != record:
-        raise UsageError(f"{out} holds another export, as its {RECORD_FILE} says: name another --out, or remove it")
     remove_drafts(out, path)
+    is_filled = any(file.is_file() and file != path for file in out.rglob("*"))
+    if is_filled and read_json_object(path) != record:
+        raise UsageError(f"{out} holds another export, as its {RECORD_FILE} says: name another --out, or remove it")
+    write_json(path, record)
 
 
 def _digest(bank: SceneBank, ids: list[str]) -> str:

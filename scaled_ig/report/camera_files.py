@@ -17,6 +17,7 @@ from scaled_ig.cameras import Cameras
 from scaled_ig.errors import UsageError
 
 MOST_FRAMES = 100_000
+MOST_PIXELS = 16_384  # of a side
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _size(path: Path, document: dict[str, Any], frame: dict[str, Any], is_path: 
         both = document | frame
         square = 2 * both["cy"] if "cy" in both and "h" not in both else 100
         sides = both.get("h", square), both.get("w", both.get("h", square))
-    if not all(isinstance(side, int | float) and 1 <= side <= 1e5 for side in sides):
+    if not all(isinstance(side, int | float) and 1 <= side <= MOST_PIXELS for side in sides):
         raise UsageError(f"{path}: its images would be {sides[1]!r:.20} x {sides[0]!r:.20} pixels: repair w and h")
     return round(sides[0]), round(sides[1])
 

@@ -63,7 +63,7 @@ def test_grid_of_many_scenes_has_one_row_a_scene(bank, tmp_path):
 
 
 def test_scenes_are_those_of_a_list_or_of_a_file_in_their_order(bank, tmp_path):
-    (tmp_path / "some.txt").write_text("d\na\nd\n")
+    (tmp_path / "some.txt").write_text("\ufeffd\na\nd\n")  # some editors begin with a byte order mark
     for scenes in ("d,a", '["d", "a"]', str(tmp_path / "some.txt")):
         with pytest.raises(SystemExit) as left:
             main(["render", str(bank), "--scenes", scenes, "--views", "2", "--out", str(tmp_path / "x.npz")])
@@ -201,7 +201,14 @@ def test_a_transforms_file_is_followed(tmp_path, convention):
             "camera 0: its camera_type is 'equirectangular'",
         ),
         ('{"frames": [{"transform_matrix": POSE, "fl_x": -9, "w": 8, "h": 8}]}', "camera 0: its focal lengths are not"),
-        ('{"frames": [{"transform_matrix": POSE, "fl_x": NaN, "w": 8, "h": 8}]}', "fl_x"),
+        (
+            '{"frames": [{"transform_matrix": POSE, "fl_x": NaN, "w": 8, "h": 8}]}',
+            "camera 0: its focal lengths are not",
+        ),
+        (
+            '{"frames": [{"transform_matrix": POSE, "fl_x": 9, "w": 8, "h": 100000}]}',
+            "8 x 100000 pixels: repair w and h",
+        ),
         (
             '{"frames": [{"transform_matrix": POSE, "fl_x": 9, "w": 8, "h": 8},'
             ' {"transform_matrix": POSE, "fl_x": 9, "w": 16, "h": 16}]}',
